@@ -1,0 +1,87 @@
+//! The span model: what one LLM call becomes, before it is anybody's wire format.
+
+use std::borrow::Cow;
+
+use tokentap_wire::Nanos;
+
+/// One finished LLM call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// `{operation} {request model}`, or just the operation.
+    pub name: String,
+    /// CLIENT for a caller, SERVER for a server that we watch.
+    pub kind: SpanKind,
+    /// The `traceparent` of the request, when it had a valid one.
+    pub parent: Option<TraceContext>,
+    /// First byte of the request, boot time.
+    pub start: Nanos,
+    /// Last byte of the response, boot time.
+    pub end: Nanos,
+    /// Unset, or an error with its description.
+    pub status: SpanStatus,
+    /// Attributes, each key once.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Span {
+    /// The value of an attribute.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.attributes.iter().find(|a| a.key == key).map(|a| &a.value)
+    }
+}
+
+/// OpenTelemetry span kind, as far as we use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpanKind {
+    /// The observed process made the call.
+    Client,
+    /// The observed process served the call.
+    Server,
+}
+
+/// OpenTelemetry span status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpanStatus {
+    /// Nothing to say.
+    Unset,
+    /// The call failed.
+    Error(Cow<'static, str>),
+}
+
+/// A W3C trace context, as found in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// 16 bytes, not all zero.
+    pub trace_id: [u8; 16],
+    /// 8 bytes, not all zero: the parent of our span.
+    pub span_id: [u8; 8],
+    /// Trace flags; bit 0 is "sampled".
+    pub flags: u8,
+    /// `tracestate` as sent (joined by commas when repeated), empty when there is none.
+    pub state: String,
+}
+
+/// One attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute {
+    /// Semantic convention name.
+    pub key: Cow<'static, str>,
+    /// Its value.
+    pub value: Value,
+}
+
+/// Types that attributes have.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A string.
+    Str(Cow<'static, str>),
+    /// A boolean.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A double.
+    Double(f64),
+    /// A list of strings.
+    StrList(Vec<String>),
+}

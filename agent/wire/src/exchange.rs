@@ -1,0 +1,144 @@
+//! What the engine tells about: requests and responses, as they pass.
+
+/// Nanoseconds since boot, as the kernel side stamps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nanos(pub u64);
+
+/// Numbers an exchange within its connection, from 0, in the order of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+/// Which end of the exchange the observed process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It wrote the request.
+    Client,
+    /// It read the request.
+    Server,
+}
+
+/// Protocol version of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+/// Header fields in wire order; names compare without case. Borrowed from the parser's buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    fields: &'a [(&'a [u8], &'a [u8])],
+    /// False when some fields could not be resolved (attached in mid-connection) or were over a limit.
+    pub complete: bool,
+}
+
+impl<'a> Headers<'a> {
+    /// Wraps fields as (name, value) pairs.
+    #[must_use]
+    pub const fn new(fields: &'a [(&'a [u8], &'a [u8])], complete: bool) -> Self {
+        Self { fields, complete }
+    }
+
+    /// The first value of a field, by name in lower case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// Every value of a field, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let name = name.as_bytes();
+        self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v)
+    }
+
+    /// Every field, in wire order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.fields.iter().copied()
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// Which end we watch.
+    pub role: Role,
+    /// Protocol version.
+    pub version: Version,
+    /// The method as sent.
+    pub method: &'a [u8],
+    /// The request target as sent (origin, absolute, authority or asterisk form), query included.
+    /// Empty when it could not be resolved.
+    pub target: &'a [u8],
+    /// `Host` or `:authority`, else the authority of an absolute-form target.
+    pub authority: Option<&'a [u8]>,
+    /// The fields.
+    pub headers: Headers<'a>,
+}
+
+/// The head of a final (not 1xx) response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// Protocol version.
+    pub version: Version,
+    /// Status code; 0 when it could not be resolved.
+    pub status: u16,
+    /// The fields.
+    pub headers: Headers<'a>,
+}
+
+/// What the sink wants of a message whose head it was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// The body, with its content coding removed.
+    Body,
+    /// Nothing but the end: the body is skipped without being decoded.
+    Skip,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Both messages were seen whole, by protocol.
+    Complete,
+    /// The connection was closed, reset or shut down before the response was whole.
+    Cut,
+    /// The observed process ended.
+    ProcessExit,
+    /// The agent stopped watching while it was in flight.
+    AgentStop,
+    /// No byte for longer than the configured time.
+    Stale,
+    /// The bytes stopped being this protocol; says which rule broke.
+    Malformed(&'static str),
+    /// A body coding could not be undone within its bounds; says why. The exchange itself was whole.
+    Undecodable(&'static str),
+}
+
+/// Receives what a [`crate::Connection`] finds, in stream order. Body calls carry the bytes as they arrive:
+/// pieces have no meaning of their own.
+pub trait Sink {
+    /// A request head is whole. `at` is the time of its first byte.
+    fn request(&mut self, id: ExchangeId, head: &RequestHead<'_>, at: Nanos) -> Interest;
+    /// Bytes of the request body, content coding removed.
+    fn request_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
+    /// The request's last byte was seen.
+    fn request_end(&mut self, id: ExchangeId, at: Nanos);
+    /// The head of the final response is whole. `at` is the time of its first byte.
+    fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest;
+    /// Bytes of the response body, content coding removed.
+    fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
+    /// Bytes of one of the bodies are missing here (`None`: nobody knows how many). With a content coding,
+    /// nothing more of that body follows.
+    fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>);
+    /// The exchange is over; `id` is not used again. Called exactly once for every `request`.
+    fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);
+    /// The sink says that the response is whole although the protocol has not (its own terminal event came,
+    /// as `data: [DONE]`): asked after each `response_body`.
+    fn finished(&self, _id: ExchangeId) -> bool {
+        false
+    }
+}

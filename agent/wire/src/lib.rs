@@ -1,0 +1,13 @@
+//! Passive, sans-IO protocol engine: captured bytes in, HTTP exchanges out.
+//!
+//! Feed a [`Connection`] the bytes of one captured stream pair as they arrive, each run with its absolute
+//! offset and kernel time; it calls a [`Sink`] with the exchanges in them. It does no IO, reads no clock,
+//! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
+//! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
+
+mod exchange;
+
+pub use exchange::{
+    Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
+};
+pub use tokentap_abi::Direction;

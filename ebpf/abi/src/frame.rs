@@ -1,0 +1,392 @@
+//! Frames: what each kind carries, and the decoder that trusts none of it.
+
+use crate::{ABI_VERSION, Direction, HEADER_LEN, Header};
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Bytes of a stream.
+    Data = 1,
+    /// A socket was connected or accepted, or a stream was first seen.
+    Open = 2,
+    /// A stream ended; carries its final offsets.
+    Close = 3,
+    /// A TLS handle was seen to use a socket stream.
+    Bind = 4,
+    /// A process replaced its image; carries the file name it was started as.
+    Exec = 5,
+    /// A tracked process made a child, which is tracked from its first instruction.
+    Fork = 6,
+    /// A tracked process ended.
+    Exit = 7,
+    /// Bytes of a stream that could not be delivered; `orig` says how many.
+    Loss = 8,
+    /// A tracked process mapped a file as executable: its TLS code may have changed.
+    Map = 9,
+    /// One direction of a stream was shut down (`shutdown(2)`, or an end of file was read).
+    HalfClose = 10,
+}
+
+impl Kind {
+    const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Data,
+            2 => Self::Open,
+            3 => Self::Close,
+            4 => Self::Bind,
+            5 => Self::Exec,
+            6 => Self::Fork,
+            7 => Self::Exit,
+            8 => Self::Loss,
+            9 => Self::Map,
+            10 => Self::HalfClose,
+            _ => return None,
+        })
+    }
+}
+
+/// How a stream came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opened {
+    /// `connect(2)`: the process is the client of the transport.
+    Connect = 1,
+    /// `accept(2)`: the process is the server of the transport.
+    Accept = 2,
+    /// Seen in use first.
+    Seen = 3,
+}
+
+/// Address family of an [`Open`] payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// An IPv4 address in the first four bytes.
+    V4,
+    /// An IPv6 address.
+    V6,
+    /// A Unix socket.
+    Unix,
+    /// Not known to the kernel side.
+    Unknown,
+}
+
+/// Payload of [`Kind::Open`]: 28 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Open {
+    /// An [`Opened`].
+    pub how: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// `AF_*` of the peer, 0 when unknown.
+    pub family: u16,
+    /// Peer port in host order.
+    pub port: u16,
+    /// Zero.
+    pub reserved2: u16,
+    /// File descriptor, or -1 for a TLS handle.
+    pub fd: i32,
+    /// Peer address, network order; the first four bytes for IPv4.
+    pub addr: [u8; 16],
+}
+
+impl Open {
+    /// Size on the wire.
+    pub const LEN: usize = size_of::<Self>();
+
+    /// The family as a type.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self.family {
+            2 => Family::V4,
+            10 => Family::V6,
+            1 => Family::Unix,
+            _ => Family::Unknown,
+        }
+    }
+}
+
+/// Payload of [`Kind::Close`]: 32 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Close {
+    /// Bytes that passed in each direction since the stream was first seen.
+    pub offsets: [u64; 2],
+    /// Bytes of those that a verdict left out.
+    pub skipped: [u64; 2],
+}
+
+impl Close {
+    /// Size on the wire.
+    pub const LEN: usize = size_of::<Self>();
+}
+
+const _: () = {
+    assert!(Open::LEN == 28);
+    assert!(Close::LEN == 32);
+};
+
+/// Why bytes are not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Shorter than a header, or than the header's length says.
+    Short,
+    /// Written by another version of the kernel side.
+    Version(u8),
+    /// No such kind.
+    Kind(u8),
+    /// No such direction.
+    Direction(u8),
+    /// The payload is too short for its kind.
+    Payload(Kind),
+}
+
+impl core::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Short => write!(f, "frame is shorter than its header says"),
+            Self::Version(v) => write!(f, "frame has ABI version {v}, this build reads {ABI_VERSION}"),
+            Self::Kind(k) => write!(f, "unknown frame kind {k}"),
+            Self::Direction(d) => write!(f, "unknown direction {d}"),
+            Self::Payload(kind) => write!(f, "payload too short for a {kind:?} frame"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// A decoded frame; the payload borrows from the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The fixed part.
+    pub header: Header,
+    /// `header.kind`, checked.
+    pub kind: Kind,
+    /// `header.dir`, checked.
+    pub dir: Direction,
+    /// Exactly `header.len` bytes.
+    pub payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// The payload of an [`Kind::Open`] frame.
+    #[must_use]
+    pub fn open(&self) -> Option<Open> {
+        let p = self.payload;
+        if self.kind != Kind::Open || p.len() < Open::LEN {
+            return None;
+        }
+        let mut addr = [0; 16];
+        addr.copy_from_slice(&p[12..28]);
+        Some(Open {
+            how: p[0],
+            reserved: 0,
+            family: u16_at(p, 2),
+            port: u16_at(p, 4),
+            reserved2: 0,
+            fd: u32_at(p, 8).cast_signed(),
+            addr,
+        })
+    }
+
+    /// The payload of a [`Kind::Close`] frame.
+    #[must_use]
+    pub fn close(&self) -> Option<Close> {
+        let p = self.payload;
+        if self.kind != Kind::Close || p.len() < Close::LEN {
+            return None;
+        }
+        Some(Close {
+            offsets: [u64_at(p, 0), u64_at(p, 8)],
+            skipped: [u64_at(p, 16), u64_at(p, 24)],
+        })
+    }
+
+    /// The socket stream of a [`Kind::Bind`] frame.
+    #[must_use]
+    pub fn bound(&self) -> Option<u64> {
+        (self.kind == Kind::Bind && self.payload.len() >= 8).then(|| u64_at(self.payload, 0))
+    }
+
+    /// The child of a [`Kind::Fork`] frame.
+    #[must_use]
+    pub fn child(&self) -> Option<u32> {
+        (self.kind == Kind::Fork && self.payload.len() >= 4).then(|| u32_at(self.payload, 0))
+    }
+
+    /// The file name of a [`Kind::Exec`] frame, up to its first NUL.
+    #[must_use]
+    pub fn filename(&self) -> Option<&[u8]> {
+        (self.kind == Kind::Exec).then(|| self.payload.split(|b| *b == 0).next().unwrap_or_default())
+    }
+
+    /// Whether the flag bits are all set.
+    #[must_use]
+    pub const fn has(&self, flag: u16) -> bool {
+        self.header.flags & flag == flag
+    }
+}
+
+/// Reads one frame. Bytes behind the payload are ignored: ring records are rounded up to size classes.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are not a frame of this ABI; nothing is trusted before it is checked.
+pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
+    if bytes.len() < HEADER_LEN {
+        return Err(DecodeError::Short);
+    }
+    if bytes[0] != ABI_VERSION {
+        return Err(DecodeError::Version(bytes[0]));
+    }
+    let kind = Kind::from_byte(bytes[1]).ok_or(DecodeError::Kind(bytes[1]))?;
+    let dir = Direction::from_index(bytes[44]).ok_or(DecodeError::Direction(bytes[44]))?;
+    let header = Header {
+        version: bytes[0],
+        kind: bytes[1],
+        flags: u16_at(bytes, 2),
+        len: u32_at(bytes, 4),
+        time: u64_at(bytes, 8),
+        tgid: u32_at(bytes, 16),
+        tid: u32_at(bytes, 20),
+        stream: u64_at(bytes, 24),
+        offset: u64_at(bytes, 32),
+        orig: u32_at(bytes, 40),
+        dir: bytes[44],
+        reserved: [0; 3],
+    };
+    let end = usize::try_from(header.len)
+        .ok()
+        .and_then(|len| HEADER_LEN.checked_add(len))
+        .ok_or(DecodeError::Short)?;
+    let payload = bytes.get(HEADER_LEN..end).ok_or(DecodeError::Short)?;
+    let needed = match kind {
+        Kind::Open => Open::LEN,
+        Kind::Close => Close::LEN,
+        Kind::Bind => 8,
+        Kind::Fork => 4,
+        Kind::Data | Kind::Exec | Kind::Exit | Kind::Loss | Kind::Map | Kind::HalfClose => 0,
+    };
+    if payload.len() < needed {
+        return Err(DecodeError::Payload(kind));
+    }
+    Ok(Frame { header, kind, dir, payload })
+}
+
+/// The header's 48 bytes, for tapes and tests; the kernel side writes the struct itself.
+#[must_use]
+pub fn encode(header: &Header) -> [u8; HEADER_LEN] {
+    let mut out = [0; HEADER_LEN];
+    out[0] = header.version;
+    out[1] = header.kind;
+    out[2..4].copy_from_slice(&header.flags.to_le_bytes());
+    out[4..8].copy_from_slice(&header.len.to_le_bytes());
+    out[8..16].copy_from_slice(&header.time.to_le_bytes());
+    out[16..20].copy_from_slice(&header.tgid.to_le_bytes());
+    out[20..24].copy_from_slice(&header.tid.to_le_bytes());
+    out[24..32].copy_from_slice(&header.stream.to_le_bytes());
+    out[32..40].copy_from_slice(&header.offset.to_le_bytes());
+    out[40..44].copy_from_slice(&header.orig.to_le_bytes());
+    out[44] = header.dir;
+    out
+}
+
+// Callers have checked the length.
+fn u16_at(b: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([b[at], b[at + 1]])
+}
+
+fn u32_at(b: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+fn u64_at(b: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(b, at)) | u64::from(u32_at(b, at + 4)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+        let header = Header {
+            version: ABI_VERSION,
+            kind: kind as u8,
+            flags: crate::flags::TLS,
+            len: u32::try_from(payload.len()).unwrap(),
+            time: 7,
+            tgid: 42,
+            tid: 43,
+            stream: u64::MAX - 1,
+            offset: 1 << 40,
+            orig: 99,
+            dir: 1,
+            reserved: [0; 3],
+        };
+        let mut bytes = Vec::from(encode(&header));
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_frame_survives_the_ring() {
+        let bytes = frame(Kind::Data, b"hello");
+        let got = decode(&bytes).unwrap();
+        assert_eq!(got.payload, b"hello");
+        assert_eq!(got.dir, Direction::Read);
+        assert_eq!(got.header.stream, u64::MAX - 1);
+        assert_eq!(got.header.offset, 1 << 40);
+        assert!(got.has(crate::flags::TLS));
+        assert_eq!(encode(&got.header), bytes[..HEADER_LEN]);
+    }
+
+    #[test]
+    fn slack_behind_the_payload_is_ignored() {
+        let mut bytes = frame(Kind::Data, b"hello");
+        bytes.extend_from_slice(&[0xff; 200]);
+        assert_eq!(decode(&bytes).unwrap().payload, b"hello");
+    }
+
+    #[test]
+    fn a_lying_length_is_refused() {
+        let mut bytes = frame(Kind::Data, b"hello");
+        bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(decode(&bytes), Err(DecodeError::Short));
+        assert_eq!(decode(&bytes[..20]), Err(DecodeError::Short));
+    }
+
+    #[test]
+    fn a_payload_too_short_for_its_kind_is_refused() {
+        assert_eq!(decode(&frame(Kind::Open, &[0; 27])), Err(DecodeError::Payload(Kind::Open)));
+        assert_eq!(decode(&frame(Kind::Fork, &[])), Err(DecodeError::Payload(Kind::Fork)));
+    }
+
+    #[test]
+    fn payloads_read_back() {
+        let open = frame(
+            Kind::Open,
+            &[
+                1, 0, 2, 0, 0xbb, 0x01, 0, 0, 9, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ],
+        );
+        let got = decode(&open).unwrap().open().unwrap();
+        assert_eq!((got.family(), got.port, got.fd), (Family::V4, 443, 9));
+        assert_eq!(got.addr[..4], [127, 0, 0, 1]);
+        let exec = frame(Kind::Exec, b"/usr/bin/curl\0junk");
+        assert_eq!(decode(&exec).unwrap().filename(), Some(&b"/usr/bin/curl"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(frame) = decode(&bytes) {
+                let _used = (frame.open(), frame.close(), frame.bound(), frame.child(), frame.filename());
+            }
+        }
+    }
+}

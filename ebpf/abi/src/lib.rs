@@ -1,0 +1,113 @@
+//! The only thing that both sides of the ring buffer see.
+//!
+//! The kernel side writes [`Header`]-prefixed frames; the user side reads them with [`decode`], a pure
+//! function that trusts no length. Everything is little-endian, as the machines are (`bpfel`).
+
+#![no_std]
+
+mod frame;
+mod map;
+
+pub use frame::{Close, DecodeError, Family, Frame, Kind, Open, Opened, decode, encode};
+pub use map::{
+    Class, Counter, FdKey, HandleKey, MAX_SYSCALL_BYTES, Settings, Tracked, Verdict, COUNTERS,
+};
+
+/// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.
+pub const ABI_VERSION: u8 = 1;
+
+/// Which way bytes went, seen from the observed process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Direction {
+    /// The process sent them.
+    Write = 0,
+    /// The process received them.
+    Read = 1,
+}
+
+impl Direction {
+    /// Both, in index order.
+    pub const ALL: [Self; 2] = [Self::Write, Self::Read];
+
+    /// 0 for write, 1 for read: the index into per-direction arrays.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The other way.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Write => Self::Read,
+            Self::Read => Self::Write,
+        }
+    }
+
+    /// The direction with this index, if there is one.
+    #[must_use]
+    pub const fn from_index(index: u8) -> Option<Self> {
+        match index {
+            0 => Some(Self::Write),
+            1 => Some(Self::Read),
+            _ => None,
+        }
+    }
+}
+
+/// The fixed start of every frame: 48 bytes, no padding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// [`ABI_VERSION`].
+    pub version: u8,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// Payload bytes that follow this header.
+    pub len: u32,
+    /// Nanoseconds since boot (`bpf_ktime_get_boot_ns`) when the call that moved the bytes was entered
+    /// (writes) or returned (reads).
+    pub time: u64,
+    /// Process id, in the agent's pid namespace.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The stream pair, unique while the kernel side is loaded; 0 for process events.
+    pub stream: u64,
+    /// Absolute offset of the first byte in its direction of the stream, counted since it was first seen.
+    pub offset: u64,
+    /// Bytes of the stream that this frame stands for; more than `len` when some could not be delivered.
+    pub orig: u32,
+    /// A [`Direction`] index.
+    pub dir: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+/// Size of [`Header`] on the wire.
+pub const HEADER_LEN: usize = size_of::<Header>();
+
+const _: () = {
+    assert!(HEADER_LEN == 48);
+    assert!(core::mem::offset_of!(Header, flags) == 2);
+    assert!(core::mem::offset_of!(Header, len) == 4);
+    assert!(core::mem::offset_of!(Header, time) == 8);
+    assert!(core::mem::offset_of!(Header, tgid) == 16);
+    assert!(core::mem::offset_of!(Header, stream) == 24);
+    assert!(core::mem::offset_of!(Header, offset) == 32);
+    assert!(core::mem::offset_of!(Header, orig) == 40);
+    assert!(core::mem::offset_of!(Header, dir) == 44);
+};
+
+/// Bits of [`Header::flags`].
+pub mod flags {
+    /// The bytes are plaintext taken from a TLS library; unset for a plain socket.
+    pub const TLS: u16 = 1;
+    /// The stream was already open when it was first seen: its first bytes may be anywhere in a message.
+    pub const LATE: u16 = 1 << 1;
+    /// Bytes right before this frame were left out on purpose (a verdict), not lost.
+    pub const SKIPPED: u16 = 1 << 2;
+}

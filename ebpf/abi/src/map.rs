@@ -1,0 +1,118 @@
+//! Keys and values of the maps that both sides touch.
+
+/// Most bytes of one call that the kernel side copies; what is beyond is declared lost, exactly.
+pub const MAX_SYSCALL_BYTES: u32 = 2 << 20;
+
+/// Value of the `TRACKED` map, keyed by process id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tracked {
+    /// Distinguishes a process from an earlier one with the same id, and a new image from the old one;
+    /// part of every stream's key.
+    pub generation: u64,
+    /// 1 when children are to be tracked too.
+    pub follow: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Key of the `FDS` map: one file descriptor of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FdKey {
+    /// [`Tracked::generation`] of the owner.
+    pub generation: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// File descriptor.
+    pub fd: u32,
+}
+
+/// Key of the `HANDLES` map: one TLS connection object of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct HandleKey {
+    /// [`Tracked::generation`] of the owner.
+    pub generation: u64,
+    /// The `SSL *`.
+    pub handle: u64,
+}
+
+/// What a socket carries, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// Nothing recognised so far: looked at again at each call.
+    Unknown = 0,
+    /// HTTP/1 or HTTP/2 in the clear: copied.
+    Http = 1,
+    /// TLS records: never copied.
+    Tls = 2,
+}
+
+/// What user space decided about a stream; value of the `VERDICTS` map, keyed by stream id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// Copy every byte (the default).
+    All = 0,
+    /// Copy the start of each message only: the first 4 KiB after the direction turns.
+    Heads = 1,
+    /// Copy nothing.
+    Ignore = 2,
+}
+
+/// Set before the programs are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// The agent's own process id: never observed.
+    pub agent: u32,
+    /// 1 when every process that executes is tracked until user space says otherwise.
+    pub adopt: u32,
+}
+
+/// Index into the per-CPU `COUNTERS` array. The unit is bytes unless the name says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Counter {
+    /// Bytes that passed a probe on a tracked process and belong to a stream that is copied.
+    Seen = 0,
+    /// Bytes put on the ring.
+    Delivered = 1,
+    /// Bytes lost because the ring was full.
+    LostRingFull = 2,
+    /// Bytes lost because the target's memory could not be read.
+    LostUnreadable = 3,
+    /// Bytes lost because one call moved more than is copied of one call.
+    LostTooLarge = 4,
+    /// Bytes left out because of a verdict.
+    Skipped = 5,
+    /// Event frames (open, close, bind, exec, fork, exit, map) that did not fit the ring.
+    EventsLost = 6,
+    /// Calls whose entry was not remembered when they returned; their bytes were not seen.
+    MissedEntry = 7,
+    /// Streams that could not be remembered because a map was full.
+    MapFull = 8,
+    /// Bytes sent with `sendfile(2)`, which no probe can read.
+    LostSendfile = 9,
+}
+
+/// Number of counters.
+pub const COUNTERS: u32 = 10;
+
+impl Counter {
+    /// All, in index order, with the name each is exported under.
+    pub const ALL: [(Self, &'static str); COUNTERS as usize] = [
+        (Self::Seen, "seen"),
+        (Self::Delivered, "delivered"),
+        (Self::LostRingFull, "lost.ring_full"),
+        (Self::LostUnreadable, "lost.unreadable"),
+        (Self::LostTooLarge, "lost.too_large"),
+        (Self::Skipped, "skipped.verdict"),
+        (Self::EventsLost, "events_lost"),
+        (Self::MissedEntry, "missed_entry"),
+        (Self::MapFull, "map_full"),
+        (Self::LostSendfile, "lost.sendfile"),
+    ];
+}

@@ -102,10 +102,12 @@ pub enum Interest {
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// Both messages were seen whole, by protocol.
+    /// The response ended by protocol (or the sink said so); what is missing inside was told by [`Sink::gap`].
     Complete,
     /// The connection was closed, reset or shut down before the response was whole.
     Cut,
+    /// Captured bytes that held the end of a message were lost, so nobody knows when it came.
+    Lost,
     /// The observed process ended.
     ProcessExit,
     /// The agent stopped watching while it was in flight.
@@ -141,4 +143,7 @@ pub trait Sink {
     fn finished(&self, _id: ExchangeId) -> bool {
         false
     }
+    /// Bytes that were captured but belong to no exchange were passed over: counted under their reason, one
+    /// of [`crate::reason`].
+    fn dropped(&mut self, _reason: &'static str, _bytes: u64) {}
 }

@@ -5,9 +5,15 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
+mod connection;
 mod exchange;
+mod limits;
+pub mod reason;
+mod reassembly;
 
+pub use connection::{Connection, Protocol};
 pub use exchange::{
     Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
 };
+pub use limits::Limits;
 pub use tokentap_abi::Direction;

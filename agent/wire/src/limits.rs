@@ -1,0 +1,31 @@
+//! What one connection may cost.
+
+/// Bounds of one [`crate::Connection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest header block of a message, trailers and chunk-size lines included, in bytes.
+    pub head: usize,
+    /// Most bytes kept per direction because the other direction has to come first, in bytes.
+    pub held: usize,
+    /// Most requests without a whole response.
+    pub in_flight: usize,
+    /// Most bytes of a stream in which no known protocol was found before it is given up.
+    pub search: u64,
+    /// Most bytes that one body may become when its content coding is undone.
+    pub decoded: u64,
+    /// Most decoded bytes for each encoded byte, once a body has become larger than 1 MiB.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head: 64 << 10,
+            held: 16 << 10,
+            in_flight: 64,
+            search: 16 << 20,
+            decoded: 256 << 20,
+            ratio: 256,
+        }
+    }
+}

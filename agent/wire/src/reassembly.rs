@@ -1,0 +1,61 @@
+//! Where a direction of a stream stands: captured runs in, what is new and what is missing out.
+
+/// The next offset that a direction expects.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    next: Option<u64>,
+}
+
+/// A run of bytes as the position sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Run<'a> {
+    /// Bytes that are missing right before `bytes`.
+    pub(crate) missing: u64,
+    /// What of the run is new.
+    pub(crate) bytes: &'a [u8],
+    /// Whether `bytes` starts where the captured call started: its first part was not seen before.
+    pub(crate) starts_call: bool,
+}
+
+impl Position {
+    /// Takes a captured run. The first run ever sets the position.
+    pub(crate) fn take<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Run<'a> {
+        let next = self.next.unwrap_or(offset);
+        let seen = usize::try_from(next.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.next = Some(next.max(end));
+        Run { missing: offset.saturating_sub(next), bytes: &bytes[seen..], starts_call: seen == 0 }
+    }
+
+    /// Takes a known loss; returns how many bytes are missing that were not seen before.
+    pub(crate) fn lose(&mut self, offset: u64, len: u64) -> u64 {
+        let next = self.next.unwrap_or(offset);
+        let end = offset.saturating_add(len).max(next);
+        self.next = Some(end);
+        end - next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_in_order_pass_whole_overlap_is_dropped_and_a_jump_is_a_gap() {
+        #[track_caller]
+        fn check(at: &mut Position, offset: u64, bytes: &[u8], want: (u64, &[u8], bool)) {
+            let run = at.take(offset, bytes);
+            assert_eq!((run.missing, run.bytes, run.starts_call), want);
+        }
+        let mut at = Position::default();
+        check(&mut at, 10, b"abc", (0, b"abc", true));
+        check(&mut at, 13, b"def", (0, b"def", true));
+        check(&mut at, 14, b"efgh", (0, b"gh", false));
+        check(&mut at, 10, b"abc", (0, b"", false));
+        check(&mut at, 20, b"x", (2, b"x", true));
+        assert_eq!(at.lose(18, 10), 7);
+        assert_eq!(at.lose(18, 10), 0);
+        check(&mut at, 28, b"y", (0, b"y", true));
+        check(&mut at, u64::MAX, b"yz", (u64::MAX - 29, b"yz", true));
+    }
+}

@@ -1,7 +1,16 @@
 //! Keys and values of the maps that both sides touch.
 
-/// Most bytes of one call that the kernel side copies; what is beyond is declared lost, exactly.
-pub const MAX_SYSCALL_BYTES: u32 = 2 << 20;
+/// Largest payload of one data frame.
+pub const MAX_CHUNK: u32 = 16 << 10;
+
+/// Most data frames that one call is cut into; what is beyond is declared lost, exactly.
+pub const MAX_CHUNKS: u32 = 160;
+
+/// Stream ids with this bit were given by user space, to descriptors that were open before it came.
+pub const USER_STREAM: u64 = 1 << 63;
+
+/// How much is copied after each turn of direction under [`Verdict::Heads`].
+pub const HEAD_BYTES: u64 = 4 << 10;
 
 /// Value of the `TRACKED` map, keyed by process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,16 +71,6 @@ pub enum Verdict {
     Ignore = 2,
 }
 
-/// Set before the programs are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Settings {
-    /// The agent's own process id: never observed.
-    pub agent: u32,
-    /// 1 when every process that executes is tracked until user space says otherwise.
-    pub adopt: u32,
-}
-
 /// Index into the per-CPU `COUNTERS` array. The unit is bytes unless the name says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -90,16 +89,14 @@ pub enum Counter {
     Skipped = 5,
     /// Event frames (open, close, bind, exec, fork, exit, map) that did not fit the ring.
     EventsLost = 6,
-    /// Calls whose entry was not remembered when they returned; their bytes were not seen.
-    MissedEntry = 7,
-    /// Streams that could not be remembered because a map was full.
-    MapFull = 8,
+    /// Entries (processes, calls, streams) that could not be remembered because a map was full.
+    MapFull = 7,
     /// Bytes sent with `sendfile(2)`, which no probe can read.
-    LostSendfile = 9,
+    LostSendfile = 8,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 9;
 
 impl Counter {
     /// All, in index order, with the name each is exported under.
@@ -111,7 +108,6 @@ impl Counter {
         (Self::LostTooLarge, "lost.too_large"),
         (Self::Skipped, "skipped.verdict"),
         (Self::EventsLost, "events_lost"),
-        (Self::MissedEntry, "missed_entry"),
         (Self::MapFull, "map_full"),
         (Self::LostSendfile, "lost.sendfile"),
     ];

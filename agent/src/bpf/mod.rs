@@ -1,0 +1,112 @@
+//! The kernel side, loaded. Nothing outside this module knows aya.
+
+mod attach;
+mod log;
+mod maps;
+mod requirements;
+mod ring;
+
+pub use attach::{AttachError, Attacher, FileId, PointKind, Scope, TlsPoint};
+pub use maps::{Kernel, KernelMaps};
+pub use requirements::{Requirement, check, private_tracefs};
+pub use ring::Ring;
+
+use aya::{Ebpf, EbpfLoader, maps::MapError, programs::ProgramError};
+
+/// The compiled kernel side (`cargo xtask build-ebpf`).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TOKENTAP_EBPF_OBJECT"));
+
+/// Why the kernel side could not be put in place.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    /// The object was refused.
+    #[error("the kernel refused the eBPF object: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The verifier refused a program; the last lines of its log say why.
+    #[error("the kernel's verifier refused program {program}: {reason}")]
+    Verifier {
+        /// Program name.
+        program: String,
+        /// The end of the verifier's log.
+        reason: String,
+    },
+    /// A program could not be attached.
+    #[error("cannot attach {program} to {point}: {source}")]
+    Attach {
+        /// Program name.
+        program: String,
+        /// Tracepoint.
+        point: String,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// The object lacks something: it was built from other sources.
+    #[error("the eBPF object has no {0}: it does not belong to this build, run `cargo xtask build-ebpf`")]
+    Missing(String),
+    /// A map could not be used.
+    #[error("cannot use eBPF map {name}: {source}")]
+    Map {
+        /// Map name.
+        name: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+}
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Ring size in bytes, a power of two of at least a page.
+    pub ring_bytes: u32,
+    /// Track every process that executes, from its first instruction, until told otherwise.
+    pub adopt: bool,
+}
+
+/// Loads every program and map. Nothing is attached yet.
+///
+/// # Errors
+/// When the kernel refuses the object, with the reason.
+pub fn load(options: LoadOptions) -> Result<Kernel, BpfError> {
+    let adopt = u8::from(options.adopt);
+    let mut loader = EbpfLoader::new();
+    loader.override_global("ADOPT", &adopt, true).map_max_entries("EVENTS", options.ring_bytes);
+    let mut ebpf = loader.load(OBJECT)?;
+    for (name, program) in ebpf.programs_mut() {
+        load_program(name, program)?;
+    }
+    Kernel::new(ebpf)
+}
+
+fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), BpfError> {
+    use aya::programs::Program;
+    let result = match program {
+        Program::UProbe(p) => p.load(),
+        Program::TracePoint(p) => p.load(),
+        _ => return Err(BpfError::Missing(format!("program {name} of a known type"))),
+    };
+    result.map_err(|error| BpfError::Verifier { program: name.to_owned(), reason: tail(&error) })
+}
+
+/// The last lines of a verifier log say what was wrong; the rest is megabytes of what was right.
+fn tail(error: &ProgramError) -> String {
+    const LINES: usize = 40;
+    let text = match error {
+        ProgramError::LoadError { io_error, verifier_log } => format!("{io_error}\n{verifier_log}"),
+        other => other.to_string(),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LINES);
+    let mut out = lines.first().filter(|_| from > 0).map_or_else(String::new, |first| format!("{first}\n…\n"));
+    out.push_str(&lines[from..].join("\n"));
+    out
+}
+
+/// Takes a program out for attaching.
+fn tracepoint<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut aya::programs::TracePoint, BpfError> {
+    ebpf.program_mut(name)
+        .and_then(|p| p.try_into().ok())
+        .ok_or_else(|| BpfError::Missing(format!("program {name}")))
+}

@@ -1,0 +1,147 @@
+//! The entry and exit points of every socket call; what they do is in [`crate::socket`].
+//!
+//! Arguments of a `sys_enter_*` record lie at 16, 24, …, the result of a `sys_exit_*` record at 16
+//! (kernel/trace/trace_syscalls.c); both are stable.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+
+use crate::{
+    maps::CALLS,
+    socket::{self, Pieces},
+};
+
+/// A socket call in progress.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Call {
+    /// Stream id; 0 when it is made at return.
+    pub stream: u64,
+    /// Buffer, `iovec`s, `msghdr`, `mmsghdr`s or `sockaddr`, by the call.
+    pub pointer: u64,
+    /// Length, count of `iovec`s or of messages, by the call.
+    pub count: u64,
+    /// Entry time.
+    pub time: u64,
+    /// File descriptor.
+    pub fd: u32,
+    pub reserved: u32,
+}
+
+/// The `N`th argument.
+#[inline(always)]
+fn arg<const N: usize>(ctx: &TracePointContext) -> u64 {
+    // SAFETY: a field of the record.
+    unsafe { ctx.read_at::<u64>(16 + 8 * N) }.unwrap_or(0)
+}
+
+/// The result, with the call that it ends.
+#[inline(always)]
+fn ended(ctx: &TracePointContext) -> Option<(u64, Call, i64)> {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    // SAFETY: only this thread writes its entry.
+    let call = *unsafe { CALLS.get(pid_tgid) }?;
+    CALLS.remove(pid_tgid).unwrap_or(());
+    // SAFETY: a field of the record.
+    let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
+    Some((pid_tgid, call, result))
+}
+
+/// Calls that move bytes: entry and exit programs of one.
+macro_rules! transfer {
+    ($enter:ident, $exit:ident, $dir:ident, $pieces:ident, socket_only: $only:literal, peek: $flags:expr) => {
+        #[tracepoint]
+        pub fn $enter(ctx: TracePointContext) -> u32 {
+            let flags: fn(&TracePointContext) -> u64 = $flags;
+            socket::enter_transfer(arg::<0>(&ctx) as u32, arg::<1>(&ctx), arg::<2>(&ctx), flags(&ctx), $only)
+        }
+
+        #[tracepoint]
+        pub fn $exit(ctx: TracePointContext) -> u32 {
+            let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
+            socket::exit_transfer(
+                pid_tgid,
+                &call,
+                result,
+                tokentap_abi::Direction::$dir,
+                Pieces::$pieces,
+            )
+        }
+    };
+}
+
+transfer!(enter_read, exit_read, Read, Flat, socket_only: false, peek: |_| 0);
+transfer!(enter_readv, exit_readv, Read, Vector, socket_only: false, peek: |_| 0);
+transfer!(enter_recvfrom, exit_recvfrom, Read, Flat, socket_only: true, peek: arg::<3>);
+transfer!(enter_recvmsg, exit_recvmsg, Read, Message, socket_only: true, peek: arg::<2>);
+transfer!(enter_recvmmsg, exit_recvmmsg, Read, Messages, socket_only: true, peek: arg::<3>);
+transfer!(enter_write, exit_write, Write, Flat, socket_only: false, peek: |_| 0);
+transfer!(enter_writev, exit_writev, Write, Vector, socket_only: false, peek: |_| 0);
+transfer!(enter_sendto, exit_sendto, Write, Flat, socket_only: true, peek: |_| 0);
+transfer!(enter_sendmsg, exit_sendmsg, Write, Message, socket_only: true, peek: |_| 0);
+transfer!(enter_sendmmsg, exit_sendmmsg, Write, Messages, socket_only: true, peek: |_| 0);
+
+#[tracepoint]
+pub fn enter_sendfile64(ctx: TracePointContext) -> u32 {
+    socket::enter_transfer(arg::<0>(&ctx) as u32, 0, arg::<3>(&ctx), 0, false)
+}
+
+#[tracepoint]
+pub fn exit_sendfile64(ctx: TracePointContext) -> u32 {
+    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
+    socket::exit_sendfile(pid_tgid, &call, result)
+}
+
+#[tracepoint]
+pub fn enter_connect(ctx: TracePointContext) -> u32 {
+    socket::enter_connect(arg::<0>(&ctx) as u32, arg::<1>(&ctx), arg::<2>(&ctx))
+}
+
+#[tracepoint]
+pub fn exit_connect(ctx: TracePointContext) -> u32 {
+    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
+    socket::exit_connect(pid_tgid, &call, result)
+}
+
+#[tracepoint]
+pub fn enter_accept(ctx: TracePointContext) -> u32 {
+    socket::remember(arg::<0>(&ctx) as u32, arg::<1>(&ctx), 0)
+}
+
+#[tracepoint]
+pub fn exit_accept(ctx: TracePointContext) -> u32 {
+    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
+    socket::exit_accept(pid_tgid, &call, result)
+}
+
+#[tracepoint]
+pub fn enter_close(ctx: TracePointContext) -> u32 {
+    socket::enter_close(arg::<0>(&ctx) as u32)
+}
+
+#[tracepoint]
+pub fn enter_shutdown(ctx: TracePointContext) -> u32 {
+    socket::enter_shutdown(arg::<0>(&ctx) as u32, arg::<1>(&ctx))
+}
+
+#[tracepoint]
+pub fn enter_dup(ctx: TracePointContext) -> u32 {
+    socket::enter_dup(arg::<0>(&ctx) as u32)
+}
+
+/// `fcntl(fd, F_DUPFD)` is how some runtimes duplicate; its other commands do not concern us.
+#[tracepoint]
+pub fn enter_fcntl(ctx: TracePointContext) -> u32 {
+    const F_DUPFD: u64 = 0;
+    const F_DUPFD_CLOEXEC: u64 = 1030;
+    match arg::<1>(&ctx) {
+        F_DUPFD | F_DUPFD_CLOEXEC => socket::enter_dup(arg::<0>(&ctx) as u32),
+        _ => 0,
+    }
+}
+
+/// For `dup`, `dup2`, `dup3` and `fcntl`: the result is the new descriptor.
+#[tracepoint]
+pub fn exit_dup(ctx: TracePointContext) -> u32 {
+    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
+    socket::exit_dup(pid_tgid, &call, result)
+}

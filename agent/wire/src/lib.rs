@@ -10,6 +10,7 @@ mod exchange;
 mod limits;
 pub mod reason;
 mod reassembly;
+pub mod sse;
 
 pub use connection::{Connection, Protocol};
 pub use exchange::{

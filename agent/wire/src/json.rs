@@ -1,0 +1,15 @@
+//! Incremental JSON field extraction (RFC 8259): takes a document in pieces cut anywhere and reports the few
+//! values that a [`Schema`] names, in document order.
+//!
+//! What nobody asked for is skipped, not parsed: only strings and brackets are followed in it, it is not
+//! validated and not kept. Memory is the fixed size of an [`Extractor`] plus one token that a cut fell into,
+//! at most [`Str`]'s cap times six (`\u00e9`) bytes, whatever the length of the document.
+
+mod extractor;
+mod scan;
+mod schema;
+mod value;
+
+pub use extractor::{Extractor, Status, Visit};
+pub use schema::{Schema, Want};
+pub use value::{Number, Str, Value};

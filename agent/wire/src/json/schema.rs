@@ -1,0 +1,158 @@
+//! Which values of a document are wanted, compiled into a trie.
+
+/// One wanted path.
+///
+/// A path is keys and `[]` (every item of an array), joined by dots: `choices[].delta.content`, `[].usage`.
+#[derive(Clone, Copy, Debug)]
+pub struct Want<F> {
+    pub(super) path: &'static str,
+    pub(super) field: F,
+    pub(super) cap: u16,
+}
+
+impl<F> Want<F> {
+    /// Reports what is at `path` as `field`: scalars with their value (strings up to 256 bytes), objects and
+    /// arrays with their begin and end.
+    #[must_use]
+    pub const fn new(path: &'static str, field: F) -> Self {
+        Self { path, field, cap: 256 }
+    }
+
+    /// As [`Want::new`], but of a string only whether it is empty: none of it is kept.
+    #[must_use]
+    pub const fn presence(path: &'static str, field: F) -> Self {
+        Self { path, field, cap: 0 }
+    }
+}
+
+/// A compiled set of wanted paths.
+#[derive(Debug)]
+pub struct Schema<F> {
+    nodes: Vec<Node<F>>,
+    /// Top-level keys that are looked for again after a gap.
+    anchors: Vec<(&'static str, NodeId)>,
+}
+
+impl<F: Copy> Schema<F> {
+    /// Compiles paths. After a gap, when nobody knows the nesting, the top-level keys in `anchors` are looked
+    /// for at any depth (see [`super::Extractor::gap`]): name only those that occur nowhere else.
+    ///
+    /// # Panics
+    /// When a path is not well-formed, deeper than [`MAX_DEPTH`] or has a key longer than [`MAX_KEY`], or an
+    /// anchor is not the first key of a path: schemas are constants of the program.
+    #[must_use]
+    pub fn new(wants: &[Want<F>], anchors: &[&'static str]) -> Self {
+        let mut schema = Self { nodes: vec![Node::new()], anchors: Vec::new() };
+        for want in wants {
+            let node = schema.insert(want.path);
+            schema.nodes[node.0 as usize].want = Some((want.field, want.cap));
+        }
+        for node in &mut schema.nodes {
+            node.index();
+        }
+        for &anchor in anchors {
+            let node = schema.child(NodeId::ROOT, anchor.as_bytes());
+            schema.anchors.push((anchor, node.expect("an anchor is the first key of a path")));
+        }
+        schema
+    }
+
+    fn insert(&mut self, path: &'static str) -> NodeId {
+        let mut at = NodeId::ROOT;
+        let mut depth = 0;
+        for segment in path.split('.') {
+            let key = segment.trim_end_matches("[]");
+            if !key.is_empty() {
+                assert!(key.len() <= MAX_KEY, "key too long in {path}");
+                let known = self.nodes[at.0 as usize].keys.iter().find(|(k, _)| *k == key).map(|(_, id)| *id);
+                at = known.unwrap_or_else(|| {
+                    let id = self.push();
+                    self.nodes[at.0 as usize].keys.push((key, id));
+                    id
+                });
+                depth += 1;
+            }
+            for _ in 0..(segment.len() - key.len()) / 2 {
+                let known = self.nodes[at.0 as usize].items;
+                at = known.unwrap_or_else(|| {
+                    let id = self.push();
+                    self.nodes[at.0 as usize].items = Some(id);
+                    id
+                });
+                depth += 1;
+            }
+        }
+        assert!(at != NodeId::ROOT && depth <= MAX_DEPTH, "bad path {path}");
+        at
+    }
+
+    fn push(&mut self) -> NodeId {
+        self.nodes.push(Node::new());
+        NodeId(u16::try_from(self.nodes.len() - 1).expect("a schema has less than 65536 nodes"))
+    }
+}
+
+impl<F> Schema<F> {
+    /// The node of a key of the object at `node`.
+    #[inline]
+    pub(super) fn child(&self, node: NodeId, key: &[u8]) -> Option<NodeId> {
+        let node = &self.nodes[node.0 as usize];
+        let (&from, &to) = (node.by_len.get(key.len())?, node.by_len.get(key.len() + 1)?);
+        node.keys[from as usize..to as usize].iter().find(|(k, _)| k.as_bytes() == key).map(|(_, id)| *id)
+    }
+
+    #[inline]
+    pub(super) fn node(&self, node: NodeId) -> &Node<F> {
+        &self.nodes[node.0 as usize]
+    }
+
+    pub(super) fn anchor(&self, key: &[u8]) -> Option<NodeId> {
+        self.anchors.iter().find(|(k, _)| k.as_bytes() == key).map(|(_, id)| *id)
+    }
+
+    pub(super) fn has_anchors(&self) -> bool {
+        !self.anchors.is_empty()
+    }
+}
+
+/// Nesting of wanted values: keys and `[]` in a path.
+pub const MAX_DEPTH: usize = 12;
+
+/// Length of a wanted key in bytes.
+pub const MAX_KEY: usize = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodeId(u16);
+
+impl NodeId {
+    pub(super) const ROOT: Self = Self(0);
+}
+
+#[derive(Debug)]
+pub(super) struct Node<F> {
+    pub(super) want: Option<(F, u16)>,
+    /// Of every item, when this is an array that somebody wants something of.
+    pub(super) items: Option<NodeId>,
+    /// Sorted by length once the schema is complete.
+    keys: Vec<(&'static str, NodeId)>,
+    /// `keys[by_len[n]..by_len[n + 1]]` have length n: most keys of a document are dismissed by it alone.
+    by_len: [u8; MAX_KEY + 2],
+}
+
+impl<F> Node<F> {
+    const fn new() -> Self {
+        Self { want: None, items: None, keys: Vec::new(), by_len: [0; MAX_KEY + 2] }
+    }
+
+    pub(super) fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    fn index(&mut self) {
+        self.keys.sort_by_key(|(key, _)| key.len());
+        for (len, start) in self.by_len.iter_mut().enumerate() {
+            let shorter = self.keys.iter().filter(|(key, _)| key.len() < len).count();
+            *start = u8::try_from(shorter).expect("an object has less than 256 wanted keys");
+        }
+    }
+}

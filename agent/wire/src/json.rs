@@ -10,6 +10,6 @@ mod scan;
 mod schema;
 mod value;
 
-pub use extractor::{Extractor, Status, Visit};
-pub use schema::{Schema, Want};
+pub use extractor::{Extractor, Status};
+pub use schema::{MAX_DEPTH, MAX_KEY, Schema, Want};
 pub use value::{Number, Str, Value};

@@ -7,6 +7,7 @@
 
 mod connection;
 mod exchange;
+pub mod json;
 mod limits;
 pub mod reason;
 mod reassembly;

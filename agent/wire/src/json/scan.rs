@@ -27,7 +27,8 @@ pub(super) fn quote_or_bracket(bytes: &[u8], from: usize) -> Option<usize> {
     for word in &mut words {
         // Setting bit 5 makes `[` a `{` and `]` a `}`, and no other printable byte one of the three.
         let word = u64::from_le_bytes(word.try_into().expect("chunks of 8")) | splat(0x20);
-        let mut hits = zero_bytes(word ^ splat(b'{')) | zero_bytes(word ^ splat(b'}')) | zero_bytes(word ^ splat(b'"'));
+        let mut hits =
+            zero_bytes(word ^ splat(b'{')) | zero_bytes(word ^ splat(b'}')) | zero_bytes(word ^ splat(b'"'));
         while hits != 0 {
             let hit = at + (hits.trailing_zeros() / 8) as usize;
             if is_quote_or_bracket(bytes[hit]) {

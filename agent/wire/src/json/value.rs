@@ -28,7 +28,7 @@ impl<'a> Value<'a> {
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Number(number) => number.as_i64(),
-            Self::Str(text) => Number { raw: text.raw }.as_i64(),
+            Self::Str(text) if !text.cut => Number { raw: text.raw }.as_i64(),
             _ => None,
         }
     }
@@ -76,7 +76,6 @@ impl Number<'_> {
         let text = self.text()?;
         text.parse().ok().or_else(|| {
             let value: f64 = text.parse().ok()?;
-            #[expect(clippy::cast_possible_truncation, reason = "integral and within 2^53")]
             (value.fract() == 0.0 && value.abs() <= LIMIT).then_some(value as i64)
         })
     }
@@ -89,11 +88,17 @@ impl Number<'_> {
 
     /// Rust also parses `inf`, `nan` and a leading `+`: not numbers here.
     fn text(&self) -> Option<&str> {
+        if self.raw.len() > MAX_NUMBER {
+            return None;
+        }
         let digits = self.raw.iter().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
         let text = str::from_utf8(self.raw).ok()?;
         (digits && text.starts_with(|c: char| c == '-' || c.is_ascii_digit())).then_some(text)
     }
 }
+
+/// Longest number that is read, in bytes; 17 digits and an exponent carry all that a double can.
+pub(super) const MAX_NUMBER: usize = 64;
 
 /// A string as it was written, escapes and all, up to its cap.
 #[derive(Clone, Copy, Debug)]

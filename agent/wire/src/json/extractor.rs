@@ -1,0 +1,502 @@
+//! The push parser.
+
+use super::{
+    scan,
+    schema::{MAX_DEPTH, MAX_KEY, NodeId, Schema},
+    value::{MAX_NUMBER, Number, Str, Value, unescape},
+};
+
+/// Brackets in brackets, beyond which a document is [`Status::Malformed`]. What servers accept is below 1,000.
+const MAX_NESTING: u32 = 1024;
+
+/// Longest form of a byte of text: `\u0041`.
+const ESCAPED: usize = 6;
+
+/// What became of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing but white space.
+    Empty,
+    /// It ends before its value does.
+    Partial,
+    /// One whole value.
+    Complete,
+    /// Bytes were missing ([`Extractor::gap`]); values after them are those under anchors.
+    Gapped,
+    /// Not JSON. Values reported before stand.
+    Malformed,
+}
+
+/// Extracts wanted fields of one document at a time; see the [module](super).
+#[derive(Debug)]
+pub struct Extractor<F: 'static> {
+    schema: &'static Schema<F>,
+    state: State,
+    /// Containers around the current position that something is wanted of.
+    stack: [Frame; MAX_DEPTH],
+    depth: usize,
+    /// Position in each array of the stack.
+    indices: [u32; MAX_DEPTH],
+    arrays: usize,
+    /// What the schema says of the value at hand; `None`: nobody wants it.
+    child: Option<NodeId>,
+    /// Open brackets while skipping.
+    nesting: u32,
+    /// The last byte was a backslash inside a string; after a gap: may have been one.
+    escaped: bool,
+    /// Start of the token that the last cut fell into.
+    token: Vec<u8>,
+    /// The token is longer than what is kept of it.
+    cut: bool,
+    gapped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the document.
+    Start,
+    /// A value begins.
+    Value,
+    /// After `[`.
+    FirstItem,
+    /// After `{`.
+    FirstKey,
+    /// After `,` in an object.
+    Key,
+    /// Inside a key.
+    InKey,
+    /// After a key.
+    Colon,
+    /// Inside a string value.
+    InString,
+    /// Inside a number or literal.
+    InScalar,
+    /// After a value in a container.
+    Next,
+    /// Inside a container that nobody wants anything of.
+    Skip,
+    /// Inside a string therein.
+    SkipString,
+    /// After the document.
+    Done,
+    /// After a gap: looking for a quote.
+    Lost,
+    /// After a quote that may begin an anchor.
+    LostKey,
+    /// After an anchor.
+    LostColon,
+    Malformed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    node: NodeId,
+    array: bool,
+}
+
+/// Where to go on in the piece; `None`: it is used up.
+type Step = Option<usize>;
+
+impl<F: Copy> Extractor<F> {
+    /// For documents of one kind.
+    #[must_use]
+    pub const fn new(schema: &'static Schema<F>) -> Self {
+        Self {
+            schema,
+            state: State::Start,
+            stack: [Frame { node: NodeId::ROOT, array: false }; MAX_DEPTH],
+            depth: 0,
+            indices: [0; MAX_DEPTH],
+            arrays: 0,
+            child: Some(NodeId::ROOT),
+            nesting: 0,
+            escaped: false,
+            token: Vec::new(),
+            cut: false,
+            gapped: false,
+        }
+    }
+
+    /// Forgets the document: the next piece begins another one.
+    pub fn reset(&mut self) {
+        self.state = State::Start;
+        self.child = Some(NodeId::ROOT);
+        self.gapped = false;
+        self.drop_token();
+        self.unwind();
+    }
+
+    /// Takes the next piece. Calls `visit` with the field, the position in each array of its path from the
+    /// outermost, and the value.
+    pub fn push(&mut self, piece: &[u8], mut visit: impl FnMut(F, &[u32], Value<'_>)) {
+        let mut at = 0;
+        while let Some(next) = self.step(piece, at, &mut visit) {
+            at = next;
+        }
+    }
+
+    /// Bytes are missing here. The nesting is unknown from now on, so that nothing more is reported except
+    /// what is under the schema's anchors: `"anchor":` outside of a string is told from one inside, whose
+    /// quotes are escaped, without knowing the nesting.
+    pub fn gap(&mut self) {
+        if !matches!(self.state, State::Done | State::Malformed) {
+            self.state = State::Lost;
+            self.gapped = true;
+            self.drop_token();
+            self.unwind();
+            // The byte before the next one is unknown.
+            self.escaped = true;
+        }
+    }
+
+    /// Says that no more pieces follow. Reports the value of a document that is a bare number or literal,
+    /// which nothing else ends.
+    pub fn finish(&mut self, visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
+        if self.state == State::InScalar && self.depth == 0 && !self.gapped {
+            self.push(b" ", visit);
+        }
+        match self.state {
+            State::Malformed => Status::Malformed,
+            _ if self.gapped => Status::Gapped,
+            State::Start => Status::Empty,
+            State::Done => Status::Complete,
+            _ => Status::Partial,
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        match self.state {
+            State::Start | State::Value | State::FirstItem => self.value(piece, at, visit),
+            State::FirstKey | State::Key => self.key(piece, at, visit),
+            State::InKey => self.in_key(piece, at),
+            State::Colon => self.colon(piece, at),
+            State::InString => self.in_string(piece, at, visit),
+            State::InScalar => self.in_scalar(piece, at, visit),
+            State::Next => self.next(piece, at, visit),
+            State::Skip => self.skip(piece, at, visit),
+            State::SkipString => {
+                let end = self.string_end(piece, at)?;
+                self.state = State::Skip;
+                Some(end + 1)
+            }
+            State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
+            State::Lost => self.lost(piece, at),
+            State::LostKey => self.lost_key(piece, at),
+            State::LostColon => self.lost_colon(piece, at),
+            State::Malformed => None,
+        }
+    }
+
+    #[inline]
+    fn value(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        let at = scan::not_space(piece, at)?;
+        match piece[at] {
+            b'"' => {
+                self.state = State::InString;
+                Some(at + 1)
+            }
+            b'-' | b'0'..=b'9' | b'n' | b't' | b'f' => {
+                self.state = State::InScalar;
+                Some(at)
+            }
+            open @ (b'{' | b'[') => {
+                self.open(open == b'[', visit);
+                Some(at + 1)
+            }
+            b']' if self.state == State::FirstItem => {
+                self.close(visit);
+                Some(at + 1)
+            }
+            _ => self.fail(at),
+        }
+    }
+
+    fn open(&mut self, array: bool, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
+        if let Some(node) = self.child {
+            self.report(visit, if array { Value::Array } else { Value::Object });
+            let items = self.schema.node(node).items;
+            if array && items.is_some() || !array && self.schema.node(node).has_keys() {
+                self.stack[self.depth] = Frame { node, array };
+                self.depth += 1;
+                if array {
+                    self.indices[self.arrays] = 0;
+                    self.arrays += 1;
+                    self.child = items;
+                    self.state = State::FirstItem;
+                } else {
+                    self.state = State::FirstKey;
+                }
+                return;
+            }
+        }
+        self.nesting = 1;
+        self.state = State::Skip;
+    }
+
+    fn close(&mut self, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
+        self.depth -= 1;
+        let frame = self.stack[self.depth];
+        self.arrays -= usize::from(frame.array);
+        self.child = Some(frame.node);
+        self.report(visit, Value::End);
+        self.ended();
+    }
+
+    /// A value is over: where are we?
+    #[inline]
+    fn ended(&mut self) {
+        self.state = match (self.depth, self.gapped) {
+            (0, false) => State::Done,
+            (0, true) => {
+                self.escaped = false;
+                State::Lost
+            }
+            _ => State::Next,
+        };
+    }
+
+    #[inline]
+    fn next(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        let at = scan::not_space(piece, at)?;
+        let Frame { node, array } = self.stack[self.depth - 1];
+        match (piece[at], array) {
+            (b',', false) => self.state = State::Key,
+            (b',', true) => {
+                let index = &mut self.indices[self.arrays - 1];
+                *index = index.saturating_add(1);
+                self.child = self.schema.node(node).items;
+                self.state = State::Value;
+            }
+            (b'}', false) | (b']', true) => self.close(visit),
+            _ => return self.fail(at),
+        }
+        Some(at + 1)
+    }
+
+    #[inline]
+    fn key(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        let at = scan::not_space(piece, at)?;
+        match piece[at] {
+            b'"' => self.state = State::InKey,
+            b'}' if self.state == State::FirstKey => self.close(visit),
+            _ => return self.fail(at),
+        }
+        Some(at + 1)
+    }
+
+    #[inline]
+    fn in_key(&mut self, piece: &[u8], at: usize) -> Step {
+        let Some(end) = self.string_end(piece, at) else {
+            self.keep(&piece[at..], MAX_KEY * ESCAPED);
+            return None;
+        };
+        let node = self.stack[self.depth - 1].node;
+        if self.token.is_empty() && !self.cut {
+            self.child = child(self.schema, node, &piece[at..end]);
+        } else {
+            self.keep(&piece[at..end], MAX_KEY * ESCAPED);
+            self.child = child(self.schema, node, &self.token).filter(|_| !self.cut);
+            self.drop_token();
+        }
+        self.state = State::Colon;
+        Some(end + 1)
+    }
+
+    #[inline]
+    fn colon(&mut self, piece: &[u8], at: usize) -> Step {
+        let at = scan::not_space(piece, at)?;
+        if piece[at] != b':' {
+            return self.fail(at);
+        }
+        self.state = State::Value;
+        Some(at + 1)
+    }
+
+    #[inline]
+    fn in_string(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        let end = self.string_end(piece, at);
+        if let Some((field, cap)) = self.child.and_then(|node| self.schema.node(node).want) {
+            let Some(end) = end else {
+                self.keep(&piece[at..], usize::from(cap) * ESCAPED);
+                return None;
+            };
+            let indices = &self.indices[..self.arrays];
+            if self.token.is_empty() && !self.cut {
+                visit(field, indices, Value::Str(Str { raw: &piece[at..end], cap, cut: false }));
+            } else {
+                self.keep(&piece[at..end], usize::from(cap) * ESCAPED);
+                let indices = &self.indices[..self.arrays];
+                visit(field, indices, Value::Str(Str { raw: &self.token, cap, cut: self.cut }));
+                self.drop_token();
+            }
+        }
+        let end = end?;
+        self.ended();
+        Some(end + 1)
+    }
+
+    #[inline]
+    fn in_scalar(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        let end = scan::scalar_end(piece, at);
+        if let Some((field, _)) = self.child.and_then(|node| self.schema.node(node).want) {
+            let Some(end) = end else {
+                self.keep(&piece[at..], MAX_NUMBER + 1);
+                return None;
+            };
+            let whole = self.token.is_empty();
+            if !whole {
+                self.keep(&piece[at..end], MAX_NUMBER + 1);
+            }
+            let Some(value) = scalar(if whole { &piece[at..end] } else { &self.token }) else {
+                return self.fail(end);
+            };
+            visit(field, &self.indices[..self.arrays], value);
+            self.drop_token();
+        }
+        let end = end?;
+        self.ended();
+        Some(end)
+    }
+
+    fn skip(&mut self, piece: &[u8], mut at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+        loop {
+            at = scan::quote_or_bracket(piece, at)?;
+            match piece[at] {
+                b'"' => {
+                    self.state = State::SkipString;
+                    return Some(at + 1);
+                }
+                b'{' | b'[' if self.nesting == MAX_NESTING => return self.fail(at),
+                b'{' | b'[' => self.nesting += 1,
+                _ => self.nesting -= 1,
+            }
+            at += 1;
+            if self.nesting == 0 {
+                self.report(visit, Value::End);
+                self.ended();
+                return Some(at);
+            }
+        }
+    }
+
+    fn lost(&mut self, piece: &[u8], at: usize) -> Step {
+        let quote = memchr::memchr(b'"', piece.get(at..)?).filter(|_| self.schema.has_anchors());
+        let Some(quote) = quote.map(|n| at + n) else {
+            self.escaped = piece.last().map_or(self.escaped, |&b| b == b'\\');
+            return None;
+        };
+        // An escaped quote does not begin a key.
+        let escaped = if quote == 0 { self.escaped } else { piece[quote - 1] == b'\\' };
+        self.escaped = false;
+        self.state = if escaped { State::Lost } else { State::LostKey };
+        Some(quote + 1)
+    }
+
+    fn lost_key(&mut self, piece: &[u8], at: usize) -> Step {
+        let Some(end) = scan::quote_or_backslash(piece, at) else {
+            self.keep(&piece[at..], MAX_KEY);
+            return None;
+        };
+        self.keep(&piece[at..end], MAX_KEY);
+        let anchor = self.schema.anchor(&self.token).filter(|_| !self.cut);
+        self.drop_token();
+        if piece[end] == b'\\' {
+            self.state = State::Lost;
+        } else if anchor.is_some() {
+            self.child = anchor;
+            self.state = State::LostColon;
+        }
+        // Any other quote that ended something may as well begin the next.
+        Some(end + 1)
+    }
+
+    fn lost_colon(&mut self, piece: &[u8], at: usize) -> Step {
+        let at = scan::not_space(piece, at)?;
+        if piece[at] != b':' {
+            return self.fail(at);
+        }
+        self.state = State::Value;
+        Some(at + 1)
+    }
+
+    /// Position of the quote that ends the string at hand, of which `piece[at..]` is the rest.
+    #[inline]
+    fn string_end(&mut self, piece: &[u8], mut at: usize) -> Option<usize> {
+        if self.escaped && at < piece.len() {
+            self.escaped = false;
+            at += 1;
+        }
+        loop {
+            at = scan::quote_or_backslash(piece, at)?;
+            if piece[at] == b'"' {
+                return Some(at);
+            }
+            at += 2;
+            if at > piece.len() {
+                self.escaped = true;
+                return None;
+            }
+        }
+    }
+
+    #[inline]
+    fn report(&self, visit: &mut impl FnMut(F, &[u32], Value<'_>), value: Value<'_>) {
+        if let Some((field, _)) = self.child.and_then(|node| self.schema.node(node).want) {
+            visit(field, &self.indices[..self.arrays], value);
+        }
+    }
+
+    /// Keeps bytes of a token that goes on in the next piece.
+    fn keep(&mut self, bytes: &[u8], cap: usize) {
+        let room = cap.saturating_sub(self.token.len()).min(bytes.len());
+        self.token.extend_from_slice(&bytes[..room]);
+        self.cut |= room < bytes.len();
+    }
+
+    fn drop_token(&mut self) {
+        self.token.clear();
+        self.cut = false;
+    }
+
+    fn unwind(&mut self) {
+        self.depth = 0;
+        self.arrays = 0;
+        self.escaped = false;
+    }
+
+    /// The byte at `at` cannot be there. What follows a gap may be something else than it seemed: goes on
+    /// looking for anchors.
+    #[cold]
+    fn fail(&mut self, at: usize) -> Step {
+        self.state = if self.gapped { State::Lost } else { State::Malformed };
+        self.drop_token();
+        self.unwind();
+        Some(at)
+    }
+}
+
+/// Looks a key up as it was written; one with escapes is rare, but means the same.
+#[inline]
+fn child<F: Copy>(schema: &Schema<F>, node: NodeId, raw: &[u8]) -> Option<NodeId> {
+    let known = schema.child(node, raw);
+    if known.is_some() || !raw.contains(&b'\\') {
+        return known;
+    }
+    let mut key = String::new();
+    let short = unescape(raw, |piece| {
+        key.push_str(piece);
+        key.len() <= MAX_KEY
+    });
+    schema.child(node, key.as_bytes()).filter(|_| short)
+}
+
+fn scalar(raw: &[u8]) -> Option<Value<'_>> {
+    Some(match raw {
+        b"null" => Value::Null,
+        b"true" => Value::Bool(true),
+        b"false" => Value::Bool(false),
+        [b'-' | b'0'..=b'9', ..] => Value::Number(Number { raw }),
+        _ => return None,
+    })
+}

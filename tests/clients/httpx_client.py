@@ -1,0 +1,62 @@
+"""Calls an LLM API with httpx, synchronously or with asyncio."""
+
+import asyncio
+import ssl
+
+import httpx
+
+import pace
+
+opts = pace.options(__doc__)
+common = {
+    "verify": ssl.create_default_context(cafile=opts.ca),
+    "headers": pace.HEADERS[opts.api],
+    "base_url": opts.base_url,
+    "timeout": 60,
+}
+
+
+def sync():
+    with httpx.Client(**common) as client:
+
+        def warm():
+            client.get("/healthz").raise_for_status()
+
+        def call(body, answer):
+            with client.stream("POST", pace.PATHS[opts.api], json=body) as response:
+                answer.status = response.status_code
+                if not response.headers["content-type"].startswith("text/event-stream"):
+                    response.read()
+                    getattr(answer, opts.api)(response.json())
+                    return
+                for line in response.iter_lines():
+                    if answer.feed_line(line, opts.api) and answer.events == opts.cancel_after:
+                        return
+
+        pace.run(opts, warm, call)
+
+
+async def asynchronous():
+    async with httpx.AsyncClient(**common) as client:
+
+        async def warm():
+            (await client.get("/healthz")).raise_for_status()
+
+        async def call(body, answer):
+            async with client.stream("POST", pace.PATHS[opts.api], json=body) as response:
+                answer.status = response.status_code
+                if not response.headers["content-type"].startswith("text/event-stream"):
+                    await response.aread()
+                    getattr(answer, opts.api)(response.json())
+                    return
+                async for line in response.aiter_lines():
+                    if answer.feed_line(line, opts.api) and answer.events == opts.cancel_after:
+                        return
+
+        await pace.run_async(opts, warm, call)
+
+
+if opts.asynchronous:
+    asyncio.run(asynchronous())
+else:
+    sync()

@@ -9,7 +9,9 @@ mod tree;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
+
+use setup::Part;
 
 /// Builds, tests, demonstrates and checks tokentap.
 #[derive(Parser)]
@@ -27,6 +29,12 @@ enum Task {
         #[arg(long)]
         force: bool,
     },
+    /// Install what the tests, the demo and the benchmarks need, into target/parts
+    Setup {
+        /// Only these parts
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Part>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,5 +50,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::BuildEbpf { force } => ebpf::build(force),
+        Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
+        Task::Setup { only } => setup::install(&only),
     }
 }

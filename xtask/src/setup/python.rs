@@ -1,0 +1,31 @@
+//! Python environments.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{apt, once, place, recipe};
+use crate::shell::{run, run_logged};
+
+/// The Python client libraries in `target/parts/venv`.
+pub(super) fn install() -> Result<()> {
+    let (file, text) = recipe("requirements.txt")?;
+    once("venv", &text, "Python clients into target/parts/venv", || environment("venv", &file, &[]))
+}
+
+/// Makes `target/parts/<name>` a virtual environment with what `requirements` lists; `variables` are set for
+/// packages that are compiled.
+pub(super) fn environment(name: &str, requirements: &Path, variables: &[(&str, &str)]) -> Result<()> {
+    apt::install(&["python3", "python3-venv"])?;
+    let home = place(name);
+    // Debian's own interpreter, whatever else comes first on PATH: its OpenSSL is the system's.
+    run(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&home))?;
+    run_logged(
+        Command::new(home.join("bin/pip"))
+            .args(["install", "--disable-pip-version-check", "--no-input", "--requirement"])
+            .arg(requirements)
+            .envs(variables.iter().copied()),
+        &place(&format!("{name}.log")),
+    )
+}

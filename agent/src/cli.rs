@@ -1,0 +1,185 @@
+//! The command line. It only says what was typed; [`crate::config`] makes a validated configuration of it
+//! and of the environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::config::{ConsoleFormat, Glob, HeaderSetting, Protocol, RingSize};
+
+const EXAMPLES: &str = "\
+Examples:
+  Watch one process and its children, print its LLM calls here:
+      sudo tokentap run --pid 4242 --console
+  Watch every python, also those that start later; send spans to a collector:
+      sudo tokentap run --exe 'python*' --otlp-endpoint http://collector:4317
+  Two collectors and one JSON line per call on standard output:
+      sudo tokentap run --all --otlp-endpoint http://a:4317 --otlp-endpoint https://b:4318 --console=json
+  Record what happens now, look at it elsewhere without root:
+      sudo tokentap record --pid 4242 --out bug.tape
+      tokentap replay bug.tape --console
+
+Exit status: 0 all delivered, 1 failed, 2 wrong usage, 3 something was lost (the last lines say what).";
+
+const ENVIRONMENT: &str = "\
+Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORTER_OTLP_*):
+  OTEL_EXPORTER_OTLP_ENDPOINT     base URL of a collector; /v1/traces is appended for http/protobuf
+  OTEL_EXPORTER_OTLP_PROTOCOL     grpc or http/protobuf (default: grpc on port 4317, else http/protobuf)
+  OTEL_EXPORTER_OTLP_HEADERS      k=v,k=v with percent-encoded values
+  OTEL_EXPORTER_OTLP_TIMEOUT      milliseconds for one attempt to send a batch (10000)
+  OTEL_EXPORTER_OTLP_COMPRESSION  gzip or none (none)
+  OTEL_EXPORTER_OTLP_CERTIFICATE  PEM file of the authorities to trust, instead of the system's;
+                                  _CLIENT_CERTIFICATE and _CLIENT_KEY for mutual TLS
+  OTEL_EXPORTER_OTLP_INSECURE     true: an endpoint without a scheme is http, not https
+  OTEL_TRACES_EXPORTER            otlp, console, none, or a list
+  OTEL_BSP_SCHEDULE_DELAY         milliseconds that a span may wait for company in its batch (500)
+  OTEL_BSP_MAX_QUEUE_SIZE         spans waiting per exporter (2048)
+  OTEL_BSP_MAX_EXPORT_BATCH_SIZE  spans per batch (512)
+  OTEL_BSP_EXPORT_TIMEOUT         upper bound of OTEL_EXPORTER_OTLP_TIMEOUT (30000)
+  OTEL_LOG_LEVEL                  as --log-level
+  OTEL_SDK_DISABLED               true: do nothing
+  NO_COLOR                        no colours";
+
+/// Observes the LLM calls of running processes and exports one OpenTelemetry GenAI span per call.
+///
+/// Nothing in the observed processes is changed: probes on their TLS libraries and sockets copy plaintext
+/// out, the calls are rebuilt from it.
+#[derive(Debug, Parser)]
+#[command(name = "tokentap", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much the agent says about itself on standard error: off, error, warn, info, debug or trace.
+    /// Content, headers and keys are never logged.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<tracing::level_filters::LevelFilter>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach to processes and export their LLM calls until SIGTERM or Ctrl-C.
+    #[command(after_help = EXAMPLES, after_long_help = long_help())]
+    Run(Run),
+    /// Attach to processes and write what is captured to a tape file, secrets and content masked.
+    Record(Record),
+    /// Run a tape through the same path as live traffic. Needs no root.
+    Replay(Replay),
+}
+
+/// `tokentap run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which processes.
+    #[command(flatten)]
+    pub select: Select,
+    /// Which calls.
+    #[command(flatten)]
+    pub rules: Rules,
+    /// Where to.
+    #[command(flatten)]
+    pub export: Export,
+}
+
+/// `tokentap record`.
+#[derive(Debug, Args)]
+pub struct Record {
+    /// The tape to write.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Keep header values, prompts, completions and tool arguments in the tape. The file then holds
+    /// credentials: keep it as you keep those.
+    #[arg(long)]
+    pub with_content: bool,
+    /// Which processes.
+    #[command(flatten)]
+    pub select: Select,
+}
+
+/// `tokentap replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The tape to read.
+    #[arg(value_name = "TAPE")]
+    pub tape: PathBuf,
+    /// Which calls.
+    #[command(flatten)]
+    pub rules: Rules,
+    /// Where to.
+    #[command(flatten)]
+    pub export: Export,
+}
+
+/// Which processes are observed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Processes")]
+#[command(group(ArgGroup::new("processes").required(true).multiple(true).args(["pids", "exes", "all"])))]
+pub struct Select {
+    /// A process id; may be repeated.
+    #[arg(long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pids: Vec<u32>,
+    /// Every process, now or later, whose executable matches: the file name, or the whole path when the
+    /// pattern has a slash. `*` and `?` match as in a shell; may be repeated.
+    #[arg(long = "exe", value_name = "GLOB")]
+    pub exes: Vec<Glob>,
+    /// Every process on the machine.
+    #[arg(long, conflicts_with_all = ["pids", "exes"])]
+    pub all: bool,
+    /// Leave children of the selected processes alone.
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Buffer between kernel and agent: a power of two of at least 4K, as 64K or 16MiB.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub ring_size: RingSize,
+    /// Name every observed service so, whatever it calls itself.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub service_name: Option<String>,
+}
+
+/// Which requests count as LLM calls beyond what is recognised without being told.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Calls")]
+pub struct Rules {
+    /// Also take requests to hosts that match as LLM calls; may be repeated.
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub host_include: Vec<String>,
+    /// Never report requests to hosts that match; may be repeated, wins over the includes.
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub host_exclude: Vec<String>,
+    /// Also take requests to paths that match as LLM calls; may be repeated.
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub path_include: Vec<String>,
+    /// Never report requests to paths that match; may be repeated, wins over the includes.
+    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
+    pub path_exclude: Vec<String>,
+}
+
+/// Where spans go. Several at once are fine; none of them waits for another.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Export")]
+pub struct Export {
+    /// An OTLP receiver, as http://collector:4317; may be repeated.
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Vec<String>,
+    /// grpc or http/protobuf. Once for all endpoints, or once for each in the same order. Default: grpc for
+    /// port 4317, else http/protobuf.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub otlp_protocol: Vec<Protocol>,
+    /// A header for every OTLP request, as authorization=Bearer…; may be repeated.
+    #[arg(long, value_name = "K=V")]
+    pub otlp_header: Vec<HeaderSetting>,
+    /// Print spans on standard output: a line for people, or one JSON object per line.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "pretty")]
+    pub console: Option<ConsoleFormat>,
+    /// How long the end may take to deliver what is in flight, as 20s.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub drain_timeout: Duration,
+}
+
+fn long_help() -> String {
+    format!("{EXAMPLES}\n\n{ENVIRONMENT}")
+}

@@ -1,0 +1,336 @@
+//! Flags and environment -> one validated [`Config`]. A pure function: the environment is passed in.
+
+mod env;
+mod otlp;
+mod units;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokentap_genai::{Include, Options, Rule};
+use tracing::level_filters::LevelFilter;
+
+use crate::cli::{self, Cli, Command};
+use env::Env;
+pub use otlp::{Compression, HeaderSetting, OtlpConfig, Protocol, TlsFiles};
+pub use units::{Glob, RingSize};
+
+/// Everything that the agent needs to know to run.
+#[derive(Debug)]
+pub struct Config {
+    /// `OTEL_SDK_DISABLED`: do nothing, successfully.
+    pub disabled: bool,
+    /// How much the agent says about itself.
+    pub log_level: LevelFilter,
+    /// Settings that were ignored and why; to be logged once logging works.
+    pub warnings: Vec<String>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Observe and export.
+    Run {
+        /// Which processes.
+        select: Select,
+        /// Which requests are LLM calls.
+        calls: Options,
+        /// Where to.
+        export: ExportConfig,
+        /// How long the end may take.
+        drain_timeout: Duration,
+    },
+    /// Observe and write a tape.
+    Record {
+        /// Which processes.
+        select: Select,
+        /// The tape.
+        out: PathBuf,
+        /// Nothing is masked.
+        with_content: bool,
+    },
+    /// Read a tape and export.
+    Replay {
+        /// The tape.
+        tape: PathBuf,
+        /// Which requests are LLM calls.
+        calls: Options,
+        /// Where to.
+        export: ExportConfig,
+        /// How long the end may take.
+        drain_timeout: Duration,
+    },
+}
+
+/// Which processes are observed.
+#[derive(Debug)]
+pub struct Select {
+    /// These processes.
+    pub pids: Vec<u32>,
+    /// Processes whose executable matches one of these ([`Glob::matches_file`]).
+    pub exes: Vec<Glob>,
+    /// All processes.
+    pub all: bool,
+    /// Children of selected processes too.
+    pub follow: bool,
+    /// Ring between kernel and agent, in bytes.
+    pub ring_size: RingSize,
+    /// `service.name` of everything observed.
+    pub service_name: Option<String>,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, Default)]
+pub struct ExportConfig {
+    /// Each with its own queue.
+    pub exporters: Vec<ExporterConfig>,
+    /// How spans are queued and gathered.
+    pub batch: BatchConfig,
+}
+
+/// One destination.
+#[derive(Clone, Debug)]
+pub enum ExporterConfig {
+    /// An OTLP receiver.
+    Otlp(OtlpConfig),
+    /// Standard output.
+    Console {
+        /// How spans are printed.
+        format: ConsoleFormat,
+        /// With colours: it is a terminal, and `NO_COLOR` is not set.
+        color: bool,
+    },
+}
+
+impl ExporterConfig {
+    /// Kind and destination: the exporter's name in logs and counters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Otlp(otlp) => otlp.name(),
+            Self::Console { format, .. } => format!("console/{format}"),
+        }
+    }
+}
+
+/// What is used, for people; secrets are masked.
+impl fmt::Display for ExporterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Otlp(otlp) => otlp.fmt(f),
+            Self::Console { .. } => f.write_str(&self.name()),
+        }
+    }
+}
+
+/// How spans are queued and gathered, for every exporter alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// Longest that a span waits for company. The specification's default is 5 s; ours keeps the promise
+    /// that a span is handed on within a second of its call's end.
+    pub schedule_delay: Duration,
+    /// Most spans that wait.
+    pub max_queue_size: usize,
+    /// Most bytes that wait, as [`crate::export::Record::size`] counts them.
+    pub max_queue_bytes: usize,
+    /// Most spans in a batch.
+    pub max_export_batch_size: usize,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            schedule_delay: Duration::from_millis(500),
+            max_queue_size: 2048,
+            max_queue_bytes: 8 << 20,
+            max_export_batch_size: 512,
+        }
+    }
+}
+
+/// How spans are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleFormat {
+    /// A line for people.
+    Pretty,
+    /// A JSON object per line.
+    Json,
+}
+
+impl FromStr for ConsoleFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err("use pretty or json".into()),
+        }
+    }
+}
+
+impl fmt::Display for ConsoleFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Why there is no configuration; each says how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nowhere to send spans to.
+    #[error(
+        "nowhere to send spans: pass --otlp-endpoint URL or --console, or set OTEL_EXPORTER_OTLP_ENDPOINT \
+         (standard output is not a terminal, so nothing is printed by default)"
+    )]
+    NoExporter,
+    /// An endpoint that is none.
+    #[error("{setting}: {why}")]
+    Endpoint {
+        /// The flag or variable.
+        setting: String,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// Protocols do not pair up with endpoints.
+    #[error(
+        "--otlp-protocol was given {protocols} times for {endpoints} endpoints: give it once, or once for \
+         each --otlp-endpoint"
+    )]
+    Protocols {
+        /// How many protocols.
+        protocols: usize,
+        /// How many endpoints.
+        endpoints: usize,
+    },
+    /// A certificate without its key, or the other way round.
+    #[error("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together: set both")]
+    HalfClientCertificate,
+}
+
+impl Config {
+    /// Makes the configuration of the command line and the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when they make no sense together; its text names the mend. Environment variables that
+    /// cannot be used are ignored with a warning, as the OpenTelemetry specification asks.
+    pub fn resolve(
+        cli: Cli,
+        env: &dyn Fn(&str) -> Option<String>,
+        stdout_is_terminal: bool,
+    ) -> Result<Self, ConfigError> {
+        let mut env = Env::new(env);
+        let disabled = env.flag(&["OTEL_SDK_DISABLED"]).unwrap_or(false);
+        let log_level =
+            cli.log_level.or_else(|| env.parsed(&["OTEL_LOG_LEVEL"])).unwrap_or(LevelFilter::INFO);
+        let mut export = |flags: &cli::Export| {
+            if disabled {
+                Ok(ExportConfig::default())
+            } else {
+                exporters(flags, &mut env, stdout_is_terminal)
+            }
+        };
+        let action = match cli.command {
+            Command::Run(run) => Action::Run {
+                select: select(run.select),
+                calls: calls(run.rules),
+                export: export(&run.export)?,
+                drain_timeout: run.export.drain_timeout,
+            },
+            Command::Record(record) => Action::Record {
+                select: select(record.select),
+                out: record.out,
+                with_content: record.with_content,
+            },
+            Command::Replay(replay) => Action::Replay {
+                tape: replay.tape,
+                calls: calls(replay.rules),
+                export: export(&replay.export)?,
+                drain_timeout: replay.export.drain_timeout,
+            },
+        };
+        Ok(Self { disabled, log_level, warnings: env.warnings, action })
+    }
+}
+
+fn select(flags: cli::Select) -> Select {
+    let cli::Select { pids, exes, all, no_follow, ring_size, service_name } = flags;
+    Select { pids, exes, all, follow: !no_follow, ring_size, service_name }
+}
+
+fn calls(flags: cli::Rules) -> Options {
+    let hosts = |patterns: Vec<String>| {
+        patterns.into_iter().map(|host| Rule { host: host.to_lowercase(), path: String::new() })
+    };
+    let paths = |patterns: Vec<String>| patterns.into_iter().map(|path| Rule { host: String::new(), path });
+    Options {
+        include: hosts(flags.host_include)
+            .chain(paths(flags.path_include))
+            .map(|rule| Include { rule, api: None })
+            .collect(),
+        exclude: hosts(flags.host_exclude).chain(paths(flags.path_exclude)).collect(),
+    }
+}
+
+fn exporters(
+    flags: &cli::Export,
+    env: &mut Env<'_>,
+    stdout_is_terminal: bool,
+) -> Result<ExportConfig, ConfigError> {
+    let (mut otlp, mut console, mut none) = (false, false, false);
+    let named = env.text("OTEL_TRACES_EXPORTER");
+    for name in named.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        match name {
+            "otlp" => otlp = true,
+            "console" => console = true,
+            "none" => none = true,
+            "" => {}
+            other => env.ignored("OTEL_TRACES_EXPORTER", &format!("'{other}': use otlp, console or none")),
+        }
+    }
+    let listed = otlp || console || none;
+    let mut exporters: Vec<_> =
+        otlp::resolve(flags, env, otlp, listed && !otlp)?.into_iter().map(ExporterConfig::Otlp).collect();
+    let color =
+        stdout_is_terminal && env.text("NO_COLOR").is_none() && env.text("TERM").is_none_or(|t| t != "dumb");
+    if let Some(format) = flags.console.or(console.then_some(ConsoleFormat::Pretty)) {
+        exporters.push(ExporterConfig::Console { format, color });
+    }
+    if exporters.is_empty() {
+        if none {
+            env.ignored("spans", "OTEL_TRACES_EXPORTER=none and no flag names a destination");
+        } else if stdout_is_terminal {
+            exporters.push(ExporterConfig::Console { format: ConsoleFormat::Pretty, color });
+        } else {
+            return Err(ConfigError::NoExporter);
+        }
+    }
+    Ok(ExportConfig { exporters, batch: batch(env) })
+}
+
+fn batch(env: &mut Env<'_>) -> BatchConfig {
+    let mut batch = BatchConfig::default();
+    if let Some(delay) = env.millis(&["OTEL_BSP_SCHEDULE_DELAY"], 0) {
+        batch.schedule_delay = delay;
+    }
+    // More would only be room that `max_queue_bytes` never lets be used.
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(1 << 20);
+    if let Some(n) = env.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], 1) {
+        batch.max_queue_size = size(n);
+    }
+    if let Some(n) = env.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], 1) {
+        batch.max_export_batch_size = size(n);
+    }
+    batch.max_export_batch_size = batch.max_export_batch_size.min(batch.max_queue_size);
+    batch
+}
+
+#[cfg(test)]
+mod tests;

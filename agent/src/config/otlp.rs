@@ -1,0 +1,341 @@
+//! Settings of OTLP receivers: flags, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery};
+
+use percent_encoding::percent_decode_str;
+
+use super::ConfigError;
+use super::env::Env;
+use crate::cli;
+
+/// Where the specification puts the traces of an OTLP/HTTP receiver.
+const TRACES_PATH: &str = "/v1/traces";
+
+/// How spans are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with binary protobuf bodies.
+    HttpProtobuf,
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "http/protobuf" => Ok(Self::HttpProtobuf),
+            _ => Err("use grpc or http/protobuf".into()),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        })
+    }
+}
+
+/// Content coding of what is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+impl FromStr for Compression {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip),
+            _ => Err("use gzip or none"),
+        }
+    }
+}
+
+/// A header of every request. The value is a secret: neither `Debug` nor [`OtlpConfig`]'s `Display` shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeaderSetting {
+    /// Field name, lower case.
+    pub name: HeaderName,
+    /// Field value.
+    pub value: HeaderValue,
+}
+
+impl HeaderSetting {
+    fn new(name: &str, value: &str) -> Result<Self, String> {
+        let name: HeaderName =
+            name.trim().parse().map_err(|_| format!("'{}' is not a header name", name.trim()))?;
+        let mut value = HeaderValue::from_str(value.trim())
+            .map_err(|_| format!("the value of {name} has a control character"))?;
+        value.set_sensitive(true);
+        Ok(Self { name, value })
+    }
+}
+
+/// `name=value`, taken literally.
+impl FromStr for HeaderSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+        Self::new(name, value)
+    }
+}
+
+impl fmt::Debug for HeaderSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=****", self.name)
+    }
+}
+
+/// PEM files for TLS, beside the built-in behaviour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Authorities to trust instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate chain and its key, for mutual TLS.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// One OTLP receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// How spans are carried.
+    pub protocol: Protocol,
+    /// Absolute URL: for gRPC the origin, for HTTP with the path to post to.
+    pub endpoint: Uri,
+    /// Sent with every request.
+    pub headers: Vec<HeaderSetting>,
+    /// Longest time for one attempt.
+    pub timeout: Duration,
+    /// Coding of what is sent.
+    pub compression: Compression,
+    /// TLS files.
+    pub tls: TlsFiles,
+}
+
+impl OtlpConfig {
+    /// A receiver with default settings.
+    #[must_use]
+    pub fn new(protocol: Protocol, endpoint: Uri) -> Self {
+        Self {
+            protocol,
+            endpoint,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            compression: Compression::None,
+            tls: TlsFiles::default(),
+        }
+    }
+
+    /// Kind and destination, as `otlp/grpc http://collector:4317/`: the exporter's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("otlp/{} {}", self.protocol, self.endpoint)
+    }
+}
+
+/// What is used, for people; header values are masked.
+impl fmt::Display for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} timeout={:?}", self.name(), self.timeout)?;
+        if self.compression == Compression::Gzip {
+            f.write_str(" gzip")?;
+        }
+        self.headers.iter().try_for_each(|header| write!(f, " {header:?}"))
+    }
+}
+
+/// Every receiver that flags and environment name; `wanted` when `OTEL_TRACES_EXPORTER` asks for OTLP by
+/// name (then there is a default one), `unwanted` when it leaves OTLP out (then only flags count).
+pub(super) fn resolve(
+    flags: &cli::Export,
+    env: &mut Env<'_>,
+    wanted: bool,
+    unwanted: bool,
+) -> Result<Vec<OtlpConfig>, ConfigError> {
+    let stated = protocols(flags, env)?;
+    let insecure = env.flag(&["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"]);
+    let receiver = |setting: &str, url: &str, form: Form, protocol: Option<Protocol>| {
+        endpoint(url, form, protocol, insecure)
+            .map(|(protocol, uri)| OtlpConfig::new(protocol, uri))
+            .map_err(|why| ConfigError::Endpoint { setting: setting.to_owned(), why })
+    };
+    let mut found = Vec::new();
+    for (i, url) in flags.otlp_endpoint.iter().enumerate() {
+        let protocol = if stated.len() > 1 { stated.get(i) } else { stated.first() };
+        found.push(receiver("--otlp-endpoint", url, Form::Base, protocol.copied())?);
+    }
+    if found.is_empty() && !unwanted {
+        let protocol = stated.first().copied();
+        if let Some(url) = env.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+            found.push(receiver("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &url, Form::Exact, protocol)?);
+        } else if let Some(url) = env.text("OTEL_EXPORTER_OTLP_ENDPOINT") {
+            found.push(receiver("OTEL_EXPORTER_OTLP_ENDPOINT", &url, Form::Base, protocol)?);
+        } else if wanted {
+            let url = match protocol {
+                Some(Protocol::Grpc) => "http://localhost:4317",
+                Some(Protocol::HttpProtobuf) | None => "http://localhost:4318",
+            };
+            found.push(receiver("the default endpoint", url, Form::Base, protocol)?);
+        }
+    }
+    if !found.is_empty() {
+        complete(&mut found, flags, env)?;
+    }
+    Ok(found)
+}
+
+/// Whether an endpoint is a base to which OTLP/HTTP appends its path, or the URL to post to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Base,
+    Exact,
+}
+
+fn protocols(flags: &cli::Export, env: &mut Env<'_>) -> Result<Vec<Protocol>, ConfigError> {
+    let (protocols, endpoints) = (flags.otlp_protocol.len(), flags.otlp_endpoint.len());
+    if protocols > 1 && protocols != endpoints {
+        return Err(ConfigError::Protocols { protocols, endpoints });
+    }
+    if protocols > 0 {
+        return Ok(flags.otlp_protocol.clone());
+    }
+    let named = env.parsed(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
+    Ok(named.into_iter().collect())
+}
+
+/// The settings that all receivers share.
+fn complete(found: &mut [OtlpConfig], flags: &cli::Export, env: &mut Env<'_>) -> Result<(), ConfigError> {
+    let mut headers = env_headers(env);
+    for header in &flags.otlp_header {
+        headers.retain(|h| h.name != header.name);
+    }
+    headers.extend(flags.otlp_header.iter().cloned());
+    let timeout = env
+        .millis(&["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], 1)
+        .unwrap_or(Duration::from_secs(10))
+        .min(env.millis(&["OTEL_BSP_EXPORT_TIMEOUT"], 1).unwrap_or(Duration::from_secs(30)));
+    let compression = env
+        .parsed(&["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"])
+        .unwrap_or_default();
+    let file = |what: &str| {
+        let (traces, all) =
+            (format!("OTEL_EXPORTER_OTLP_TRACES_{what}"), format!("OTEL_EXPORTER_OTLP_{what}"));
+        env.first(&[&traces, &all]).map(|(_, path)| PathBuf::from(path))
+    };
+    let client = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err(ConfigError::HalfClientCertificate),
+    };
+    let tls = TlsFiles { authorities: file("CERTIFICATE"), client };
+    for receiver in found {
+        receiver.headers.clone_from(&headers);
+        receiver.timeout = timeout;
+        receiver.compression = compression;
+        receiver.tls.clone_from(&tls);
+    }
+    Ok(())
+}
+
+/// `k=v,k=v`, percent-encoded as in W3C Baggage; bad members are left out.
+fn env_headers(env: &mut Env<'_>) -> Vec<HeaderSetting> {
+    let Some((name, list)) = env.first(&["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"])
+    else {
+        return Vec::new();
+    };
+    let mut headers: Vec<HeaderSetting> = Vec::new();
+    for (i, member) in list.split(',').enumerate().filter(|(_, member)| !member.trim().is_empty()) {
+        // A member may be a secret even when it is malformed: it is named by its place.
+        let parsed =
+            member.split_once('=').ok_or_else(|| "is not name=value".to_owned()).and_then(|(key, value)| {
+                let value = percent_decode_str(value).decode_utf8().map_err(|_| "is not UTF-8".to_owned())?;
+                HeaderSetting::new(key, &value)
+            });
+        match parsed {
+            Ok(header) => {
+                headers.retain(|h| h.name != header.name);
+                headers.push(header);
+            }
+            Err(why) => env.ignored(name, &format!("member {}: {why}", i + 1)),
+        }
+    }
+    headers
+}
+
+fn endpoint(
+    url: &str,
+    form: Form,
+    protocol: Option<Protocol>,
+    insecure: Option<bool>,
+) -> Result<(Protocol, Uri), String> {
+    const EXAMPLE: &str = "write it as http://host:4317 or https://host:4318";
+    let url = url.trim();
+    let with_scheme =
+        if url.contains("://") { url.to_owned() } else { format!("{}://{url}", scheme(url, insecure)) };
+    let uri: Uri = with_scheme.parse().map_err(|e| format!("not a URL ({e}): {EXAMPLE}"))?;
+    let authority = uri.authority().ok_or_else(|| format!("no host: {EXAMPLE}"))?.clone();
+    if authority.as_str().contains('@') {
+        return Err("holds credentials: pass them with --otlp-header authorization=…".into());
+    }
+    if authority.host().is_empty() {
+        return Err(format!("no host: {EXAMPLE}"));
+    }
+    if authority.port().is_some_and(|port| port.as_str().parse() != Ok(port.as_u16()))
+        || authority.port_u16() == Some(0)
+    {
+        return Err(format!(
+            "port {:?} is not a port: {EXAMPLE}",
+            authority.port().map(|p| p.as_str().to_owned())
+        ));
+    }
+    let scheme = match uri.scheme_str() {
+        Some("http") => "http",
+        Some("https") => "https",
+        other => return Err(format!("unknown scheme '{}': {EXAMPLE}", other.unwrap_or_default())),
+    };
+    let protocol = protocol.unwrap_or(match authority.port_u16() {
+        Some(4317) => Protocol::Grpc,
+        _ => Protocol::HttpProtobuf,
+    });
+    let path = match (protocol, form) {
+        (Protocol::Grpc, _) => "/".into(),
+        (Protocol::HttpProtobuf, Form::Exact) => uri.path_and_query().map_or("/".into(), ToString::to_string),
+        (Protocol::HttpProtobuf, Form::Base) => {
+            let base = uri.path().trim_end_matches('/');
+            if base.ends_with(TRACES_PATH) { base.to_owned() } else { format!("{base}{TRACES_PATH}") }
+        }
+    };
+    let path: PathAndQuery = path.parse().map_err(|e| format!("not a URL ({e}): {EXAMPLE}"))?;
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map(|uri| (protocol, uri))
+        .map_err(|e| format!("not a URL ({e}): {EXAMPLE}"))
+}
+
+/// The scheme of an endpoint that has none: the specification says https unless told otherwise; a receiver
+/// on this machine has no certificate.
+fn scheme(url: &str, insecure: Option<bool>) -> &'static str {
+    let local = ["localhost", "127.", "[::1]"].iter().any(|host| url.starts_with(host));
+    if insecure.unwrap_or(local) { "http" } else { "https" }
+}

@@ -1,0 +1,190 @@
+//! Sizes and patterns as people type them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Smallest ring: one page.
+const MIN_RING: u64 = 4 << 10;
+/// Largest ring: offsets in it are 32 bits wide, two of which tell busy from discarded.
+const MAX_RING: u64 = 1 << 30;
+
+/// Size in bytes of the ring between kernel and agent: a power of two, 4 KiB to 1 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize(u32);
+
+impl RingSize {
+    /// The size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for RingSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = parse_size(text)?;
+        if !(MIN_RING..=MAX_RING).contains(&bytes) {
+            return Err("must be between 4KiB and 1GiB".into());
+        }
+        if !bytes.is_power_of_two() {
+            let (below, above) = (1 << bytes.ilog2(), bytes.next_power_of_two());
+            return Err(format!("must be a power of two: use {} or {}", Size(below), Size(above)));
+        }
+        u32::try_from(bytes).map(Self).map_err(|_| "must be between 4KiB and 1GiB".into())
+    }
+}
+
+/// Bytes with an optional unit: `65536`, `64K`, `64KiB`, `16M`, `16MiB`, `1G`, `1GiB`, all powers of 1024.
+///
+/// # Errors
+/// A sentence that says which forms are right.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("unknown unit '{unit}': write it as 64K, 16M, 16MiB or a number of bytes")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "not a size: write it as 64K, 16M, 16MiB or a number of bytes".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..end], text[end..].trim_start())
+}
+
+/// A shell-like pattern: `*` is any run of characters, slashes included, `?` any one; the rest is literal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// The pattern as typed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the whole text matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        matches(self.0.as_bytes(), text.as_bytes())
+    }
+
+    /// Whether a file matches: by its whole path when the pattern has a slash, else by its name.
+    #[must_use]
+    pub fn matches_file(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.matches(if self.0.contains('/') { path } else { name })
+    }
+}
+
+impl FromStr for Glob {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("pattern is empty".into()) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+/// Linear in practice: on a mismatch it goes back to the last star only.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(b'?') => {
+                p += 1;
+                t += 1 + text[t + 1..].iter().take_while(|b| **b & 0xc0 == 0x80).count();
+            }
+            Some(c) if *c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                p = at + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n >= 1 << 30 => write!(f, "{}GiB", n >> 30),
+            n if n >= 1 << 20 => write!(f, "{}MiB", n >> 20),
+            n => write!(f, "{}KiB", n >> 10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_sizes() {
+        let bytes = |text: &str| text.parse::<RingSize>().map(RingSize::bytes);
+        for (text, want) in
+            [("4096", 4096), ("64K", 65536), ("64kib", 65536), ("16MiB", 16 << 20), ("1G", 1 << 30)]
+        {
+            assert_eq!(bytes(text), Ok(want), "{text}");
+        }
+        for (text, mend) in [
+            ("10M", "use 8MiB or 16MiB"),
+            ("5000", "use 4KiB or 8KiB"),
+            ("1K", "between 4KiB and 1GiB"),
+            ("2G", "between 4KiB and 1GiB"),
+            ("16MB", "unknown unit 'MB'"),
+            ("many", "not a size"),
+            ("99999999999G", "too large"),
+            ("99999999999999999999", "not a size"),
+            ("", "not a size"),
+            ("-1", "not a size"),
+        ] {
+            let said = bytes(text).unwrap_err();
+            assert!(said.contains(mend), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn globs() {
+        let cases = [
+            ("python*", "/usr/bin/python3.11", true),
+            ("python*", "/opt/python/bin/node", false),
+            ("/opt/*", "/opt/app/bin/server", true),
+            ("/opt/*", "/usr/bin/opt", false),
+            ("*/bin/*3.1?", "/usr/bin/python3.11", true),
+            ("*/bin/*3.1?", "/usr/bin/python3.1", false),
+            ("node", "/usr/bin/node", true),
+            ("node", "/usr/bin/nodejs", false),
+            ("*a*b*c", "xxaxxbxxc", true),
+            ("*a*b*c", "xxaxxcxxb", false),
+            ("**", "", true),
+            ("?", "", false),
+            ("caf?", "café", true),
+            ("caf??", "café", false),
+        ];
+        for (pattern, path, want) in cases {
+            assert_eq!(pattern.parse::<Glob>().unwrap().matches_file(path), want, "{pattern} {path}");
+        }
+        assert!("".parse::<Glob>().is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! The bounded queue in front of each exporter, and the batches taken from it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Instant, timeout_at};
+
+use super::Record;
+use super::drain::Drain;
+use crate::config::BatchConfig;
+use crate::telemetry::{ExporterCounters, Loss};
+
+/// Most bytes of a batch, as [`Record::size`] counts them: below the 4 MiB that gRPC receivers accept.
+pub(super) const MAX_BATCH_BYTES: usize = 3_500 << 10;
+
+/// A queue bounded in items and in bytes. What does not fit is dropped and counted: the newest, so that what
+/// was already promised is kept.
+pub(super) fn bounded(
+    config: &BatchConfig,
+    counters: Arc<ExporterCounters>,
+    drain: Drain,
+) -> (Sender, Receiver) {
+    let (sender, receiver) = mpsc::channel(config.max_queue_size);
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (
+        Sender { sender, bytes: Arc::clone(&bytes), max_bytes: config.max_queue_bytes, counters },
+        Receiver {
+            receiver,
+            bytes,
+            drain,
+            held: None,
+            max_items: config.max_export_batch_size,
+            delay: config.schedule_delay,
+        },
+    )
+}
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    sender: mpsc::Sender<Arc<Record>>,
+    bytes: Arc<AtomicUsize>,
+    max_bytes: usize,
+    counters: Arc<ExporterCounters>,
+}
+
+impl Sender {
+    /// Enqueues, or drops and counts. Never waits.
+    pub(super) fn push(&self, record: &Arc<Record>) {
+        let size = record.size();
+        if self.bytes.fetch_add(size, Relaxed) + size > self.max_bytes {
+            self.bytes.fetch_sub(size, Relaxed);
+            self.counters.lost(Loss::QueueBytes, 1);
+            return;
+        }
+        if let Err(refused) = self.sender.try_send(Arc::clone(record)) {
+            self.bytes.fetch_sub(size, Relaxed);
+            let why = match refused {
+                TrySendError::Full(_) => Loss::QueueFull,
+                TrySendError::Closed(_) => Loss::Late,
+            };
+            self.counters.lost(why, 1);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Receiver {
+    receiver: mpsc::Receiver<Arc<Record>>,
+    bytes: Arc<AtomicUsize>,
+    drain: Drain,
+    /// Taken from the queue, but too large for the batch that was being gathered.
+    held: Option<Arc<Record>>,
+    max_items: usize,
+    delay: Duration,
+}
+
+impl Receiver {
+    /// Fills `batch` with the next spans, in order: as soon as it is full, or the first of them has waited for
+    /// the schedule delay, or draining began. False when nothing is left and nothing can come.
+    pub(super) async fn gather(&mut self, batch: &mut Vec<Arc<Record>>) -> bool {
+        batch.clear();
+        let Some(first) = self.next().await else { return false };
+        let mut size = first.size();
+        batch.push(first);
+        let until = Instant::now() + self.delay;
+        while batch.len() < self.max_items {
+            let Ok(Some(record)) = timeout_at(until, self.next()).await else { break };
+            size += record.size();
+            if size > MAX_BATCH_BYTES {
+                self.held = Some(record);
+                break;
+            }
+            batch.push(record);
+        }
+        true
+    }
+
+    /// Refuses new spans and says how many still wait.
+    pub(super) fn close(&mut self) -> usize {
+        self.receiver.close();
+        self.receiver.len() + usize::from(self.held.is_some())
+    }
+
+    async fn next(&mut self) -> Option<Arc<Record>> {
+        if let Some(record) = self.held.take() {
+            return Some(record);
+        }
+        let record = tokio::select! {
+            biased;
+            record = self.receiver.recv() => record?,
+            () = self.drain.started() => {
+                self.receiver.close();
+                self.receiver.recv().await?
+            }
+        };
+        self.bytes.fetch_sub(record.size(), Relaxed);
+        Some(record)
+    }
+}

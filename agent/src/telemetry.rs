@@ -1,0 +1,316 @@
+//! Self-metrics: every drop has a name.
+//!
+//! One [`Telemetry`] is shared by all threads. Counting is one relaxed atomic add; reading takes a
+//! [`Snapshot`], which renders as a table or as JSON.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokentap_abi::{COUNTERS, Counter};
+
+/// What user space counts, apart from the exporters ([`Loss`]) and the kernel side ([`Counter`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Event {
+    /// Frames taken off the ring or read from a tape.
+    FramesRead,
+    /// Frames that are not of this build's ABI.
+    FramesMalformed,
+    /// Payload bytes given up because a worker's queue was full.
+    WorkerFullBytes,
+    /// Frames without payload given up because a worker's queue was full.
+    WorkerFullEvents,
+    /// Streams seen.
+    Streams,
+    /// Streams not followed because the table of streams was full.
+    StreamTableFull,
+    /// Calls that became a span.
+    Calls,
+    /// Those of them that are marked incomplete.
+    CallsIncomplete,
+    /// Targets (a library of a process) in which probes were placed.
+    Attached,
+    /// Targets in which no probe could be placed.
+    AttachFailed,
+    /// Frames written to a tape.
+    TapeFrames,
+    /// Payload bytes left out of a tape because they could hold a secret that cannot be masked in place.
+    TapeWithheldBytes,
+    /// Bytes at the end of a tape that are not a whole frame: its writer was killed.
+    TapeTruncatedBytes,
+}
+
+impl Event {
+    /// All, in order, with the name each is shown under and whether it means that something was lost.
+    pub const ALL: [(Self, &'static str, bool); 13] = [
+        (Self::FramesRead, "frames.read", false),
+        (Self::FramesMalformed, "frames.malformed", true),
+        (Self::WorkerFullBytes, "lost.worker_full", true),
+        (Self::WorkerFullEvents, "events_lost.worker_full", true),
+        (Self::Streams, "streams", false),
+        (Self::StreamTableFull, "lost.stream_table_full", true),
+        (Self::Calls, "calls", false),
+        (Self::CallsIncomplete, "calls.incomplete", false),
+        (Self::Attached, "attached", false),
+        (Self::AttachFailed, "attach_failed", false),
+        (Self::TapeFrames, "tape.frames", false),
+        (Self::TapeWithheldBytes, "tape.withheld_bytes", false),
+        (Self::TapeTruncatedBytes, "tape.truncated_bytes", true),
+    ];
+}
+
+/// Why an exporter did not deliver a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Loss {
+    /// The queue held its most items: the newest span was dropped.
+    QueueFull,
+    /// The queue held its most bytes: the newest span was dropped.
+    QueueBytes,
+    /// The receiver refused it for good, alone or with its batch.
+    Rejected,
+    /// A receiver that answers asked to try again for longer than a batch is kept.
+    RetryExpired,
+    /// It was still waiting when the drain deadline passed.
+    DrainTimeout,
+    /// It was finished after the exporters had been told to drain.
+    Late,
+    /// The local output (console, file) could not be written.
+    WriteFailed,
+}
+
+impl Loss {
+    /// All, in order, with the name each is shown under.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::QueueFull, "queue_full"),
+        (Self::QueueBytes, "queue_bytes_full"),
+        (Self::Rejected, "rejected"),
+        (Self::RetryExpired, "retry_expired"),
+        (Self::DrainTimeout, "drain_timeout"),
+        (Self::Late, "late"),
+        (Self::WriteFailed, "write_failed"),
+    ];
+}
+
+/// Every counter of the agent.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    events: [AtomicU64; Event::ALL.len()],
+    kernel: [AtomicU64; COUNTERS as usize],
+    exporters: Mutex<Vec<Arc<ExporterCounters>>>,
+}
+
+impl Telemetry {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, event: Event, n: u64) {
+        self.events[event as usize].fetch_add(n, Relaxed);
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn count(&self, event: Event) -> u64 {
+        self.events[event as usize].load(Relaxed)
+    }
+
+    /// Takes over the kernel side's totals, in [`Counter`] order, summed over all CPUs.
+    pub fn set_kernel(&self, totals: &[u64; COUNTERS as usize]) {
+        for (slot, total) in self.kernel.iter().zip(totals) {
+            slot.store(*total, Relaxed);
+        }
+    }
+
+    /// A new set of counters for an exporter, shown under its name.
+    #[must_use]
+    pub fn exporter(&self, name: String) -> Arc<ExporterCounters> {
+        let counters = Arc::new(ExporterCounters { name, ..ExporterCounters::default() });
+        let mut all = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&counters));
+        counters
+    }
+
+    /// Every counter as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        Snapshot {
+            events: std::array::from_fn(|i| self.events[i].load(Relaxed)),
+            kernel: std::array::from_fn(|i| self.kernel[i].load(Relaxed)),
+            exporters: exporters.iter().map(|counters| counters.report()).collect(),
+        }
+    }
+}
+
+/// What happened to the spans given to one exporter.
+#[derive(Debug, Default)]
+pub struct ExporterCounters {
+    name: String,
+    exported: AtomicU64,
+    lost: [AtomicU64; Loss::ALL.len()],
+}
+
+impl ExporterCounters {
+    /// Spans that the receiver has confirmed.
+    pub fn exported(&self, n: u64) {
+        self.exported.fetch_add(n, Relaxed);
+    }
+
+    /// Spans that will never arrive.
+    pub fn lost(&self, why: Loss, n: u64) {
+        self.lost[why as usize].fetch_add(n, Relaxed);
+    }
+
+    /// The counters as they are now.
+    #[must_use]
+    pub fn report(&self) -> ExporterReport {
+        ExporterReport {
+            name: self.name.clone(),
+            exported: self.exported.load(Relaxed),
+            lost: Loss::ALL
+                .iter()
+                .map(|(why, name)| (*name, self.lost[*why as usize].load(Relaxed)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+        }
+    }
+}
+
+/// What happened to the spans given to one exporter, up to some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExporterReport {
+    /// Kind and destination, as `otlp/grpc http://collector:4317`.
+    pub name: String,
+    /// Spans delivered.
+    pub exported: u64,
+    /// Spans lost, by [`Loss`] name; reasons that never happened are left out.
+    pub lost: Vec<(&'static str, u64)>,
+}
+
+impl ExporterReport {
+    /// Spans lost for any reason.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// Every counter, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    events: [u64; Event::ALL.len()],
+    kernel: [u64; COUNTERS as usize],
+    exporters: Vec<ExporterReport>,
+}
+
+impl Snapshot {
+    /// Every counter that is not zero and says that something was lost, with its full name.
+    #[must_use]
+    pub fn losses(&self) -> Vec<(String, u64)> {
+        self.rows()
+            .into_iter()
+            .filter(|row| row.loss && row.value > 0)
+            .map(|row| (row.name, row.value))
+            .collect()
+    }
+
+    /// One JSON object: full counter name -> value, zeros included.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let map: serde_json::Map<_, _> =
+            self.rows().into_iter().map(|row| (row.name, row.value.into())).collect();
+        serde_json::Value::Object(map).to_string()
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |name: String, value: u64, loss: bool| Row { name, value, loss };
+        let kernel = Counter::ALL.iter().map(|(counter, name)| {
+            let loss = !matches!(counter, Counter::Seen | Counter::Delivered | Counter::Skipped);
+            row(format!("kernel.{name}"), self.kernel[*counter as usize], loss)
+        });
+        let events = Event::ALL
+            .iter()
+            .map(|(event, name, loss)| row(format!("agent.{name}"), self.events[*event as usize], *loss));
+        let exporters = self.exporters.iter().flat_map(|e| {
+            let exported = row(format!("export[{}].exported", e.name), e.exported, false);
+            let lost = e.lost.iter().map(|(why, n)| row(format!("export[{}].lost.{why}", e.name), *n, true));
+            std::iter::once(exported).chain(lost)
+        });
+        kernel.chain(events).chain(exporters).collect()
+    }
+}
+
+/// A table of the counters that are not zero; losses are marked with `!`.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self.rows().into_iter().filter(|row| row.value > 0).collect();
+        let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default();
+        for row in rows {
+            let mark = if row.loss { '!' } else { ' ' };
+            writeln!(f, "{mark} {:<width$}  {}", row.name, row.value)?;
+        }
+        Ok(())
+    }
+}
+
+struct Row {
+    name: String,
+    value: u64,
+    loss: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_list_every_counter_at_its_own_index() {
+        assert!(Event::ALL.iter().enumerate().all(|(i, (event, ..))| *event as usize == i));
+        assert!(Loss::ALL.iter().enumerate().all(|(i, (why, _))| *why as usize == i));
+        assert!(Counter::ALL.iter().enumerate().all(|(i, (counter, _))| *counter as usize == i));
+    }
+
+    #[test]
+    fn losses_name_what_was_lost_and_nothing_else() {
+        let telemetry = Telemetry::new();
+        telemetry.add(Event::Calls, 7);
+        telemetry.add(Event::FramesMalformed, 2);
+        let mut kernel = [0; COUNTERS as usize];
+        kernel[Counter::Seen as usize] = 100;
+        kernel[Counter::LostRingFull as usize] = 40;
+        telemetry.set_kernel(&kernel);
+        let exporter = telemetry.exporter("otlp/grpc http://c:4317".into());
+        exporter.exported(5);
+        exporter.lost(Loss::QueueFull, 2);
+
+        let snapshot = telemetry.snapshot();
+        assert_eq!(
+            snapshot.losses(),
+            [
+                ("kernel.lost.ring_full".into(), 40),
+                ("agent.frames.malformed".into(), 2),
+                ("export[otlp/grpc http://c:4317].lost.queue_full".into(), 2),
+            ]
+        );
+        let json: serde_json::Value = serde_json::from_str(&snapshot.to_json()).unwrap();
+        assert_eq!(json["agent.calls"], 7);
+        assert_eq!(json["kernel.skipped.verdict"], 0);
+        assert_eq!(json["export[otlp/grpc http://c:4317].exported"], 5);
+    }
+
+    #[test]
+    fn the_table_shows_only_what_happened() {
+        let telemetry = Telemetry::new();
+        telemetry.add(Event::Calls, 7);
+        telemetry.add(Event::WorkerFullBytes, 9);
+        assert_eq!(
+            telemetry.snapshot().to_string(),
+            "! agent.lost.worker_full  9\n  agent.calls             7\n"
+        );
+    }
+}

@@ -12,6 +12,8 @@ use crate::toolchain::{Compiler, Linker};
 use crate::tree;
 
 const TARGET: &str = "bpfel-unknown-none";
+/// Apart from the host's builds: other flags, and no waiting for each other.
+const BUILD: &str = "ebpf-build";
 
 /// Where the agent's build script finds the object.
 pub(crate) fn object() -> PathBuf {
@@ -23,13 +25,11 @@ pub(crate) fn object() -> PathBuf {
 pub(crate) fn build(force: bool) -> Result<()> {
     let compiler = Compiler::locate()?;
     let linker = Linker::locate(&compiler)?;
-    let build = tree::target("ebpf-build");
+    let build = tree::target(BUILD);
     if force && build.is_dir() {
         fs::remove_dir_all(&build)?;
     }
     run(cargo(&compiler, "build")
-        .arg("--target-dir")
-        .arg(&build)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker.program)
         .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf")
         .env("LD_LIBRARY_PATH", &linker.library_path))
@@ -44,7 +44,7 @@ pub(crate) fn build(force: bool) -> Result<()> {
 }
 
 /// `cargo <verb>` for the eBPF package and its target.
-fn cargo(compiler: &Compiler, verb: &str) -> Command {
+pub(crate) fn cargo(compiler: &Compiler, verb: &str) -> Command {
     let mut command = compiler.cargo();
     command.current_dir(tree::root()).args([
         verb,

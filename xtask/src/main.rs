@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything about this repository that is more than one `cargo` command.
 
 mod ebpf;
+mod lint;
 mod setup;
 mod shell;
 mod toolchain;
@@ -29,6 +30,11 @@ enum Task {
         #[arg(long)]
         force: bool,
     },
+    /// Run every check of format, code, documentation, dependencies, spelling and architecture
+    Lint {
+        /// Only the checks whose name contains one of these
+        only: Vec<String>,
+    },
     /// Install what the tests, the demo and the benchmarks need, into target/parts
     Setup {
         /// Only these parts
@@ -38,6 +44,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    shell::start();
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::BuildEbpf { force } => ebpf::build(force),
+        Task::Lint { only } => lint::run(only),
         Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
         Task::Setup { only } => setup::install(&only),
     }

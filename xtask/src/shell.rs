@@ -12,7 +12,12 @@ use anyhow::{Context as _, Result, bail};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Prints one progress line with the time since the first one.
+/// Starts the clock of [`say`].
+pub(crate) fn start() {
+    LazyLock::force(&START);
+}
+
+/// Prints one progress line with the time since [`start`].
 pub(crate) fn say(message: impl Display) {
     let elapsed = START.elapsed().as_secs_f64();
     eprintln!("[{elapsed:6.1}s] {message}");
@@ -68,7 +73,7 @@ pub(crate) fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     }
     let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
     let lines: Vec<&str> = text.lines().collect();
-    let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+    let tail = lines[lines.len().saturating_sub(60)..].join("\n");
     bail!("{tail}\n{} failed ({status}); the whole output is in {}", line(command), log.display())
 }
 

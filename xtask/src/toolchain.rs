@@ -84,6 +84,15 @@ impl Compiler {
     }
 }
 
+/// Adds a component of the toolchain unless its program is there.
+pub(crate) fn component(name: &str, program: &str) -> Result<()> {
+    if read(Command::new(program).arg("--version")).is_ok() {
+        return Ok(());
+    }
+    say(format_args!("installing the {name} component (rustup component add {name})"));
+    run(Command::new("rustup").args(["component", "add", name]))
+}
+
 /// A bpf-linker that works, and what its process needs to find libLLVM.
 pub(crate) struct Linker {
     pub(crate) program: PathBuf,

@@ -8,7 +8,7 @@ mod collector;
 pub(crate) mod kernels;
 mod llama;
 mod node;
-mod python;
+pub(crate) mod python;
 
 use std::fs;
 use std::path::PathBuf;

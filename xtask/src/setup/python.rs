@@ -1,9 +1,10 @@
 //! Python environments.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{apt, once, place, recipe};
 use crate::shell::{run, run_logged};
@@ -28,4 +29,14 @@ pub(super) fn environment(name: &str, requirements: &Path, variables: &[(&str, &
             .envs(variables.iter().copied()),
         &place(&format!("{name}.log")),
     )
+}
+
+/// The folder of the programs in `requirements`, which are installed into `target/parts/lint-venv`.
+pub(crate) fn programs(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let text = fs::read_to_string(requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    once(name, &text, &format!("checkers into target/parts/{name}"), || {
+        environment(name, requirements, &[])
+    })?;
+    Ok(place(name).join("bin"))
 }

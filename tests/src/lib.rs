@@ -1,5 +1,12 @@
 //! What the tests are made of: a mock LLM server and its ledger, real clients, the agent as a process, and
 //! receivers that are not ours.
 
+pub mod agent;
+pub mod client;
+pub mod expect;
 pub mod ledger;
 pub mod mock;
+pub mod parts;
+pub mod process;
+pub mod receiver;
+pub mod span;

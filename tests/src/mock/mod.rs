@@ -14,7 +14,7 @@ mod scenario;
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,12 +24,13 @@ use std::{
 };
 
 use openssl::ssl::{ShutdownState, SslAcceptor, SslStream};
+use tempfile::TempDir;
 
 pub use self::scenario::{Coding, Framing, Scenario, Turn};
 use self::{
     coding::Encoder,
     http::{Peer, Request, head},
-    reply::{Body, Event, Reply},
+    reply::{Body, Event, Reply, Tell},
 };
 use crate::ledger::{Answer, Ledger, Line, Traffic};
 
@@ -55,7 +56,9 @@ pub struct Options {
 pub struct Mock {
     plain: SocketAddr,
     tls: SocketAddr,
+    ca: PathBuf,
     shared: Arc<Shared>,
+    _folder: Option<TempDir>,
 }
 
 struct Shared {
@@ -77,10 +80,33 @@ impl Mock {
             Arc::new(Shared { seed, ledger, requests: AtomicU64::new(0), connections: AtomicU64::new(0) });
         let plain = TcpListener::bind(("127.0.0.1", plain_port))?;
         let tls = TcpListener::bind(("127.0.0.1", tls_port))?;
-        let mock = Self { plain: plain.local_addr()?, tls: tls.local_addr()?, shared: Arc::clone(&shared) };
+        let mock = Self {
+            plain: plain.local_addr()?,
+            tls: tls.local_addr()?,
+            ca: ca.to_owned(),
+            shared: Arc::clone(&shared),
+            _folder: None,
+        };
         accept(plain, "plain", Arc::clone(&shared), |socket| Ok(Stream::Plain(socket)))?;
         accept(tls, "tls", shared, move |socket| handshake(&acceptor, socket))?;
         Ok(mock)
+    }
+
+    /// On any ports, its certificate authority in a folder that goes when it goes.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn for_test() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mock = Self::start(Options::default(), &folder.path().join("ca.pem")).expect("two free ports");
+        Self { _folder: Some(folder), ..mock }
+    }
+
+    /// The certificate authority to trust.
+    #[must_use]
+    pub fn ca(&self) -> &Path {
+        &self.ca
     }
 
     /// Address of the plain listener.
@@ -181,12 +207,7 @@ impl Connection<'_> {
         let scenario = answer.request_model.as_deref().and_then(|model| Scenario::parse(model).ok());
         let mut sender = Sender { peer, answer: &mut answer, scenario };
         let sent = match body {
-            Body::Whole { text, tells } => sender.document(&text).map(|framing| {
-                if framing.is_some() {
-                    tells.into_iter().for_each(|tell| tell.write_down(sender.answer));
-                }
-                framing
-            }),
+            Body::Whole { text, tells } => sender.document(&text, tells),
             Body::Events(events) => sender.events(events),
         };
         let framing = sent.unwrap_or(None);
@@ -218,7 +239,7 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn document(&mut self, text: &str) -> io::Result<Option<Framing>> {
+    fn document(&mut self, text: &str, tells: Vec<Tell>) -> io::Result<Option<Framing>> {
         let mut encoder = Encoder::new(self.coding())?;
         let mut body = encoder.piece(text.as_bytes())?;
         body.extend(encoder.finish()?);
@@ -248,6 +269,7 @@ impl Sender<'_> {
             message.extend_from_slice(&body);
             self.peer.write(&message)?;
         }
+        tells.into_iter().for_each(|tell| tell.write_down(self.answer));
         Ok(Some(framing))
     }
 

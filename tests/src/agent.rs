@@ -1,0 +1,148 @@
+//! The agent as its users run it: a process with flags, two outputs and an exit status.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::Path,
+    process::{Command, ExitStatus},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    parts,
+    process::{PATIENCE, Process, Signal},
+    span::Span,
+};
+
+/// A running agent. There is only one at a time on a machine: another one's targets are not this one's.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    _alone: File,
+}
+
+/// How an agent ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Every span that it printed.
+    pub spans: Vec<Span>,
+    /// What it said about itself.
+    pub log: String,
+}
+
+impl Agent {
+    /// `tokentap run --console=json` with these arguments, once it is ready.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn run(arguments: &[&str]) -> Self {
+        let agent = Self::start(&[&["run", "--console=json"], arguments].concat());
+        agent.wait_until_ready();
+        agent
+    }
+
+    /// `tokentap record --out TAPE` with these arguments, once it is ready.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn record(tape: &Path, arguments: &[&str]) -> Self {
+        let tape = tape.to_str().expect("a path in UTF-8");
+        let agent = Self::start(&[&["record", "--out", tape], arguments].concat());
+        agent.wait_until_ready();
+        agent
+    }
+
+    /// With exactly these arguments, ready or not.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn start(arguments: &[&str]) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "end-to-end tests load eBPF programs: run them as root (`sudo -E cargo test`), or only those that \
+             need none (`cargo test --lib --test tapes`)"
+        );
+        let alone = alone();
+        let mut command = Command::new(parts::agent());
+        command.args(arguments);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
+            command.env_remove(name);
+        }
+        Self { process: Process::spawn(command), _alone: alone }
+    }
+
+    fn wait_until_ready(&self) {
+        self.process.wait_for_complaint("line that says ready", |line| line.contains("ready").then_some(()));
+    }
+
+    /// Its process.
+    #[must_use]
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Waits for so many spans; more may come later.
+    ///
+    /// # Panics
+    /// When fewer come in time.
+    #[must_use]
+    pub fn wait_for_spans(&self, count: usize) -> Vec<Span> {
+        let found =
+            self.process.stdout().wait(PATIENCE, |lines| (lines.len() >= count).then(|| spans(lines)));
+        found.unwrap_or_else(|| panic!("fewer than {count} spans\n{}", self.process.transcript()))
+    }
+
+    /// Asks it to end, as service managers do, and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn stop(self) -> Ended {
+        self.process.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        let status = self.process.wait(2 * PATIENCE);
+        Ended { status, spans: spans(&self.process.stdout().all()), log: self.process.stderr().text() }
+    }
+
+    /// Stops it: the spans that it printed, of which nothing may have been lost.
+    ///
+    /// # Panics
+    /// When its exit status says otherwise.
+    #[must_use]
+    pub fn finish(self) -> Vec<Span> {
+        let Ended { status, spans, log } = self.stop();
+        assert!(status.code() == Some(0), "{status}\n{log}");
+        spans
+    }
+}
+
+fn spans(lines: &[String]) -> Vec<Span> {
+    lines.iter().map(|line| Span::from_console(line)).collect()
+}
+
+/// Holds the machine-wide lock for as long as the file is open.
+fn alone() -> File {
+    let path = std::env::temp_dir().join("tokentap-end-to-end.lock");
+    let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+    let lock = lock.unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
+    for _ in 0..2 * 600 {
+        if lock.try_lock().is_ok() {
+            return lock;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("another end-to-end test has held {} for ten minutes", path.display());
+}

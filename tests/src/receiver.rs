@@ -1,0 +1,148 @@
+//! OTLP receivers that are not ours, and what they received.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{
+    parts,
+    process::{PATIENCE, Process},
+    span::Span,
+};
+
+/// A running receiver that writes what it gets to a file of JSON lines.
+#[derive(Debug)]
+pub struct Receiver {
+    process: Process,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    output: PathBuf,
+    _folder: TempDir,
+}
+
+#[derive(Deserialize)]
+struct Ports {
+    grpc: u16,
+    http: u16,
+}
+
+impl Receiver {
+    /// The one in `parts/otlp_receiver.py`, on any ports: Python's own protobuf and gRPC.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn python() -> Self {
+        Self::python_on(0)
+    }
+
+    /// The same, with gRPC on a given port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn python_on(grpc: u16) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output = folder.path().join("received.jsonl");
+        let mut command = Command::new(parts::part("venv/bin/python"));
+        command.arg(parts::file("parts/otlp_receiver.py")).arg("--out").arg(&output);
+        command.args(["--grpc-port", &grpc.to_string()]);
+        let process = Process::spawn(command);
+        let ports: Ports = process.wait_for_line("ports", |line| serde_json::from_str(line).ok());
+        Self { process, grpc: loopback(ports.grpc), http: loopback(ports.http), output, _folder: folder }
+    }
+
+    /// A real OpenTelemetry Collector with its file exporter.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn collector() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output = folder.path().join("received.jsonl");
+        let (grpc, http) = (free_port(), free_port());
+        let config = folder.path().join("config.yaml");
+        let text = fs::read_to_string(parts::file("parts/otelcol-config.yaml")).expect("the configuration");
+        let text = text
+            .replace("GRPC_PORT", &grpc.to_string())
+            .replace("HTTP_PORT", &http.to_string())
+            .replace("OUTPUT", &output.to_string_lossy());
+        fs::write(&config, text).expect("a configuration is written");
+        let mut command = Command::new(parts::part("otelcol/otelcol"));
+        command.arg("--config").arg(&config);
+        let process = Process::spawn(command);
+        process.wait_for_complaint("line that says ready", |line| {
+            line.contains("Everything is ready").then_some(())
+        });
+        Self { process, grpc: loopback(grpc), http: loopback(http), output, _folder: folder }
+    }
+
+    /// Endpoint for gRPC.
+    #[must_use]
+    pub fn grpc(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Endpoint for HTTP.
+    #[must_use]
+    pub fn http(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Waits for so many spans.
+    ///
+    /// # Panics
+    /// When fewer come in time.
+    #[must_use]
+    pub fn wait_for_spans(&self, count: usize) -> Vec<Span> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let spans = self.spans();
+            if spans.len() >= count {
+                return spans;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} spans arrived\n{}",
+                spans.len(),
+                self.process.transcript()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What has arrived so far. A line that is still being written does not count yet.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        let text = fs::read_to_string(&self.output).unwrap_or_default();
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .flat_map(|document| Span::from_otlp(&document))
+            .collect()
+    }
+}
+
+/// A port that nobody listens on.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port on loopback")
+        .port()
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

@@ -1,15 +1,17 @@
 //! `cargo xtask`: everything about this repository that is more than one `cargo` command.
 
+mod build;
 mod ebpf;
 mod lint;
 mod setup;
 mod shell;
+mod test;
 mod toolchain;
 mod tree;
+mod vm;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum as _};
 
 use setup::Part;
@@ -30,6 +32,13 @@ enum Task {
         #[arg(long)]
         force: bool,
     },
+    /// Run every test; the last line is the sum
+    Test(test::Options),
+    /// Boot other kernels in QEMU and test the agent there
+    Vm {
+        /// As 6.1; all of them when none is given
+        series: Vec<String>,
+    },
     /// Run every check of format, code, documentation, dependencies, spelling and architecture
     Lint {
         /// Only the checks whose name contains one of these
@@ -45,20 +54,19 @@ enum Task {
 
 fn main() -> ExitCode {
     shell::start();
-    match run(Args::parse().command) {
+    let result = match Args::parse().command {
+        Task::BuildEbpf { force } => ebpf::build(force),
+        Task::Test(options) => return test::run(options),
+        Task::Vm { series } => vm::run_all(&series),
+        Task::Lint { only } => lint::run(only),
+        Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
+        Task::Setup { only } => setup::install(&only),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn run(task: Task) -> Result<()> {
-    match task {
-        Task::BuildEbpf { force } => ebpf::build(force),
-        Task::Lint { only } => lint::run(only),
-        Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
-        Task::Setup { only } => setup::install(&only),
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(only: Vec<String>) -> Result<()> {
         check("format", Command::new("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]))
     });
     checks.run("invariants", invariants::check);
-    checks.run("typos", || check("typos", &mut Command::new(tools.join("typos")).arg("--color=never")));
+    checks.run("typos", || check("typos", Command::new(tools.join("typos")).arg("--color=never")));
     let deny = tools.join("cargo-deny");
     checks.run("dependencies", || {
         check(

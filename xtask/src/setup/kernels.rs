@@ -16,7 +16,6 @@ const KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "bookworm-back
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The series that can be booted.
-#[expect(dead_code, reason = "soon")]
 pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     KERNELS.iter().map(|(series, _)| *series)
 }

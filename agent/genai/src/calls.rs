@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, RequestHead, ResponseHead, Sink};
 
-use crate::{Options, Span};
+use crate::{Options, Span, call::Call, recognition::recognise};
 
 /// What is known of the connection below HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,18 +18,26 @@ pub struct Transport {
 /// What a connection has carried so far: what a decision to go on watching it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Exchanges that are, or may yet turn out to be, LLM calls.
+    /// Exchanges that are LLM calls, or may be as far as their head tells.
     pub llm: u64,
-    /// Exchanges since the last of those.
+    /// Exchanges since the last of those that are none. One that only its bodies show to be none counts when
+    /// it ends.
     pub others_in_a_row: u64,
 }
 
-/// Finds the LLM calls in the exchanges of one connection and turns each into a [`Span`].
+/// Finds the LLM calls in the exchanges of one connection and turns each into a [`Span`]: see the
+/// [crate documentation](crate) for what is in it.
+///
+/// Memory: nothing for exchanges that are not LLM calls. A call in flight costs about 2 KiB, and never more
+/// than 100 KiB however long its bodies are. Finished spans wait until they are taken. Once its first events
+/// were seen, a stream costs no more allocations.
 #[derive(Debug)]
 pub struct Calls {
     options: Arc<Options>,
     transport: Transport,
     traffic: Traffic,
+    /// Few: HTTP/1 has one, and HTTP/2 connections to LLM APIs seldom more than a handful.
+    in_flight: Vec<(ExchangeId, Box<Call>)>,
     finished: VecDeque<Span>,
 }
 
@@ -37,7 +45,13 @@ impl Calls {
     /// For a new connection.
     #[must_use]
     pub fn new(options: Arc<Options>, transport: Transport) -> Self {
-        Self { options, transport, traffic: Traffic::default(), finished: VecDeque::new() }
+        Self {
+            options,
+            transport,
+            traffic: Traffic::default(),
+            in_flight: Vec::new(),
+            finished: VecDeque::new(),
+        }
     }
 
     /// The server's address became known.
@@ -52,22 +66,68 @@ impl Calls {
 
     /// What the connection has carried so far.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
+    pub const fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    #[inline]
+    fn call(&mut self, id: ExchangeId) -> Option<&mut Call> {
+        self.in_flight.iter_mut().find(|(known, _)| *known == id).map(|(_, call)| &mut **call)
     }
 }
 
 impl Sink for Calls {
-    fn request(&mut self, _id: ExchangeId, _head: &RequestHead<'_>, _at: Nanos) -> Interest {
-        self.traffic.others_in_a_row += u64::from(self.options.include.is_empty());
-        Interest::Skip
+    fn request(&mut self, id: ExchangeId, head: &RequestHead<'_>, at: Nanos) -> Interest {
+        let Some(candidate) = recognise(&self.options, head, &self.transport) else {
+            self.traffic.others_in_a_row += 1;
+            return Interest::Skip;
+        };
+        self.traffic.llm += 1;
+        self.traffic.others_in_a_row = 0;
+        self.in_flight.push((id, Box::new(Call::new(head, candidate, at))));
+        Interest::Body
     }
-    fn request_body(&mut self, _id: ExchangeId, _bytes: &[u8], _at: Nanos) {}
+
+    fn request_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
+        if let Some(call) = self.call(id) {
+            call.request_body(bytes);
+        }
+    }
+
     fn request_end(&mut self, _id: ExchangeId, _at: Nanos) {}
-    fn response(&mut self, _id: ExchangeId, _head: &ResponseHead<'_>, _at: Nanos) -> Interest {
-        Interest::Skip
+
+    fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, _at: Nanos) -> Interest {
+        match self.call(id) {
+            Some(call) => {
+                call.response(head);
+                Interest::Body
+            }
+            None => Interest::Skip,
+        }
     }
-    fn response_body(&mut self, _id: ExchangeId, _bytes: &[u8], _at: Nanos) {}
-    fn gap(&mut self, _id: ExchangeId, _request: bool, _missing: Option<u64>) {}
-    fn end(&mut self, _id: ExchangeId, _ending: Ending, _at: Nanos) {}
+
+    fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos) {
+        if let Some(call) = self.call(id) {
+            call.response_body(bytes, at);
+        }
+    }
+
+    fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
+        if let Some(call) = self.call(id) {
+            call.gap(request);
+        }
+    }
+
+    fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos) {
+        let Some(at_index) = self.in_flight.iter().position(|(known, _)| *known == id) else { return };
+        let (_, call) = self.in_flight.swap_remove(at_index);
+        match call.end(ending, at, &self.transport) {
+            Some(span) => self.finished.push_back(span),
+            None => self.traffic.others_in_a_row += 1,
+        }
+    }
+
+    fn finished(&self, id: ExchangeId) -> bool {
+        self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
+    }
 }

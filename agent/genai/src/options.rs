@@ -1,24 +1,20 @@
 //! What the user may change about recognition.
 
-/// An LLM API whose calls become spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Api {
-    /// OpenAI Chat Completions and everything that speaks its dialect.
-    OpenAiChat,
-    /// Anthropic Messages.
-    Anthropic,
-}
+use std::str::FromStr;
+
+use crate::family::Api;
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Exchanges that are calls wherever they go, in order of preference.
+    /// Exchanges that are calls wherever they go; the first that matches counts.
     pub include: Vec<Include>,
     /// Exchanges that are never reported; wins over `include`.
     pub exclude: Vec<Rule>,
 }
 
-/// An exchange that is an LLM call although its path does not say so.
+/// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in
+/// `openai-chat=llm.example.com/ask`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Include {
     /// Where it goes.
@@ -27,11 +23,132 @@ pub struct Include {
     pub api: Option<Api>,
 }
 
-/// A host and path pattern; `*` stands for any run of characters, `/` included.
+/// A host and path pattern, in which `*` stands for any run of characters, `/` included. Parses from
+/// `HOST[:PORT][/PATH]` or `/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Host without port, in lower case; empty matches every host.
+    /// Host, or host and port, in lower case; empty matches every host.
     pub host: String,
     /// Path without query; empty matches every path.
     pub path: String,
+}
+
+/// Why a rule could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Nothing in it.
+    #[error("empty rule: expected HOST[:PORT][/PATH] or /PATH")]
+    Empty,
+    /// A URL instead of a host and path.
+    #[error("`{0}` is a URL: leave out the scheme and what follows `?`")]
+    Url(String),
+    /// No such API.
+    #[error("unknown API `{0}`: expected one of {known}", known = Api::ALL.map(Api::name).join(", "))]
+    Api(String),
+}
+
+impl Rule {
+    /// Whether an exchange with this host, port and path (without query) is meant.
+    #[must_use]
+    pub fn matches(&self, host: &str, port: u16, path: &str) -> bool {
+        let host_matches = self.host.is_empty()
+            || glob(&self.host, host)
+            || self.host.contains(':') && glob(&self.host, &format!("{host}:{port}"));
+        host_matches && (self.path.is_empty() || glob(&self.path, path))
+    }
+}
+
+impl FromStr for Rule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        if text.is_empty() {
+            return Err(RuleError::Empty);
+        }
+        if text.contains("://") || text.contains('?') {
+            return Err(RuleError::Url(text.to_owned()));
+        }
+        let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        Ok(Self { host: host.to_ascii_lowercase(), path: path.to_owned() })
+    }
+}
+
+impl FromStr for Include {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let Some((api, rule)) = text.split_once('=') else {
+            return Ok(Self { rule: text.parse()?, api: None });
+        };
+        let known = Api::ALL.into_iter().find(|known| known.name() == api);
+        Ok(Self { api: Some(known.ok_or_else(|| RuleError::Api(api.to_owned()))?), rule: rule.parse()? })
+    }
+}
+
+/// Matches the whole of `text`, going back to the last `*` on a mismatch: linear in practice, no recursion.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((star_p, star_t)) = star else { return false };
+                star = Some((star_p, star_t + 1));
+                p = star_p + 1;
+                t = star_t + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_match_host_port_and_path() {
+        for (rule, host, port, path, expected) in [
+            ("llm.example.com", "llm.example.com", 443, "/any", true),
+            ("LLM.example.com", "llm.example.com", 443, "/any", true),
+            ("llm.example.com", "x.llm.example.com", 443, "/any", false),
+            ("*.example.com", "a.b.example.com", 80, "/", true),
+            ("*.example.com", "example.com", 80, "/", false),
+            ("127.0.0.1:9000", "127.0.0.1", 9000, "/", true),
+            ("127.0.0.1:9000", "127.0.0.1", 8000, "/", false),
+            ("/v1/*/ask", "h", 80, "/v1/a/b/ask", true),
+            ("/v1/*/ask", "h", 80, "/v1/a/asks", false),
+            ("h/p", "h", 80, "/p", true),
+            ("h/p", "h", 80, "/p/q", false),
+            ("h/*", "g", 80, "/p", false),
+            ("*", "h", 80, "/p", true),
+            ("/a*b*c", "h", 80, "/abbcbc", true),
+        ] {
+            let parsed: Rule = rule.parse().expect(rule);
+            assert_eq!(parsed.matches(host, port, path), expected, "{rule} {host}:{port}{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_with_what_would_be_one() {
+        let include: Include = "anthropic=h/ask".parse().expect("valid");
+        assert_eq!((include.api, include.rule.path.as_str()), (Some(Api::Anthropic), "/ask"));
+        assert_eq!("h".parse::<Include>().map(|include| include.api), Ok(None));
+        for (text, message) in [
+            ("", "empty rule: expected HOST[:PORT][/PATH] or /PATH"),
+            ("https://h/p", "`https://h/p` is a URL: leave out the scheme and what follows `?`"),
+            ("gpt=h", "unknown API `gpt`: expected one of openai-chat, anthropic"),
+        ] {
+            let error = text.parse::<Include>().expect_err(text);
+            assert_eq!(error.to_string(), message);
+        }
+    }
 }

@@ -13,3 +13,6 @@ mod value;
 pub use extractor::{Extractor, Status};
 pub use schema::{MAX_DEPTH, MAX_KEY, Schema, Want};
 pub use value::{Number, Str, Value};
+
+#[cfg(test)]
+mod tests;

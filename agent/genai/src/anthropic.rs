@@ -1,0 +1,245 @@
+//! Anthropic Messages (`POST …/v1/messages`), at Anthropic and at everyone who serves the same format.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::{
+    Headers,
+    json::{Schema, Value, Want},
+};
+
+use crate::{
+    facts::{Ask, Reply, Usage, count, read},
+    family::{Claim, Family, Info},
+};
+
+/// Reads both bodies of one call.
+#[derive(Debug, Default)]
+pub(crate) struct Anthropic {
+    counts: Counts,
+}
+
+/// `usage` as sent. In a stream, `message_delta` overrides `message_start` field by field; nothing is added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    input: Option<i64>,
+    output: Option<i64>,
+    /// What `message_start` says: a few tokens, not the final count.
+    output_at_start: Option<i64>,
+    cache_read: Option<i64>,
+    cache_write: Option<i64>,
+    cache_write_5m: Option<i64>,
+    cache_write_1h: Option<i64>,
+    thinking: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Messages,
+    Model,
+    Stream,
+    MaxTokens,
+    Temperature,
+    TopP,
+    TopK,
+    Stop,
+    Effort,
+    Format,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said {
+    Type,
+    Id,
+    Model,
+    StopReason,
+    Content,
+    Input,
+    Output,
+    OutputAtStart,
+    CacheRead,
+    CacheWrite,
+    CacheWrite5m,
+    CacheWrite1h,
+    Thinking,
+    Error,
+    ErrorCode,
+    ErrorType,
+}
+
+static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
+    let wants = [
+        Want::new("messages", Asked::Messages),
+        Want::new("model", Asked::Model),
+        Want::new("stream", Asked::Stream),
+        Want::new("max_tokens", Asked::MaxTokens),
+        Want::new("temperature", Asked::Temperature),
+        Want::new("top_p", Asked::TopP),
+        Want::new("top_k", Asked::TopK),
+        Want::new("stop_sequences[]", Asked::Stop),
+        Want::new("output_config.effort", Asked::Effort),
+        Want::new("output_config.format", Asked::Format),
+        Want::new("output_format", Asked::Format),
+    ];
+    Schema::new(&wants, &[])
+});
+
+static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
+    let mut wants = vec![
+        Want::new("type", Said::Type),
+        Want::new("message.usage.output_tokens", Said::OutputAtStart),
+        Want::new("usage.output_tokens", Said::Output),
+        Want::new("delta.stop_reason", Said::StopReason),
+        Want::presence("delta.text", Said::Content),
+        Want::presence("delta.thinking", Said::Content),
+        Want::presence("delta.partial_json", Said::Content),
+        Want::presence("content_block.text", Said::Content),
+        Want::presence("content_block.name", Said::Content),
+        Want::presence("error", Said::Error),
+        Want::new("error.code", Said::ErrorCode),
+        Want::new("error.type", Said::ErrorType),
+    ];
+    /// A message: at the top of a plain response, inside `message_start` of a streamed one.
+    macro_rules! message {
+        ($at:literal) => {
+            [
+                Want::new(concat!($at, "id"), Said::Id),
+                Want::new(concat!($at, "model"), Said::Model),
+                Want::new(concat!($at, "stop_reason"), Said::StopReason),
+                Want::new(concat!($at, "usage.input_tokens"), Said::Input),
+                Want::new(concat!($at, "usage.cache_read_input_tokens"), Said::CacheRead),
+                Want::new(concat!($at, "usage.cache_creation_input_tokens"), Said::CacheWrite),
+                Want::new(concat!($at, "usage.cache_creation.ephemeral_5m_input_tokens"), Said::CacheWrite5m),
+                Want::new(concat!($at, "usage.cache_creation.ephemeral_1h_input_tokens"), Said::CacheWrite1h),
+                Want::new(concat!($at, "usage.output_tokens_details.thinking_tokens"), Said::Thinking),
+            ]
+        };
+    }
+    wants.extend(message!(""));
+    wants.extend(message!("message."));
+    Schema::new(&wants, &["usage"])
+});
+
+impl Family for Anthropic {
+    type Asked = Asked;
+    type Said = Said;
+
+    const INFO: Info = Info { operation: "chat", provider: "anthropic", openai_api_type: None };
+
+    fn claim(path: &str, headers: &Headers<'_>) -> Option<Claim> {
+        // Messages are not only sent to models: `/v1/messages` is also what other APIs call theirs.
+        if path.ends_with("/messages") && headers.get("anthropic-version").is_some() {
+            Some(Claim::Certain)
+        } else {
+            path.ends_with("/v1/messages").then_some(Claim::Likely)
+        }
+    }
+
+    fn request_schema() -> &'static Schema<Asked> {
+        &REQUEST
+    }
+
+    fn asked(&mut self, ask: &mut Ask, field: Asked, value: Value<'_>) {
+        match field {
+            Asked::Messages => ask.fits |= matches!(value, Value::Array),
+            Asked::Model => read(value, &mut ask.model),
+            Asked::Stream => ask.stream = value.as_bool() == Some(true),
+            Asked::MaxTokens => ask.max_tokens = count(value),
+            Asked::Temperature => ask.temperature = value.as_f64(),
+            Asked::TopP => ask.top_p = value.as_f64(),
+            Asked::TopK => ask.top_k = value.as_i64(),
+            Asked::Stop => {
+                if let Value::Str(text) = value {
+                    ask.push_stop(text);
+                }
+            }
+            Asked::Effort => read(value, &mut ask.reasoning_level),
+            Asked::Format => {
+                if matches!(value, Value::Object) {
+                    ask.output_type = Some("json");
+                }
+            }
+        }
+    }
+
+    fn response_schema() -> &'static Schema<Said> {
+        &RESPONSE
+    }
+
+    #[inline]
+    fn said(&mut self, reply: &mut Reply, field: Said, _indices: &[u32], value: Value<'_>) {
+        let counts = &mut self.counts;
+        let slot = match field {
+            Said::Type => return kind(reply, value),
+            Said::Id => return read(value, &mut reply.id),
+            Said::Model => return read(value, &mut reply.model),
+            Said::StopReason => return stop_reason(reply, value),
+            Said::Content => {
+                if value.as_str().is_some_and(|text| !text.is_empty()) {
+                    reply.content();
+                }
+                return;
+            }
+            Said::Error => {
+                reply.failure.seen |= matches!(value, Value::Object | Value::Str(_));
+                return;
+            }
+            Said::ErrorCode => return reply.failure.read_code(value),
+            Said::ErrorType => return read(value, &mut reply.failure.kind),
+            Said::Input => &mut counts.input,
+            Said::Output => &mut counts.output,
+            Said::OutputAtStart => &mut counts.output_at_start,
+            Said::CacheRead => &mut counts.cache_read,
+            Said::CacheWrite => &mut counts.cache_write,
+            Said::CacheWrite5m => &mut counts.cache_write_5m,
+            Said::CacheWrite1h => &mut counts.cache_write_1h,
+            Said::Thinking => &mut counts.thinking,
+        };
+        *slot = count(value).or(*slot);
+    }
+
+    fn begin(&mut self) {}
+
+    fn end(&mut self, _reply: &mut Reply) {}
+
+    fn conclude(&mut self, ask: &mut Ask, reply: &mut Reply) {
+        ask.fits &= !ask.model.is_empty() || ask.max_tokens.is_some();
+        reply.usage = self.counts.settle(reply.done);
+    }
+}
+
+fn kind(reply: &mut Reply, value: Value<'_>) {
+    let Value::Str(text) = value else { return };
+    if text.is("message") || text.is("message_start") {
+        reply.fits = true;
+        reply.choice(0, "");
+    } else if text.is("message_stop") {
+        reply.done = true;
+    } else if text.is("error") {
+        reply.fits = true;
+        reply.failure.seen = true;
+    }
+}
+
+fn stop_reason(reply: &mut Reply, value: Value<'_>) {
+    if let Value::Str(text) = value {
+        reply.choice(0, &text.decode());
+    }
+}
+
+impl Counts {
+    /// `input_tokens` leaves out what was read from or written to the cache; the convention includes both.
+    fn settle(self, done: bool) -> Usage {
+        let by_age =
+            [self.cache_write_5m, self.cache_write_1h].into_iter().flatten().reduce(i64::saturating_add);
+        let cache_write = self.cache_write.or(by_age);
+        let cached = self.cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
+        Usage {
+            input: self.input.map(|n| n.saturating_add(cached)),
+            output: self.output.or(self.output_at_start.filter(|_| done)),
+            cache_read: self.cache_read,
+            cache_write,
+            reasoning: self.thinking,
+            ..Usage::default()
+        }
+    }
+}

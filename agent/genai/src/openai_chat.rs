@@ -1,0 +1,414 @@
+//! OpenAI Chat Completions (`POST …/chat/completions`) and its dialects: Azure, vLLM, SGLang, llama.cpp, Ollama,
+//! Groq, DeepSeek, xAI, Mistral, Perplexity, Together, OpenRouter and whoever else speaks it.
+//!
+//! Where dialects differ, all forms are read: usage at the top level, under `x_groq` or under a choice, or only
+//! llama.cpp's `timings`; cached tokens under `prompt_tokens_details`, as `prompt_cache_hit_tokens` (DeepSeek)
+//! or `cached_tokens` (Together); reasoning inside or outside of the completion tokens.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::{
+    Headers,
+    json::{Schema, Value, Want},
+};
+
+use crate::{
+    facts::{Ask, Reply, Usage, count, read, read_first},
+    family::{Claim, Family, Info},
+    provider,
+};
+
+/// Reads both bodies of one call.
+#[derive(Debug, Default)]
+pub(crate) struct OpenAiChat {
+    /// The deployment that an Azure path names: it decides, whatever `model` says.
+    deployment: String,
+    /// `max_tokens` yields to `max_completion_tokens`.
+    has_max_completion_tokens: bool,
+    choice: Choice,
+    /// The usage object being read.
+    counting: Counts,
+    /// The last whole one.
+    counts: Option<Counts>,
+    timings: Timings,
+    vllm_mark: bool,
+}
+
+/// The choice being read: `index` may come after what it is the index of.
+#[derive(Debug, Default)]
+struct Choice {
+    open: bool,
+    index: u32,
+    reason: String,
+}
+
+/// A usage object as sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    prompt: Option<i64>,
+    completion: Option<i64>,
+    total: Option<i64>,
+    usage: Usage,
+}
+
+/// llama.cpp's `timings`, which it sends where usage was not asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Timings {
+    prompt: Option<i64>,
+    cached: Option<i64>,
+    predicted: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    Messages,
+    Model,
+    Stream,
+    MaxTokens,
+    MaxCompletionTokens,
+    Choices,
+    Temperature,
+    TopP,
+    TopK,
+    FrequencyPenalty,
+    PresencePenalty,
+    Seed,
+    Stop,
+    ReasoningLevel,
+    ResponseFormat,
+    Modality,
+    ServiceTier,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Said {
+    Object,
+    Id,
+    Model,
+    ServiceTier,
+    Fingerprint,
+    Choice,
+    ChoiceIndex,
+    FinishReason,
+    Content,
+    Usage,
+    Prompt,
+    Completion,
+    Total,
+    CacheRead,
+    CacheWrite,
+    Reasoning,
+    TextInput,
+    TextOutput,
+    ImageInput,
+    ImageOutput,
+    AudioInput,
+    AudioOutput,
+    TimingsPrompt,
+    TimingsCached,
+    TimingsPredicted,
+    Error,
+    ErrorCode,
+    ErrorType,
+    VllmMark,
+    Mark(&'static str),
+}
+
+static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
+    let wants = [
+        Want::new("messages", Asked::Messages),
+        Want::new("model", Asked::Model),
+        Want::new("stream", Asked::Stream),
+        Want::new("max_tokens", Asked::MaxTokens),
+        Want::new("max_completion_tokens", Asked::MaxCompletionTokens),
+        Want::new("n", Asked::Choices),
+        Want::new("temperature", Asked::Temperature),
+        Want::new("top_p", Asked::TopP),
+        Want::new("top_k", Asked::TopK),
+        Want::new("frequency_penalty", Asked::FrequencyPenalty),
+        Want::new("presence_penalty", Asked::PresencePenalty),
+        Want::new("seed", Asked::Seed),
+        Want::new("random_seed", Asked::Seed),
+        Want::new("stop", Asked::Stop),
+        Want::new("stop[]", Asked::Stop),
+        Want::new("reasoning_effort", Asked::ReasoningLevel),
+        Want::new("reasoning.effort", Asked::ReasoningLevel),
+        Want::new("response_format.type", Asked::ResponseFormat),
+        Want::new("modalities[]", Asked::Modality),
+        Want::new("service_tier", Asked::ServiceTier),
+    ];
+    Schema::new(&wants, &[])
+});
+
+/// The fields of a usage object wherever it is.
+macro_rules! usage {
+    ($at:literal) => {
+        [
+            Want::new($at, Said::Usage),
+            Want::new(concat!($at, ".prompt_tokens"), Said::Prompt),
+            Want::new(concat!($at, ".completion_tokens"), Said::Completion),
+            Want::new(concat!($at, ".total_tokens"), Said::Total),
+            Want::new(concat!($at, ".cached_tokens"), Said::CacheRead),
+            Want::new(concat!($at, ".prompt_cache_hit_tokens"), Said::CacheRead),
+            Want::new(concat!($at, ".reasoning_tokens"), Said::Reasoning),
+            Want::new(concat!($at, ".prompt_tokens_details.cached_tokens"), Said::CacheRead),
+            Want::new(concat!($at, ".prompt_tokens_details.cache_write_tokens"), Said::CacheWrite),
+            Want::new(concat!($at, ".prompt_tokens_details.text_tokens"), Said::TextInput),
+            Want::new(concat!($at, ".prompt_tokens_details.image_tokens"), Said::ImageInput),
+            Want::new(concat!($at, ".prompt_tokens_details.audio_tokens"), Said::AudioInput),
+            Want::new(concat!($at, ".completion_tokens_details.reasoning_tokens"), Said::Reasoning),
+            Want::new(concat!($at, ".completion_tokens_details.text_tokens"), Said::TextOutput),
+            Want::new(concat!($at, ".completion_tokens_details.image_tokens"), Said::ImageOutput),
+            Want::new(concat!($at, ".completion_tokens_details.audio_tokens"), Said::AudioOutput),
+        ]
+    };
+}
+
+static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
+    let mut wants = vec![
+        Want::new("object", Said::Object),
+        Want::new("id", Said::Id),
+        Want::new("model", Said::Model),
+        Want::new("service_tier", Said::ServiceTier),
+        Want::new("system_fingerprint", Said::Fingerprint),
+        Want::new("choices[]", Said::Choice),
+        Want::new("choices[].index", Said::ChoiceIndex),
+        Want::new("choices[].finish_reason", Said::FinishReason),
+        Want::presence("choices[].delta.content", Said::Content),
+        Want::presence("choices[].delta.reasoning_content", Said::Content),
+        Want::presence("choices[].delta.reasoning", Said::Content),
+        Want::presence("choices[].delta.refusal", Said::Content),
+        Want::presence("choices[].delta.audio.data", Said::Content),
+        Want::presence("choices[].delta.audio.transcript", Said::Content),
+        Want::presence("choices[].delta.function_call.name", Said::Content),
+        Want::presence("choices[].delta.function_call.arguments", Said::Content),
+        Want::presence("choices[].delta.tool_calls[].function.name", Said::Content),
+        Want::presence("choices[].delta.tool_calls[].function.arguments", Said::Content),
+        Want::presence("choices[].delta.tool_calls[].custom.name", Said::Content),
+        Want::presence("choices[].delta.tool_calls[].custom.input", Said::Content),
+        Want::new("timings.prompt_n", Said::TimingsPrompt),
+        Want::new("timings.cache_n", Said::TimingsCached),
+        Want::new("timings.predicted_n", Said::TimingsPredicted),
+        Want::new("timings", Said::Mark(provider::LLAMA_CPP)),
+        Want::new("x_groq", Said::Mark("groq")),
+        Want::presence("choices[].matched_stop", Said::Mark(provider::SGLANG)),
+        Want::new("sglext", Said::Mark(provider::SGLANG)),
+        Want::presence("choices[].stop_reason", Said::VllmMark),
+        Want::new("kv_transfer_params", Said::VllmMark),
+        Want::presence("error", Said::Error),
+        Want::new("error.code", Said::ErrorCode),
+        Want::new("error.type", Said::ErrorType),
+        // xAI, Mistral and older vLLM put them at the top, TGI has its own name.
+        Want::new("code", Said::ErrorCode),
+        Want::new("type", Said::ErrorType),
+        Want::new("error_type", Said::ErrorType),
+    ];
+    wants.extend(usage!("usage"));
+    wants.extend(usage!("x_groq.usage"));
+    wants.extend(usage!("choices[].usage"));
+    Schema::new(&wants, &["usage", "timings"])
+});
+
+impl Family for OpenAiChat {
+    type Asked = Asked;
+    type Said = Said;
+
+    const INFO: Info =
+        Info { operation: "chat", provider: "openai", openai_api_type: Some("chat_completions") };
+
+    fn claim(path: &str, _headers: &Headers<'_>) -> Option<Claim> {
+        path.ends_with("/chat/completions").then_some(Claim::Certain)
+    }
+
+    fn path(&mut self, path: &str, _ask: &mut Ask) {
+        let mut segments = path.split('/').skip_while(|&segment| segment != "deployments");
+        if let (Some(_), Some(deployment)) = (segments.next(), segments.next()) {
+            deployment.clone_into(&mut self.deployment);
+        }
+    }
+
+    fn request_schema() -> &'static Schema<Asked> {
+        &REQUEST
+    }
+
+    fn asked(&mut self, ask: &mut Ask, field: Asked, value: Value<'_>) {
+        match field {
+            Asked::Messages => ask.fits |= matches!(value, Value::Array),
+            Asked::Model => read(value, &mut ask.model),
+            Asked::Stream => ask.stream = value.as_bool() == Some(true),
+            Asked::MaxCompletionTokens => {
+                self.has_max_completion_tokens |= count(value).is_some();
+                ask.max_tokens = count(value).or(ask.max_tokens);
+            }
+            Asked::MaxTokens if self.has_max_completion_tokens => {}
+            Asked::MaxTokens => ask.max_tokens = count(value),
+            Asked::Choices => ask.choices = count(value),
+            Asked::Temperature => ask.temperature = value.as_f64(),
+            Asked::TopP => ask.top_p = value.as_f64(),
+            Asked::TopK => ask.top_k = value.as_i64(),
+            Asked::FrequencyPenalty => ask.frequency_penalty = value.as_f64(),
+            Asked::PresencePenalty => ask.presence_penalty = value.as_f64(),
+            Asked::Seed => ask.seed = value.as_i64(),
+            Asked::Stop => {
+                if let Value::Str(text) = value {
+                    ask.push_stop(text);
+                }
+            }
+            Asked::ReasoningLevel => read(value, &mut ask.reasoning_level),
+            Asked::ResponseFormat => {
+                if let Value::Str(text) = value {
+                    let kind = if text.is("text") { "text" } else { "json" };
+                    ask.output_type = ask.output_type.or(Some(kind));
+                }
+            }
+            Asked::Modality => {
+                if let Value::Str(text) = value {
+                    let other =
+                        [("audio", "speech"), ("image", "image")].into_iter().find(|(m, _)| text.is(m));
+                    ask.output_type = other.map(|(_, kind)| kind).or(ask.output_type);
+                }
+            }
+            Asked::ServiceTier => read(value, &mut ask.service_tier),
+        }
+    }
+
+    fn response_schema() -> &'static Schema<Said> {
+        &RESPONSE
+    }
+
+    #[inline]
+    fn said(&mut self, reply: &mut Reply, field: Said, indices: &[u32], value: Value<'_>) {
+        match field {
+            Said::Object => self.object(reply, value),
+            Said::Id => read_first(value, &mut reply.id),
+            Said::Model => read_first(value, &mut reply.model),
+            Said::ServiceTier => read_first(value, &mut reply.service_tier),
+            Said::Fingerprint => read_first(value, &mut reply.fingerprint),
+            Said::Choice => match value {
+                Value::Object => {
+                    reply.fits = true;
+                    self.choice.open = true;
+                    self.choice.index = indices.first().copied().unwrap_or_default();
+                    self.choice.reason.clear();
+                }
+                Value::End => self.end_choice(reply),
+                _ => {}
+            },
+            Said::ChoiceIndex => {
+                self.choice.index =
+                    value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
+            }
+            Said::FinishReason => read(value, &mut self.choice.reason),
+            Said::Content => match value {
+                Value::Str(text) if !text.is_empty() => reply.content(),
+                // Mistral's content may be a list of parts.
+                Value::Object | Value::Array => reply.content(),
+                _ => {}
+            },
+            Said::Error => reply.failure.seen |= matches!(value, Value::Object | Value::Str(_)),
+            Said::ErrorCode => reply.failure.read_code(value),
+            Said::ErrorType => read(value, &mut reply.failure.kind),
+            Said::VllmMark => self.vllm_mark = true,
+            Said::Mark(server) => reply.server = reply.server.or(Some(server)),
+            Said::TimingsPrompt => self.timings.prompt = count(value),
+            Said::TimingsCached => self.timings.cached = count(value),
+            Said::TimingsPredicted => self.timings.predicted = count(value),
+            Said::Usage => match value {
+                Value::Object => self.counting = Counts::default(),
+                Value::End if self.counting.says_something() => self.counts = Some(self.counting),
+                _ => {}
+            },
+            _ => self.counting.read(field, value),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.choice.open = false;
+    }
+
+    fn end(&mut self, reply: &mut Reply) {
+        if self.choice.open {
+            self.end_choice(reply);
+        }
+    }
+
+    fn conclude(&mut self, ask: &mut Ask, reply: &mut Reply) {
+        if !self.deployment.is_empty() {
+            ask.model = std::mem::take(&mut self.deployment);
+        }
+        reply.usage = match self.counts {
+            Some(counts) => counts.settle(self.timings),
+            None => self.timings.settle(),
+        };
+        reply.server = reply.server.or_else(|| provider::by_fingerprint(&reply.fingerprint));
+        if reply.server.is_none() && self.vllm_mark {
+            reply.server = Some(provider::VLLM);
+        }
+    }
+}
+
+impl OpenAiChat {
+    fn object(&mut self, reply: &mut Reply, value: Value<'_>) {
+        if let Value::Str(text) = value {
+            reply.failure.seen |= text.is("error");
+        }
+    }
+
+    fn end_choice(&mut self, reply: &mut Reply) {
+        self.choice.open = false;
+        reply.choice(self.choice.index, &self.choice.reason);
+    }
+}
+
+impl Counts {
+    const fn says_something(&self) -> bool {
+        self.prompt.is_some() || self.completion.is_some()
+    }
+
+    fn read(&mut self, field: Said, value: Value<'_>) {
+        let slot = match field {
+            Said::Prompt => &mut self.prompt,
+            Said::Completion => &mut self.completion,
+            Said::Total => &mut self.total,
+            Said::CacheRead => &mut self.usage.cache_read,
+            Said::CacheWrite => &mut self.usage.cache_write,
+            Said::Reasoning => &mut self.usage.reasoning,
+            Said::TextInput => &mut self.usage.text_input,
+            Said::TextOutput => &mut self.usage.text_output,
+            Said::ImageInput => &mut self.usage.image_input,
+            Said::ImageOutput => &mut self.usage.image_output,
+            Said::AudioInput => &mut self.usage.audio_input,
+            Said::AudioOutput => &mut self.usage.audio_output,
+            _ => return,
+        };
+        *slot = count(value).or(*slot);
+    }
+
+    /// Brings the counts to the convention's terms. Most servers already count cached tokens as input and
+    /// reasoning as output; where they do not (xAI's reasoning, Azure's Grok), only the total tells.
+    fn settle(self, timings: Timings) -> Usage {
+        let (mut input, mut output, mut usage) = (self.prompt, self.completion, self.usage);
+        if let (Some(prompt), Some(completion), Some(total)) = (self.prompt, self.completion, self.total) {
+            let (reasoning, cached) = (usage.reasoning.unwrap_or(0), usage.cache_read.unwrap_or(0));
+            let apart = total.saturating_sub(prompt).saturating_sub(completion);
+            if apart > 0 {
+                let (reasoning_apart, cached_apart) = match apart {
+                    n if n == reasoning => (true, false),
+                    n if n == cached => (false, true),
+                    n => (n == reasoning.saturating_add(cached), n == reasoning.saturating_add(cached)),
+                };
+                output = Some(completion.saturating_add(if reasoning_apart { reasoning } else { 0 }));
+                input = Some(prompt.saturating_add(if cached_apart { cached } else { 0 }));
+            }
+        }
+        usage.cache_read = usage.cache_read.or(timings.cached);
+        Usage { input, output, ..usage }
+    }
+}
+
+impl Timings {
+    fn settle(self) -> Usage {
+        let input = self.prompt.map(|n| n.saturating_add(self.cached.unwrap_or(0)));
+        Usage { input, output: self.predicted, cache_read: self.cached, ..Usage::default() }
+    }
+}

@@ -1,0 +1,136 @@
+//! Whose API it is: by host, else by what gives the server's software away.
+//!
+//! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
+//! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
+//! `sambanova`, `nebius`, `novita`, `baseten`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`, and for
+//! self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `litellm`.
+
+use tokentap_wire::Headers;
+
+pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
+pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
+pub(crate) const LLAMA_CPP: &str = "llama_cpp";
+pub(crate) const OLLAMA: &str = "ollama";
+pub(crate) const OPENAI: &str = "openai";
+pub(crate) const SGLANG: &str = "sglang";
+pub(crate) const TGI: &str = "tgi";
+pub(crate) const VLLM: &str = "vllm";
+
+/// Hosts by exact name, or by suffix where it begins with a dot or dash.
+const HOSTS: [(&str, &str); 52] = [
+    ("api.openai.com", OPENAI),
+    (".api.openai.com", OPENAI),
+    (".openai.azure.com", AZURE_OPENAI),
+    (".openai.azure.us", AZURE_OPENAI),
+    (".cognitiveservices.azure.com", AZURE_OPENAI),
+    (".inference.ai.azure.com", AZURE_INFERENCE),
+    ("models.inference.ai.azure.com", AZURE_INFERENCE),
+    ("models.github.ai", AZURE_INFERENCE),
+    ("api.anthropic.com", "anthropic"),
+    ("claude.googleapis.com", "anthropic"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("-aiplatform.googleapis.com", "gcp.vertex_ai"),
+    (".rep.googleapis.com", "gcp.vertex_ai"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("codestral.mistral.ai", "mistral_ai"),
+    ("api.groq.com", "groq"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.x.ai", "x_ai"),
+    (".api.x.ai", "x_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.moonshot.ai", "moonshot_ai"),
+    ("api.moonshot.cn", "moonshot_ai"),
+    (".ml.cloud.ibm.com", "ibm.watsonx.ai"),
+    ("api.together.xyz", "together_ai"),
+    ("api.together.ai", "together_ai"),
+    ("api.fireworks.ai", "fireworks_ai"),
+    ("openrouter.ai", "openrouter"),
+    ("router.huggingface.co", "huggingface"),
+    ("api-inference.huggingface.co", "huggingface"),
+    (".endpoints.huggingface.cloud", "huggingface"),
+    ("integrate.api.nvidia.com", "nvidia"),
+    ("ai.api.nvidia.com", "nvidia"),
+    ("api.cerebras.ai", "cerebras"),
+    ("api.z.ai", "zai"),
+    ("open.bigmodel.cn", "zai"),
+    (".snowflakecomputing.com", "snowflake"),
+    ("dashscope.aliyuncs.com", "alibaba_cloud"),
+    ("dashscope-intl.aliyuncs.com", "alibaba_cloud"),
+    ("api.sambanova.ai", "sambanova"),
+    ("api.studio.nebius.ai", "nebius"),
+    ("api.studio.nebius.com", "nebius"),
+    ("api.novita.ai", "novita"),
+    ("inference.baseten.co", "baseten"),
+    ("api.deepinfra.com", "deepinfra"),
+    ("api.hyperbolic.xyz", "hyperbolic"),
+    ("gateway.ai.cloudflare.com", "cloudflare"),
+    ("api.cloudflare.com", "cloudflare"),
+    ("ollama.com", "ollama_cloud"),
+    ("api.llama.com", "meta"),
+];
+
+/// The provider that has this host (in lower case).
+pub(crate) fn by_host(host: &str, path: &str) -> Option<&'static str> {
+    let known = HOSTS.iter().find(|(pattern, _)| match pattern.as_bytes()[0] {
+        b'.' | b'-' => host.ends_with(pattern),
+        _ => host == *pattern,
+    });
+    known.map(|(_, provider)| *provider).or_else(|| by_cloud_host(host, path))
+}
+
+/// Hosts that carry the region, or several APIs.
+fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
+    let aws =
+        host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
+    if aws && host.contains("bedrock") {
+        Some("aws.bedrock")
+    } else if host.starts_with("aws-external-anthropic.") && aws {
+        Some("anthropic")
+    } else if host.ends_with(".services.ai.azure.com") {
+        Some(match path {
+            _ if path.starts_with("/anthropic/") => "anthropic",
+            _ if path.starts_with("/models/") => AZURE_INFERENCE,
+            _ => AZURE_OPENAI,
+        })
+    } else {
+        None
+    }
+}
+
+/// The software or provider that response headers give away.
+pub(crate) fn by_headers(headers: &Headers<'_>) -> Option<&'static str> {
+    let server = headers.get("server").unwrap_or_default();
+    if server.starts_with(b"llama.cpp") {
+        return Some(LLAMA_CPP);
+    }
+    const MARKS: [(&str, &str); 9] = [
+        ("x-generation-id", "openrouter"),
+        ("x-ds-trace-id", "deepseek"),
+        ("fireworks-server-processing-time", "fireworks_ai"),
+        ("x-compute-type", TGI),
+        ("x-litellm-model-id", "litellm"),
+        ("x-litellm-call-id", "litellm"),
+        ("x-ms-deployment-name", AZURE_OPENAI),
+        ("anthropic-organization-id", "anthropic"),
+        ("openai-processing-ms", OPENAI),
+    ];
+    MARKS.iter().find(|(name, _)| headers.get(name).is_some()).map(|(_, provider)| *provider)
+}
+
+/// The software that a `system_fingerprint` gives away.
+pub(crate) fn by_fingerprint(fingerprint: &str) -> Option<&'static str> {
+    if fingerprint == "fp_ollama" {
+        return Some(OLLAMA);
+    }
+    if fingerprint.ends_with("-native") {
+        return Some(TGI);
+    }
+    // llama.cpp's is `b<build>-<commit>`.
+    let (build, commit) = fingerprint.strip_prefix('b')?.split_once('-')?;
+    let digits = !build.is_empty() && build.bytes().all(|b| b.is_ascii_digit());
+    let hex = !commit.is_empty() && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    (digits && hex).then_some(LLAMA_CPP)
+}

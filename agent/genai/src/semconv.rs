@@ -1,0 +1,132 @@
+//! Attribute keys: OpenTelemetry's GenAI conventions as of 2026-09 (schema `gen-ai-dev/1.42.0-dev` with the
+//! renames since), and our own under `tokentap.`.
+
+/// What is done: `chat`.
+pub const OPERATION_NAME: &str = "gen_ai.operation.name";
+/// Whose API flavour it is. Well-known values, and for servers without one: see [`crate::Calls`].
+pub const PROVIDER_NAME: &str = "gen_ai.provider.name";
+
+/// Model that the request names.
+pub const REQUEST_MODEL: &str = "gen_ai.request.model";
+/// Limit of generated tokens.
+pub const REQUEST_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
+/// Number of choices asked for, when it is not 1.
+pub const REQUEST_CHOICE_COUNT: &str = "gen_ai.request.choice.count";
+/// Sampling temperature.
+pub const REQUEST_TEMPERATURE: &str = "gen_ai.request.temperature";
+/// Top-k sampling (not `top_logprobs`).
+pub const REQUEST_TOP_K: &str = "gen_ai.request.top_k";
+/// Nucleus sampling.
+pub const REQUEST_TOP_P: &str = "gen_ai.request.top_p";
+/// Texts that end generation.
+pub const REQUEST_STOP_SEQUENCES: &str = "gen_ai.request.stop_sequences";
+/// Frequency penalty.
+pub const REQUEST_FREQUENCY_PENALTY: &str = "gen_ai.request.frequency_penalty";
+/// Presence penalty.
+pub const REQUEST_PRESENCE_PENALTY: &str = "gen_ai.request.presence_penalty";
+/// Sampling seed.
+pub const REQUEST_SEED: &str = "gen_ai.request.seed";
+/// True when a stream was asked for; never false.
+pub const REQUEST_STREAM: &str = "gen_ai.request.stream";
+/// How much to reason: the provider's own word.
+pub const REQUEST_REASONING_LEVEL: &str = "gen_ai.request.reasoning.level";
+/// `text`, `json`, `image` or `speech`, when the request says so.
+pub const OUTPUT_TYPE: &str = "gen_ai.output.type";
+
+/// Id that the provider gave the response.
+pub const RESPONSE_ID: &str = "gen_ai.response.id";
+/// Model that answered.
+pub const RESPONSE_MODEL: &str = "gen_ai.response.model";
+/// Why each choice ended: the provider's own words, by choice index.
+pub const RESPONSE_FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+/// Seconds from the first byte of the request to the first byte of a streamed response's body.
+pub const RESPONSE_TIME_TO_FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
+
+/// Input tokens, cached ones included.
+pub const USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+/// Output tokens, reasoning included.
+pub const USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+/// Input tokens read from the provider's cache.
+pub const USAGE_CACHE_READ_INPUT_TOKENS: &str = "gen_ai.usage.cache_read.input_tokens";
+/// Input tokens written to the provider's cache.
+pub const USAGE_CACHE_WRITE_INPUT_TOKENS: &str = "gen_ai.usage.cache_write.input_tokens";
+/// Output tokens spent on reasoning.
+pub const USAGE_REASONING_OUTPUT_TOKENS: &str = "gen_ai.usage.reasoning.output_tokens";
+/// Input tokens that were text.
+pub const USAGE_TEXT_INPUT_TOKENS: &str = "gen_ai.usage.text.input_tokens";
+/// Output tokens that were text.
+pub const USAGE_TEXT_OUTPUT_TOKENS: &str = "gen_ai.usage.text.output_tokens";
+/// Input tokens that were images.
+pub const USAGE_IMAGE_INPUT_TOKENS: &str = "gen_ai.usage.image.input_tokens";
+/// Output tokens that were images.
+pub const USAGE_IMAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.image.output_tokens";
+/// Input tokens that were audio.
+pub const USAGE_AUDIO_INPUT_TOKENS: &str = "gen_ai.usage.audio.input_tokens";
+/// Output tokens that were audio.
+pub const USAGE_AUDIO_OUTPUT_TOKENS: &str = "gen_ai.usage.audio.output_tokens";
+
+/// Which OpenAI API; like every `openai.` attribute only where the provider is `openai`.
+pub const OPENAI_API_TYPE: &str = "openai.api.type";
+/// Service tier that was asked for, when it is not `auto`.
+pub const OPENAI_REQUEST_SERVICE_TIER: &str = "openai.request.service_tier";
+/// Service tier that was used.
+pub const OPENAI_RESPONSE_SERVICE_TIER: &str = "openai.response.service_tier";
+/// Backend configuration that was used.
+pub const OPENAI_RESPONSE_SYSTEM_FINGERPRINT: &str = "openai.response.system_fingerprint";
+/// `Microsoft.CognitiveServices` where the provider is `azure.ai.inference`.
+pub const AZURE_RESOURCE_PROVIDER_NAMESPACE: &str = "azure.resource_provider.namespace";
+
+/// Host of the server without port.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// Port of the server.
+pub const SERVER_PORT: &str = "server.port";
+/// HTTP status code.
+pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+/// How the call failed: see [`crate::Calls`] for the values.
+pub const ERROR_TYPE: &str = "error.type";
+
+/// True when part of the call was not seen; never false.
+pub const INCOMPLETE: &str = "tokentap.incomplete";
+/// Why: see [`crate::Calls`] for the values.
+pub const INCOMPLETE_REASON: &str = "tokentap.incomplete.reason";
+/// Seconds from the first byte of the request to the first piece of a streamed response that holds generated
+/// content (text, reasoning, refusal, audio or a tool call); role announcements and keep-alives do not count.
+pub const TIME_TO_FIRST_TOKEN: &str = "tokentap.time_to_first_token";
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, path::Path};
+
+    /// The keys that conventions own, read from this very file so that none can be forgotten.
+    fn keys() -> Vec<&'static str> {
+        let source = include_str!("semconv.rs").split("#[cfg(test)]").next().expect("there is a first part");
+        source
+            .lines()
+            .filter_map(|line| line.split('"').nth(1).filter(|_| line.starts_with("pub const")))
+            .collect()
+    }
+
+    #[test]
+    fn conventional_keys_exist_and_are_current() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/semconv/gen_ai_attributes.json");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let known: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list of attributes");
+        let current: HashSet<&str> = known
+            .iter()
+            .filter(|attribute| attribute["deprecated_by"].is_null() && attribute["status"] != "deprecated")
+            .map(|attribute| attribute["name"].as_str().expect("a name"))
+            .collect();
+        let keys = keys();
+        assert!(keys.len() > 30, "keys are found in the source: {keys:?}");
+        for key in keys.iter().filter(|key| key.starts_with("gen_ai.") || key.starts_with("openai.")) {
+            assert!(current.contains(key), "{key} is not a current attribute");
+        }
+    }
+
+    #[test]
+    fn every_key_is_there_once() {
+        let keys = keys();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+    }
+}

@@ -96,7 +96,7 @@ pub struct ExportConfig {
 #[derive(Clone, Debug)]
 pub enum ExporterConfig {
     /// An OTLP receiver.
-    Otlp(OtlpConfig),
+    Otlp(Box<OtlpConfig>),
     /// Standard output.
     Console {
         /// How spans are printed.
@@ -296,11 +296,14 @@ fn exporters(
         }
     }
     let listed = otlp || console || none;
-    let mut exporters: Vec<_> =
-        otlp::resolve(flags, env, otlp, listed && !otlp)?.into_iter().map(ExporterConfig::Otlp).collect();
+    let mut exporters: Vec<_> = otlp::resolve(flags, env, otlp, listed && !otlp)?
+        .into_iter()
+        .map(|otlp| ExporterConfig::Otlp(Box::new(otlp)))
+        .collect();
     let color =
         stdout_is_terminal && env.text("NO_COLOR").is_none() && env.text("TERM").is_none_or(|t| t != "dumb");
-    if let Some(format) = flags.console.or(console.then_some(ConsoleFormat::Pretty)) {
+    let wanted = console.then_some(ConsoleFormat::Pretty);
+    if let Some(format) = flags.console.or(wanted) {
         exporters.push(ExporterConfig::Console { format, color });
     }
     if exporters.is_empty() {

@@ -41,24 +41,18 @@ impl FromStr for RingSize {
 /// # Errors
 /// A sentence that says which forms are right.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_unit(text);
-    let shift = match unit.to_ascii_lowercase().as_str() {
+    const FORMS: &str = "write it as 64K, 16M, 16MiB or a number of bytes";
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = number.parse().map_err(|_| format!("not a size: {FORMS}"))?;
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
-        _ => return Err(format!("unknown unit '{unit}': write it as 64K, 16M, 16MiB or a number of bytes")),
+        _ => return Err(format!("unknown unit '{unit}': {FORMS}")),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "not a size: write it as 64K, 16M, 16MiB or a number of bytes".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
-}
-
-fn split_unit(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (&text[..end], text[end..].trim_start())
 }
 
 /// A shell-like pattern: `*` is any run of characters, slashes included, `?` any one; the rest is literal.

@@ -140,7 +140,7 @@ pub fn start(config: &ExportConfig, telemetry: &Telemetry) -> Result<ExportHandl
     let mut counters = Vec::new();
     for config_of_one in &config.exporters {
         let exporter = match config_of_one {
-            ExporterConfig::Otlp(otlp) => Exporter::Otlp(Otlp::new(otlp)?),
+            ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
             ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
         };
         let account = telemetry.exporter(config_of_one.name());
@@ -202,3 +202,6 @@ impl ExportHandle {
         DrainReport { exporters: self.shared.counters.iter().map(|c| c.report()).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,46 @@ impl Receiver {
         Some(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use tokentap_genai::{Attribute, Value};
+
+    use super::*;
+    use crate::export::tests::record;
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn batches_end_before_they_are_too_large_to_send() {
+        let config = BatchConfig {
+            schedule_delay: Duration::ZERO,
+            max_queue_size: 10,
+            max_queue_bytes: usize::MAX,
+            max_export_batch_size: 10,
+        };
+        let (order, drain) = Drain::new();
+        let (sender, mut receiver) = bounded(&config, Telemetry::new().exporter("x".into()), drain);
+        let large = |megabytes: usize| {
+            let mut record = (*record(1)).clone();
+            let value = Value::Str(Cow::Owned("x".repeat(megabytes << 20)));
+            record.span.attributes.push(Attribute { key: "large".into(), value });
+            Arc::new(record)
+        };
+        for megabytes in [1, 2, 1, 1, 5, 1] {
+            sender.push(&large(megabytes));
+        }
+        order.send_replace(Some(Instant::now()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let sizes = runtime.block_on(async {
+            let (mut batch, mut sizes) = (Vec::new(), Vec::new());
+            while receiver.gather(&mut batch).await {
+                sizes.push(batch.len());
+            }
+            sizes
+        });
+        // One that is too large by itself is the receiver's to refuse.
+        assert_eq!(sizes, [2, 2, 1, 1]);
+    }
+}

@@ -31,7 +31,7 @@ impl Outcome {
 /// Where a worker's batches go.
 #[derive(Debug)]
 pub(super) enum Exporter {
-    Otlp(Otlp),
+    Otlp(Box<Otlp>),
     Console(Console),
 }
 

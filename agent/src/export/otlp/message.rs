@@ -109,3 +109,64 @@ fn key_value(attribute: &Attribute) -> KeyValue {
 fn string(text: &str) -> any_value::Value {
     any_value::Value::StringValue(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::export::tests::{record, with_parent};
+
+    fn arbitrary_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            ".{0,300}".prop_map(|text| Value::Str(text.into())),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            any::<f64>().prop_map(Value::Double),
+            proptest::collection::vec(".{0,20}", 0..20).prop_map(Value::StrList),
+        ]
+    }
+
+    proptest! {
+        /// Batches are kept below what receivers accept by this.
+        #[test]
+        fn a_record_is_never_larger_on_the_wire_than_it_says(
+            attributes in proptest::collection::vec(("[a-z.]{1,60}", arbitrary_value()), 0..20),
+            failed in any::<bool>(),
+        ) {
+            let mut record = if failed { with_parent(record(1)) } else { (*record(1)).clone() };
+            record.span.attributes = attributes
+                .into_iter()
+                .map(|(key, value)| Attribute { key: key.into(), value })
+                .collect();
+            let size = record.size();
+            prop_assert!(encode(&[Arc::new(record)]).len() <= size);
+        }
+    }
+
+    #[test]
+    fn spans_are_grouped_by_the_process_they_are_about() {
+        let (a, b) = (record(1), record(2));
+        let another_of_a = Arc::new(Record { span_id: [3; 8], ..(*a).clone() });
+        let request = request(&[Arc::clone(&a), b, another_of_a]);
+        let ids: Vec<Vec<u8>> = request
+            .resource_spans
+            .iter()
+            .map(|group| group.scope_spans[0].spans.iter().map(|span| span.span_id[7]).collect())
+            .collect();
+        assert_eq!(ids, [vec![1, 3], vec![2]]);
+        let group = &request.resource_spans[0];
+        assert_eq!(group.resource.as_ref().unwrap().attributes[0].key, "service.name");
+        assert_eq!(group.scope_spans[0].scope.as_ref().unwrap().name, "tokentap");
+    }
+
+    #[test]
+    fn parents_come_from_elsewhere_and_roots_do_not() {
+        let child = span(&with_parent(record(1)));
+        assert_eq!(child.parent_span_id, [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+        assert_eq!((child.flags, &*child.trace_state), (0x301, "vendor=1"));
+        assert_eq!(child.status.unwrap().code, 2);
+        let root = span(&record(1));
+        assert_eq!((root.parent_span_id.len(), root.flags, root.status), (0, 0x101, None));
+    }
+}

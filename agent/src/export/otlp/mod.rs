@@ -58,7 +58,7 @@ impl Otlp {
         let mut backoff = Backoff::new();
         let mut put_off_since = None;
         loop {
-            let wait = match self.offer(request.clone()).await {
+            let asked = match self.offer(request.clone()).await {
                 Ok(accepted) => return self.taken(spans, accepted),
                 Err(Failure::Rejected(why)) => {
                     self.outage.rejected(spans, &self.masked(&why));
@@ -67,7 +67,7 @@ impl Otlp {
                 Err(Failure::Unreachable(why)) => {
                     self.outage.waiting(&self.masked(&why));
                     put_off_since = None;
-                    backoff.wait()
+                    None
                 }
                 Err(Failure::Again { after, why }) => {
                     let why = self.masked(&why);
@@ -76,14 +76,16 @@ impl Otlp {
                         return Outcome::lost(Loss::RetryExpired, spans);
                     }
                     self.outage.waiting(&why);
-                    after.map_or_else(|| backoff.wait(), |after| after.min(PATIENCE))
+                    after
                 }
             };
+            let wait = backoff.wait();
             if drain.has_started() {
+                // Better too early than never.
                 sleep(wait).await;
             } else {
                 tokio::select! {
-                    () = sleep(wait) => {}
+                    () = sleep(asked.map_or(wait, |asked| asked.min(PATIENCE))) => {}
                     () = drain.started() => backoff = Backoff::new(),
                 }
             }

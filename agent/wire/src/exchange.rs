@@ -56,7 +56,7 @@ impl<'a> Headers<'a> {
     }
 
     /// Every field, in wire order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         self.fields.iter().copied()
     }
 }

@@ -5,12 +5,16 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
+mod coding;
 mod connection;
 mod exchange;
+pub mod http1;
 pub mod json;
 mod limits;
 pub mod reason;
 mod reassembly;
+#[cfg(test)]
+mod recorder;
 pub mod sse;
 
 pub use connection::{Connection, Protocol};

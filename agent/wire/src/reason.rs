@@ -3,3 +3,41 @@
 
 /// Bytes of a connection that was joined late, or after a loss, before the next message began.
 pub const OUT_OF_STEP: &str = "no message start seen yet";
+/// Bytes of a connection that speaks nothing that is read here.
+pub const NOT_HTTP: &str = "not a known protocol";
+/// A response to a request that was not seen, or that came so early that it could not be kept.
+pub const NO_REQUEST: &str = "response without its request";
+/// Bytes after a request to switch protocols that came so early that they could not be kept.
+pub const NO_SWITCH: &str = "protocol switch not answered";
+/// Requests without an answer above [`crate::Limits::in_flight`]: pairs can no longer be told.
+pub const TOO_MANY_IN_FLIGHT: &str = "too many requests in flight";
+
+/// A header block, chunk-size line or trailer block longer than [`crate::Limits::head`].
+pub const HEAD_TOO_LONG: &str = "header block over the limit";
+/// Neither a request line nor a status line where a message begins.
+pub const START_LINE: &str = "invalid start line";
+/// A request where responses come from, or the other way round.
+pub const WRONG_SIDE: &str = "message from the wrong side";
+/// A line of a header block that is no field.
+pub const FIELD_LINE: &str = "invalid header field";
+/// Content-Length is no number, or its values differ.
+pub const CONTENT_LENGTH: &str = "invalid or conflicting content-length";
+/// A request whose last transfer coding is not chunked.
+pub const TRANSFER_ENCODING: &str = "request body without an end";
+/// A chunk does not begin with its size.
+pub const CHUNK_SIZE: &str = "invalid chunk size";
+/// A chunk is longer than its size says.
+pub const CHUNK_END: &str = "chunk without an end of line";
+
+/// A content coding that is not known here.
+pub const UNKNOWN_CODING: &str = "unknown content coding";
+/// More content codings one upon the other than make sense.
+pub const TOO_MANY_CODINGS: &str = "too many content codings";
+/// A body that becomes larger than [`crate::Limits::decoded`].
+pub const DECODED_SIZE: &str = "decoded body over the size limit";
+/// A body that grows by more than [`crate::Limits::ratio`].
+pub const DECODED_RATIO: &str = "decoded body over the ratio limit";
+/// Not what the coding's format allows.
+pub const CORRUPT: &str = "corrupt content coding";
+/// The message ended inside its content coding.
+pub const CODING_CUT: &str = "content coding without its end";

@@ -18,6 +18,11 @@ pub(crate) struct Run<'a> {
 }
 
 impl Position {
+    /// A direction of which everything from `offset` on is expected.
+    pub(crate) const fn at(offset: u64) -> Self {
+        Self { next: Some(offset) }
+    }
+
     /// Takes a captured run. The first run ever sets the position.
     pub(crate) fn take<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Run<'a> {
         let next = self.next.unwrap_or(offset);

@@ -1,0 +1,263 @@
+//! The chunked transfer coding (RFC 9112 §7.1), without buffering anything.
+
+use memchr::memchr;
+
+use crate::reason;
+
+/// What the next bytes of a chunked body are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// Sizes, extensions, ends of line, trailers.
+    Framing(&'a [u8]),
+    /// Data of a chunk.
+    Data(&'a [u8]),
+    /// A rule was broken.
+    Malformed(&'static str),
+}
+
+/// Where in a chunked body the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunked {
+    place: Place,
+    /// Bytes of the current line, or of the trailers so far: they are bounded.
+    line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the size, of which so many digits were seen.
+    Size(u64, bool),
+    /// After the size, before its LF.
+    Extension(u64),
+    /// In the data, with so much to come.
+    Data(u64),
+    /// At the end of line after the data; CR was seen.
+    DataEnd(bool),
+    /// In the trailers; whether the current line has bytes other than CR.
+    Trailer(bool),
+    End,
+}
+
+impl Chunked {
+    /// At the start of a body.
+    pub(super) const fn new() -> Self {
+        Self { place: Place::Size(0, false), line: 0 }
+    }
+
+    /// Whether the last chunk and its trailers have passed.
+    pub(super) fn is_over(&self) -> bool {
+        self.place == Place::End
+    }
+
+    /// Passes over missing bytes; false when they hide how the body goes on.
+    pub(super) fn gap(&mut self, missing: u64) -> bool {
+        match &mut self.place {
+            Place::Data(left) if missing <= *left => {
+                *left -= missing;
+                self.end_data();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the next piece off `input`, which is not empty, while the body is not over.
+    pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> Step<'a> {
+        let mut at = 0;
+        while at < input.len() {
+            match self.place {
+                Place::Data(left) => {
+                    if at > 0 {
+                        break;
+                    }
+                    let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    self.place = Place::Data(left - len as u64);
+                    self.end_data();
+                    return Step::Data(take(input, len));
+                }
+                Place::End => break,
+                Place::Size(size, any) => match (hex(input[at]), input[at]) {
+                    (Some(digit), _) => {
+                        let Some(size) = size.checked_mul(16) else {
+                            return Step::Malformed(reason::CHUNK_SIZE);
+                        };
+                        self.place = Place::Size(size + digit, true);
+                        at += 1;
+                        self.line += 1;
+                    }
+                    (None, b'\r' | b'\n' | b';' | b' ' | b'\t') if any => self.place = Place::Extension(size),
+                    _ => return Step::Malformed(reason::CHUNK_SIZE),
+                },
+                Place::Extension(size) => {
+                    let end = self.line_end(&input[at..]);
+                    at += end.unwrap_or(input.len() - at);
+                    if end.is_some() && self.line <= max_line {
+                        self.line = 0;
+                        self.place = if size == 0 { Place::Trailer(false) } else { Place::Data(size) };
+                    }
+                }
+                Place::DataEnd(cr) => {
+                    match input[at] {
+                        b'\r' if !cr => self.place = Place::DataEnd(true),
+                        b'\n' => *self = Self::new(),
+                        _ => return Step::Malformed(reason::CHUNK_END),
+                    }
+                    at += 1;
+                }
+                Place::Trailer(filled) => {
+                    let rest = &input[at..];
+                    let end = self.line_end(rest);
+                    let line = &rest[..end.map_or(rest.len(), |end| end - 1)];
+                    let filled = filled || line.iter().any(|&b| b != b'\r');
+                    at += end.unwrap_or(rest.len());
+                    self.place = match end {
+                        None => Place::Trailer(filled),
+                        Some(_) if filled => Place::Trailer(false),
+                        Some(_) => Place::End,
+                    };
+                }
+            }
+            if self.line > max_line {
+                return Step::Malformed(reason::HEAD_TOO_LONG);
+            }
+        }
+        Step::Framing(take(input, at))
+    }
+
+    fn end_data(&mut self) {
+        if self.place == Place::Data(0) {
+            self.place = Place::DataEnd(false);
+        }
+    }
+
+    /// The length of the rest of a line with its LF, if that is here.
+    fn line_end(&mut self, rest: &[u8]) -> Option<usize> {
+        let end = memchr(b'\n', rest).map(|lf| lf + 1);
+        self.line += end.unwrap_or(rest.len());
+        end
+    }
+}
+
+/// Whether a captured call that begins with these bytes begins with a whole chunk: its size, as much data, and
+/// the end of line in its place. By this a chunked body is found again after a loss.
+pub(super) fn begins_with_chunk(bytes: &[u8]) -> bool {
+    const LONGEST_LINE: usize = 256;
+    let Some(lf) = memchr(b'\n', &bytes[..bytes.len().min(LONGEST_LINE)]) else { return false };
+    let (line, data) = (&bytes[..lf], &bytes[lf + 1..]);
+    let Some(line) = line.strip_suffix(b"\r") else { return false };
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if !(1..=8).contains(&digits) || !matches!(line.get(digits), None | Some(b';')) {
+        return false;
+    }
+    let size = line[..digits].iter().filter_map(|&b| hex(b)).fold(0, |size, digit| size << 4 | digit);
+    data.get(size as usize..).is_some_and(|after| after.starts_with(b"\r\n"))
+}
+
+const fn hex(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some((byte - b'0') as u64),
+        b'a'..=b'f' => Some((byte - b'a') as u64 + 10),
+        b'A'..=b'F' => Some((byte - b'A') as u64 + 10),
+        _ => None,
+    }
+}
+
+pub(super) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(len);
+    *input = rest;
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data and what is left of the input, or the broken rule; the same when cut at every byte.
+    #[track_caller]
+    fn check(body: &[u8], want: Result<(&[u8], &[u8]), &'static str>) {
+        for size in [1, 3, usize::MAX] {
+            let mut chunked = Chunked::new();
+            let (mut data, mut taken) = (Vec::new(), 0);
+            let mut got = Err("needs more");
+            'pieces: for piece in body.chunks(size.min(body.len())) {
+                let mut input = piece;
+                loop {
+                    let before = input.len();
+                    if chunked.is_over() {
+                        got = Ok((&data[..], &body[taken..]));
+                        break 'pieces;
+                    }
+                    if input.is_empty() {
+                        break;
+                    }
+                    match chunked.step(&mut input, 40) {
+                        Step::Framing(_) => {}
+                        Step::Data(bytes) => data.extend_from_slice(bytes),
+                        Step::Malformed(reason) => {
+                            got = Err(reason);
+                            break 'pieces;
+                        }
+                    }
+                    taken += before - input.len();
+                }
+            }
+            assert_eq!(got, want, "cut every {size}");
+        }
+    }
+
+    #[test]
+    fn rfc_9112_7_1_chunks_extensions_and_trailers() {
+        check(b"5\r\nhello\r\n0\r\n\r\nnext", Ok((b"hello", b"next")));
+        check(
+            b"5;a=b;c=\"d;\"\r\nhello\r\n00000000000000000000A \t\r\n0123456789\r\n000;x\r\n\r\n",
+            Ok((b"hello0123456789", b"")),
+        );
+        check(b"1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\nz", Ok((b"a", b"z")));
+        check(b"1\r\n\n\r\n0\r\n\r\n", Ok((b"\n", b"")));
+    }
+
+    #[test]
+    fn rfc_9112_2_2_bare_lf_ends_a_line() {
+        check(b"2\nab\n0\n\nnext", Ok((b"ab", b"next")));
+        check(b"2\r\nab\n0\nT: 1\n\r\nnext", Ok((b"ab", b"next")));
+    }
+
+    #[test]
+    fn rfc_9112_7_1_3_a_broken_chunk_is_named() {
+        check(b"x\r\n", Err(reason::CHUNK_SIZE));
+        check(b"\r\n", Err(reason::CHUNK_SIZE));
+        check(b"-1\r\n", Err(reason::CHUNK_SIZE));
+        check(b"0x5\r\nhello", Err(reason::CHUNK_SIZE));
+        check(b"10000000000000000\r\n", Err(reason::CHUNK_SIZE));
+        check(b"2\r\nabc\r\n", Err(reason::CHUNK_END));
+        check(b"2\r\nab\r\r\n", Err(reason::CHUNK_END));
+        check(format!("2;{}\r\n", "x".repeat(60)).as_bytes(), Err(reason::HEAD_TOO_LONG));
+        check(format!("0\r\n{}\r\n", "T: 1\r\n".repeat(10)).as_bytes(), Err(reason::HEAD_TOO_LONG));
+    }
+
+    #[test]
+    fn a_gap_inside_a_chunk_keeps_its_place() {
+        let mut chunked = Chunked::new();
+        let mut input = &b"A\r\n01"[..];
+        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"A\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), Step::Data(b"01"));
+        assert!(!chunked.clone().gap(9));
+        assert!(chunked.gap(8));
+        input = b"\r\n0\r\n\r\n";
+        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n\r\n"));
+        assert!(chunked.is_over());
+        assert!(!chunked.gap(1));
+    }
+
+    #[test]
+    fn a_whole_chunk_is_told_from_other_bytes() {
+        for yes in ["3\r\nabc\r\n", "3\r\nabc\r\n5\r\nab", "0\r\n\r\n", "1;x\r\na\r\n"] {
+            assert!(begins_with_chunk(yes.as_bytes()), "{yes:?}");
+        }
+        for no in
+            ["3\r\nabcd", "3\r\nab", "0\r\n", "0\r\nX: 1\r\n", "3\nabc\n", "abc", "", "3\r\n", "data: x\n\n"]
+        {
+            assert!(!begins_with_chunk(no.as_bytes()), "{no:?}");
+        }
+    }
+}

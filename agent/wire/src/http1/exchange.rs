@@ -1,0 +1,207 @@
+//! The exchanges of an HTTP/1 connection that are not over: which response is whose, and when each ends.
+
+use std::collections::VecDeque;
+
+use super::head::Kind;
+use crate::{Ending, ExchangeId, Nanos, Sink};
+
+/// A request and its response. It stays, for the sake of the order, until both have passed, also when its end
+/// has been told before.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) id: ExchangeId,
+    pub(super) kind: Kind,
+    /// The request asked for another protocol.
+    pub(super) upgrade: bool,
+    /// The request waits for 100 (Continue) before its body.
+    pub(super) expect: bool,
+    /// Bytes of the request's body, or of its framing, were seen.
+    pub(super) sent_body: bool,
+    /// Time of the request's first byte.
+    pub(super) began: Nanos,
+    /// Time of the last byte of either message.
+    pub(super) last: Nanos,
+    pub(super) request: Part,
+    pub(super) response: Part,
+    /// Bytes are missing where the response should have been.
+    pub(super) doubtful: bool,
+    /// Status of the final response, when its head was seen.
+    pub(super) status: Option<u16>,
+    /// When the response ended, by protocol or because the sink said so.
+    pub(super) answered: Option<Nanos>,
+    pub(super) undecodable: Option<&'static str>,
+    /// Its end has not been told yet.
+    pub(super) live: bool,
+}
+
+/// How far a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Awaited,
+    /// Its head was seen.
+    Open,
+    Done,
+    /// Its end will not be known.
+    Lost,
+}
+
+impl Exchange {
+    /// Tells the end of the exchange, once.
+    pub(super) fn end<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        if std::mem::replace(&mut self.live, false) {
+            sink.end(self.id, ending, at);
+        }
+    }
+
+    /// Tells the end of an exchange that nothing more comes for.
+    fn end_now<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        match (self.answered, ending) {
+            (Some(answered), _) => self.end_whole(answered, sink),
+            (None, Ending::Cut) if self.response == Part::Lost || self.doubtful => {
+                self.end(Ending::Lost, self.last, sink);
+            }
+            (None, _) => self.end(ending, at, sink),
+        }
+    }
+
+    fn end_whole<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+        self.end(self.undecodable.map_or(Ending::Complete, Ending::Undecodable), at, sink);
+    }
+
+    /// Whether what comes after the request depends on the response.
+    pub(super) fn may_switch(&self) -> bool {
+        (self.upgrade || self.kind == Kind::Connect)
+            && self.request == Part::Done
+            && self.response == Part::Awaited
+    }
+
+    /// Whether the response has spared the client the request's body (RFC 9110 §10.1.1).
+    pub(super) fn is_spared(&self) -> bool {
+        self.expect
+            && !self.sent_body
+            && self.request == Part::Open
+            && self.status.is_some_and(|status| status >= 300)
+    }
+}
+
+/// The exchanges of a connection, oldest request first. Only the last can have an unfinished request, and only
+/// the first unanswered one is being answered.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    list: VecDeque<Exchange>,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn push(&mut self, exchange: Exchange) -> &mut Exchange {
+        self.list.push_back(exchange);
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    pub(super) fn last(&mut self) -> Option<&mut Exchange> {
+        self.list.back_mut()
+    }
+
+    /// The exchange whose request is passing.
+    pub(super) fn requesting(&mut self) -> Option<&mut Exchange> {
+        self.last().filter(|exchange| exchange.request == Part::Open)
+    }
+
+    /// The exchange whose response comes next.
+    pub(super) fn awaiting(&mut self) -> Option<&mut Exchange> {
+        self.list.iter_mut().find(|exchange| matches!(exchange.response, Part::Awaited | Part::Open))
+    }
+
+    /// The exchange whose response is passing.
+    pub(super) fn answering(&mut self) -> Option<&mut Exchange> {
+        self.awaiting().filter(|exchange| exchange.response == Part::Open)
+    }
+
+    /// A response that was lost in its middle goes on.
+    pub(super) fn resume(&mut self) {
+        if let Some(exchange) = self.list.iter_mut().find(|e| e.live && e.response == Part::Lost) {
+            exchange.response = Part::Open;
+        }
+    }
+
+    /// The end of every response that is due is hidden by missing bytes. With one exchange in flight it is
+    /// known whose the next response is; with more, nothing is.
+    pub(super) fn lose_answers<S: Sink>(&mut self, sink: &mut S) {
+        let due = |exchange: &&mut Exchange| matches!(exchange.response, Part::Awaited | Part::Open);
+        let several = self.list.iter_mut().filter(due).count() > 1;
+        for exchange in self.list.iter_mut().filter(due) {
+            if exchange.live && !std::mem::replace(&mut exchange.doubtful, true) {
+                sink.gap(exchange.id, false, None);
+            }
+            if several || exchange.response == Part::Open {
+                exchange.response = Part::Lost;
+            }
+            if several {
+                exchange.end(Ending::Lost, exchange.last, sink);
+            }
+        }
+        self.settle(sink);
+    }
+
+    /// The response that is due is no HTTP; whose the later ones are is not known.
+    pub(super) fn spoil_answers<S: Sink>(&mut self, reason: &'static str, at: Nanos, sink: &mut S) {
+        let mut ending = Ending::Malformed(reason);
+        for exchange in &mut self.list {
+            if matches!(exchange.response, Part::Awaited | Part::Open) {
+                exchange.response = Part::Lost;
+                exchange.end(ending, at, sink);
+                ending = Ending::Lost;
+            }
+        }
+        self.settle(sink);
+    }
+
+    /// A new request says that responses which were lost are over.
+    pub(super) fn end_lost<S: Sink>(&mut self, sink: &mut S) {
+        for exchange in &mut self.list {
+            if exchange.response == Part::Lost || (exchange.doubtful && exchange.response == Part::Awaited) {
+                exchange.response = Part::Lost;
+                exchange.end(Ending::Lost, exchange.last, sink);
+            }
+        }
+        self.settle(sink);
+    }
+
+    /// Ends the exchanges that are whole and forgets those of which nothing more comes.
+    pub(super) fn settle<S: Sink>(&mut self, sink: &mut S) {
+        for exchange in &mut self.list {
+            if let Some(answered) = exchange.answered
+                && (exchange.request != Part::Open
+                    || (exchange.response == Part::Done && exchange.is_spared()))
+            {
+                exchange.end_whole(answered, sink);
+            }
+        }
+        while self.list.front().is_some_and(|exchange| {
+            !exchange.live
+                && exchange.request != Part::Open
+                && matches!(exchange.response, Part::Done | Part::Lost)
+        }) {
+            self.list.pop_front();
+        }
+    }
+
+    /// Ends everything: nothing more comes.
+    pub(super) fn end_all<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        for mut exchange in self.list.drain(..) {
+            exchange.end_now(ending, at, sink);
+        }
+    }
+
+    /// Tells the end of exchanges whose last byte passed before `oldest`; they keep their place.
+    pub(super) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
+        for exchange in self.list.iter_mut().filter(|exchange| exchange.last < oldest) {
+            exchange.end_now(Ending::Stale, exchange.last, sink);
+        }
+        self.settle(sink);
+    }
+}

@@ -1,0 +1,246 @@
+//! Heads of messages (RFC 9112 §2 to §5), and what they say about the body (§6).
+
+use memchr::memchr;
+
+use crate::{Headers, Version, reason};
+
+/// Header fields as (name, value) pairs.
+pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// Fields of a head above this number are passed over, and the head says so.
+const MAX_FIELDS: usize = 1024;
+
+/// The first line of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartLine<'a> {
+    Request { method: &'a [u8], target: &'a [u8], version: Version },
+    Response { version: Version, status: u16 },
+}
+
+/// How the end of a body is known (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// After so many bytes.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// When the connection closes.
+    UntilClose,
+}
+
+/// What the method of a request says about the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// Its response has no body.
+    Head,
+    /// After its response the connection is a tunnel.
+    Connect,
+}
+
+impl Kind {
+    pub(super) fn of(method: &[u8]) -> Self {
+        match method {
+            b"HEAD" => Self::Head,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// What bytes at a place where a message may begin look like, from the first few of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Request,
+    Response,
+    /// Too few to tell.
+    More,
+    Neither,
+}
+
+/// Methods by which a request is known where it is not expected: RFC 9110 §9.3, RFC 5789 and the IANA
+/// registry's safe ones. In step, any token is a method.
+const METHODS: [&[u8]; 10] =
+    [b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"QUERY"];
+
+/// Longest method that is waited for.
+const MAX_METHOD: usize = 32;
+
+impl Start {
+    /// Looks at the first bytes. `strict` wants a method from the list.
+    pub(super) fn of(bytes: &[u8], strict: bool) -> Self {
+        const NAME: &[u8] = b"HTTP/1.";
+        if bytes.starts_with(NAME) {
+            return Self::Response;
+        }
+        if NAME.starts_with(bytes) {
+            return Self::More;
+        }
+        let token = bytes.iter().take(MAX_METHOD + 1).take_while(|&&b| is_token(b)).count();
+        match bytes.get(token) {
+            Some(b' ') if token > 0 && (!strict || METHODS.contains(&&bytes[..token])) => Self::Request,
+            None if !strict || METHODS.iter().any(|method| method.starts_with(bytes)) => Self::More,
+            _ => Self::Neither,
+        }
+    }
+}
+
+impl<'a> StartLine<'a> {
+    /// Parses a line without its end.
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
+        Self::response(line).or_else(|| Self::request(line)).ok_or(reason::START_LINE)
+    }
+
+    fn response(line: &[u8]) -> Option<Self> {
+        let (version, rest) = line.split_at_checked(8)?;
+        let [b' ', status @ ..] = rest else { return None };
+        let (digits, phrase) = status.split_at_checked(3)?;
+        if !digits.iter().all(u8::is_ascii_digit) || !matches!(phrase, [] | [b' ', ..]) {
+            return None;
+        }
+        let status = digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'));
+        Some(StartLine::Response { version: http_version(version)?, status })
+    }
+
+    fn request(line: &'a [u8]) -> Option<Self> {
+        let (rest, version) = line.split_at_checked(line.len().checked_sub(8)?)?;
+        let version = http_version(version)?;
+        let space = memchr(b' ', rest)?;
+        let (method, target) = (&rest[..space], rest[space..].trim_ascii());
+        let valid = !method.is_empty() && method.iter().all(|&b| is_token(b));
+        let visible = !target.is_empty() && target.iter().all(|&b| b > b' ' && b != 0x7f);
+        (valid && visible && rest.ends_with(b" ")).then_some(Self::Request { method, target, version })
+    }
+}
+
+/// Splits a head (start line to blank line, lines not folded) into its start line and fields. The flag is
+/// false when there were too many fields.
+pub(super) fn parse<'a>(
+    head: &'a [u8],
+    fields: &mut Fields<'a>,
+) -> Result<(StartLine<'a>, bool), &'static str> {
+    let mut lines = head.split_inclusive(|&b| b == b'\n').map(|line| match line {
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
+    });
+    let start = StartLine::parse(lines.next().unwrap_or_default())?;
+    for line in lines.take_while(|line| !line.is_empty()) {
+        if fields.len() == MAX_FIELDS {
+            return Ok((start, false));
+        }
+        let colon = memchr(b':', line).ok_or(reason::FIELD_LINE)?;
+        // Whitespace before the colon is for proxies to remove (RFC 9112 §5.1).
+        let name = line[..colon].trim_ascii_end();
+        if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
+            return Err(reason::FIELD_LINE);
+        }
+        fields.push((name, line[colon + 1..].trim_ascii()));
+    }
+    Ok((start, true))
+}
+
+/// Replaces the line ends before continuation lines by spaces (RFC 9112 §5.2).
+pub(super) fn unfold(head: &mut [u8]) {
+    for i in 1..head.len() {
+        if matches!(head[i], b' ' | b'\t') && head[i - 1] == b'\n' {
+            head[i - 1] = b' ';
+            if i > 1 && head[i - 2] == b'\r' {
+                head[i - 2] = b' ';
+            }
+        }
+    }
+}
+
+/// How the body of a request ends.
+pub(super) fn request_body(headers: Headers<'_>) -> Result<Body, &'static str> {
+    match transfer_codings(headers).last() {
+        Some(last) if is_chunked(last) => Ok(Body::Chunked),
+        Some(_) => Err(reason::TRANSFER_ENCODING),
+        None => Ok(Body::Length(content_length(headers)?.unwrap_or(0))),
+    }
+}
+
+/// How the body of a final response ends, other than a switch of protocols.
+pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Result<Body, &'static str> {
+    if kind == Kind::Head || matches!(status, 204 | 304) {
+        return Ok(Body::Length(0));
+    }
+    match transfer_codings(headers).last() {
+        Some(last) if is_chunked(last) => Ok(Body::Chunked),
+        Some(_) => Ok(Body::UntilClose),
+        None => Ok(content_length(headers)?.map_or(Body::UntilClose, Body::Length)),
+    }
+}
+
+/// Whether another protocol begins after a response (RFC 9110 §7.8, §9.3.6).
+pub(super) fn switches(kind: Kind, status: u16) -> bool {
+    status == 101 || (kind == Kind::Connect && (200..300).contains(&status))
+}
+
+/// The codings of a body in the order in which they were applied, chunked left out.
+pub(super) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
+    let content = list(headers, "content-encoding");
+    content.chain(transfer_codings(headers).filter(|coding| !is_chunked(coding)))
+}
+
+/// Whether a comma-separated field has this member.
+pub(super) fn has_member(headers: Headers<'_>, name: &'static str, member: &str) -> bool {
+    list(headers, name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+}
+
+/// The authority of an absolute-form target (RFC 9112 §3.2.2), user information left out.
+pub(super) fn authority(target: &[u8]) -> Option<&[u8]> {
+    let after = memchr::memmem::find(target, b"://")? + 3;
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let rest = &target[after..];
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    Some(memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]))
+}
+
+fn transfer_codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
+    list(headers, "transfer-encoding")
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"chunked")
+}
+
+/// The only value of Content-Length, which may be repeated (RFC 9110 §8.6).
+fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
+    let mut length = None;
+    for value in headers.all("content-length").flat_map(|value| value.split(|&b| b == b',')) {
+        let value = value.trim_ascii();
+        let number = (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
+            .then(|| value.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))))
+            .flatten()
+            .ok_or(reason::CONTENT_LENGTH)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(reason::CONTENT_LENGTH);
+        }
+        length = Some(number);
+    }
+    Ok(length)
+}
+
+fn list<'a>(headers: Headers<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .iter()
+        .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+        .flat_map(|(_, value)| value.split(|&b| b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+fn http_version(bytes: &[u8]) -> Option<Version> {
+    match bytes {
+        b"HTTP/1.0" => Some(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Some(Version::Http11),
+        _ => None,
+    }
+}
+
+const fn is_token(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
+}

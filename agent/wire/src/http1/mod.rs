@@ -1,0 +1,500 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112), watched from outside.
+//!
+//! Each direction is cut into messages by its own [`framer::Framer`]; [`Http1`] pairs requests with responses.
+
+mod chunked;
+mod exchange;
+mod framer;
+mod head;
+mod lane;
+mod splitter;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
+    coding::Want, reason,
+};
+use exchange::{Exchange, Part, Queue};
+use framer::{Gap, Head, Step};
+use head::{Fields, Kind, Start, StartLine};
+use lane::{BodyUse, Held, Lane};
+pub use splitter::{Segment, Splitter};
+
+/// Follows a connection that speaks HTTP/1, or may turn out to.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    limits: Limits,
+    lanes: [Lane; 2],
+    /// The direction of the requests, once known.
+    requests: Option<Direction>,
+    queue: Queue,
+    next_id: u64,
+    state: State,
+    /// Kept for its memory; always empty.
+    fields: Fields<'static>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No message was seen yet, in so many bytes. `fresh`: its first bytes have to begin one.
+    Undecided { fresh: bool, searched: u64 },
+    /// At least one message was seen.
+    Decided,
+    /// Given up, or switched to a protocol that is not read.
+    Over,
+}
+
+impl Http1 {
+    /// `fresh`: the first bytes that come are the first ones of the connection.
+    pub(crate) fn new(limits: Limits, fresh: bool) -> Self {
+        Self {
+            limits,
+            lanes: [Lane::new(&limits), Lane::new(&limits)],
+            requests: None,
+            queue: Queue::default(),
+            next_id: 0,
+            state: State::Undecided { fresh, searched: 0 },
+            fields: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Takes the next bytes of a direction. `starts_call`: they begin where a captured call began.
+    pub(crate) fn data<S: Sink>(
+        &mut self,
+        dir: Direction,
+        bytes: &[u8],
+        starts_call: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        self.run(dir, bytes, starts_call, at, sink);
+        while let Some(dir) = self.releasable(sink) {
+            let held = std::mem::replace(&mut self.lanes[dir.index()].held, Held::new());
+            for (bytes, starts_call, at) in held.runs() {
+                self.run(dir, bytes, starts_call, at, sink);
+            }
+            if let Some(at) = held.closed {
+                self.half_close(dir, at, sink);
+            }
+        }
+    }
+
+    /// So many bytes of a direction are missing here.
+    pub(crate) fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
+        if let State::Undecided { fresh, .. } = &mut self.state {
+            *fresh = false;
+        }
+        self.drop_held(dir, 0, sink);
+        let lane = &mut self.lanes[dir.index()];
+        let gap = lane.framer.gap(missing);
+        let request = self.requests == Some(dir);
+        if let Gap::Inside(len) | Gap::Ends(len) = gap {
+            let owner = if request { self.queue.requesting() } else { self.queue.answering() };
+            if let Some(owner) = owner.filter(|owner| owner.live && lane.body.is_wanted()) {
+                sink.gap(owner.id, request, Some(len));
+            }
+            lane.body.gap();
+        }
+        match gap {
+            Gap::Inside(_) => {}
+            Gap::Ends(len) => {
+                let last = if request { self.queue.requesting() } else { self.queue.answering() };
+                let at = last.map_or(Nanos(0), |exchange| exchange.last);
+                self.message_end(dir, at, sink);
+                if len < missing && !request {
+                    self.queue.lose_answers(sink);
+                }
+            }
+            Gap::Lost if request => {
+                if let Some(owner) = self.queue.requesting() {
+                    owner.request = Part::Lost;
+                    if owner.live {
+                        sink.gap(owner.id, true, None);
+                    }
+                }
+                self.queue.settle(sink);
+            }
+            Gap::Between if request => {}
+            Gap::Lost | Gap::Between => {
+                lane.body.gap();
+                self.queue.lose_answers(sink);
+            }
+        }
+    }
+
+    /// Nothing more comes from the side that fills this direction.
+    pub(crate) fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
+        let lane = &mut self.lanes[dir.index()];
+        if !lane.held.is_empty() {
+            lane.held.closed = Some(at);
+            return;
+        }
+        if self.requests == Some(dir) {
+            if let Some(owner) = self.queue.requesting() {
+                owner.request = Part::Lost;
+            }
+            self.queue.settle(sink);
+        } else if self.requests.is_some() {
+            if lane.framer.is_until_close() {
+                self.message_end(dir, at, sink);
+            }
+            self.queue.end_all(Ending::Cut, at, sink);
+        }
+        self.lanes[dir.index()].framer.lose_step();
+    }
+
+    /// The connection is over.
+    pub(crate) fn close<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        for dir in Direction::ALL {
+            self.drop_held(dir, 0, sink);
+            if ending == Ending::Cut && self.lanes[dir.index()].framer.is_until_close() {
+                self.message_end(dir, at, sink);
+            }
+        }
+        self.queue.end_all(ending, at, sink);
+        self.state = State::Over;
+    }
+
+    /// Ends exchanges whose last byte passed before `oldest`.
+    pub(crate) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
+        self.queue.sweep(oldest, sink);
+    }
+
+    fn run<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
+        let mut input = bytes;
+        while self.state != State::Over {
+            let starts_call = starts_call && input.len() == bytes.len();
+            if !input.is_empty() && self.must_wait(dir) {
+                self.hold(dir, input, starts_call, at, sink);
+                return;
+            }
+            if starts_call {
+                self.notice_spared_body(dir, input, sink);
+            }
+            match self.lanes[dir.index()].framer.next(&mut input, starts_call, at) {
+                Step::More => return,
+                Step::HeadPart(_) | Step::Framing(_) => self.touch(dir, at),
+                Step::Head(head) => self.head(dir, head, at, sink),
+                Step::Body(bytes) => self.body(dir, bytes, at, sink),
+                Step::End => self.message_end(dir, at, sink),
+                Step::Resumed => self.queue.resume(),
+                Step::Skipped(bytes, before) => self.skipped(bytes.len() + before, sink),
+                Step::Malformed(reason, given_up) => self.malformed(dir, reason, given_up, at, sink),
+            }
+        }
+        if !input.is_empty() {
+            sink.dropped(reason::NOT_HTTP, input.len() as u64);
+        }
+    }
+
+    /// Whether bytes cannot be understood before the other direction says more.
+    fn must_wait(&mut self, dir: Direction) -> bool {
+        let lane = &self.lanes[dir.index()];
+        !lane.held.is_empty()
+            || (self.requests == Some(dir)
+                && lane.framer.is_between()
+                && self.queue.last().is_some_and(|last| last.may_switch()))
+    }
+
+    fn hold<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
+        let lane = &mut self.lanes[dir.index()];
+        if lane.held.len() + bytes.len() > self.limits.held {
+            self.drop_held(dir, bytes.len(), sink);
+            self.lanes[dir.index()].framer.lose_step();
+        } else {
+            lane.held.push(bytes, starts_call, at);
+        }
+    }
+
+    /// Gives up what is held, and `more` bytes.
+    fn drop_held<S: Sink>(&mut self, dir: Direction, more: usize, sink: &mut S) {
+        let held = std::mem::replace(&mut self.lanes[dir.index()].held, Held::new());
+        let reason = if self.requests == Some(dir) { reason::NO_SWITCH } else { reason::NO_REQUEST };
+        if held.len() + more > 0 {
+            sink.dropped(reason, (held.len() + more) as u64);
+        }
+    }
+
+    /// The direction whose held bytes need not wait any longer.
+    fn releasable<S: Sink>(&mut self, sink: &mut S) -> Option<Direction> {
+        let Some(requests) = self.requests else {
+            // A tunnel has begun: what was held for that is looked at anew.
+            return Direction::ALL.into_iter().find(|dir| !self.lanes[dir.index()].held.is_empty());
+        };
+        let responses = requests.opposite();
+        if let Some(began) = self.lanes[responses.index()].held.began()
+            && let Some(exchange) = self.queue.awaiting()
+        {
+            if exchange.began <= began {
+                return Some(responses);
+            }
+            // It answers a request from before the connection was watched.
+            self.drop_held(responses, 0, sink);
+            self.lanes[responses.index()].framer.lose_step();
+        }
+        let waits = self.queue.last().is_some_and(|last| last.may_switch());
+        (!waits && !self.lanes[requests.index()].held.is_empty()).then_some(requests)
+    }
+
+    /// After a final response to `Expect: 100-continue` the client may leave out the body: what comes then in a
+    /// call of its own and looks like a request is one.
+    fn notice_spared_body<S: Sink>(&mut self, dir: Direction, input: &[u8], sink: &mut S) {
+        if self.requests == Some(dir)
+            && let Some(exchange) = self.queue.requesting()
+            && exchange.is_spared()
+            && Start::of(input, true) == Start::Request
+        {
+            exchange.request = Part::Done;
+            self.lanes[dir.index()].framer.restart();
+            self.queue.settle(sink);
+        }
+    }
+
+    fn touch(&mut self, dir: Direction, at: Nanos) {
+        if self.requests == Some(dir) {
+            if let Some(exchange) = self.queue.requesting() {
+                exchange.sent_body = true;
+                exchange.last = at;
+            }
+        } else if let Some(exchange) = self.queue.awaiting() {
+            exchange.last = at;
+        }
+    }
+
+    fn skipped<S: Sink>(&mut self, len: usize, sink: &mut S) {
+        sink.dropped(reason::OUT_OF_STEP, len as u64);
+        if let State::Undecided { fresh, searched } = &mut self.state {
+            *searched += len as u64;
+            if *fresh || *searched > self.limits.search {
+                self.state = State::Over;
+            }
+        }
+    }
+
+    fn malformed<S: Sink>(
+        &mut self,
+        dir: Direction,
+        reason: &'static str,
+        given_up: usize,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        self.lanes[dir.index()].framer.lose_step();
+        if given_up > 0 {
+            sink.dropped(reason, given_up as u64);
+        }
+        if self.requests == Some(dir) {
+            if let Some(exchange) = self.queue.requesting() {
+                exchange.request = Part::Lost;
+                exchange.end(Ending::Malformed(reason), at, sink);
+                self.queue.settle(sink);
+            }
+        } else if self.requests.is_some() {
+            self.queue.spoil_answers(reason, at, sink);
+        }
+    }
+
+    fn head<S: Sink>(&mut self, dir: Direction, head: Head<'_>, at: Nanos, sink: &mut S) {
+        let mut fields: Fields<'_> = std::mem::take(&mut self.fields);
+        match head::parse(head.bytes(), &mut fields) {
+            Err(reason) => self.malformed(dir, reason, head.bytes().len(), at, sink),
+            Ok((StartLine::Request { .. }, _)) if self.requests == Some(dir.opposite()) => {
+                self.malformed(dir, reason::WRONG_SIDE, head.bytes().len(), at, sink);
+            }
+            Ok((StartLine::Response { .. }, _)) if self.requests == Some(dir) => {
+                self.malformed(dir, reason::WRONG_SIDE, head.bytes().len(), at, sink);
+            }
+            Ok((StartLine::Request { method, target, version }, complete)) => {
+                self.requests = Some(dir);
+                let headers = Headers::new(&fields, complete);
+                let authority = headers.get("host").or_else(|| match Kind::of(method) {
+                    Kind::Connect => Some(target),
+                    _ => head::authority(target),
+                });
+                let role = match dir {
+                    Direction::Write => Role::Client,
+                    Direction::Read => Role::Server,
+                };
+                let request = RequestHead { role, version, method, target, authority, headers };
+                self.request(dir, &request, head.began, at, sink);
+            }
+            Ok((StartLine::Response { version, status }, complete)) => {
+                self.requests = Some(dir.opposite());
+                let headers = Headers::new(&fields, complete);
+                self.response(dir, version, status, headers, &head, at, sink);
+            }
+        }
+        fields.clear();
+        // Reuses the allocation: there is nothing left to convert.
+        self.fields = fields.into_iter().map(|_| (&b""[..], &b""[..])).collect();
+        self.lanes[dir.index()].framer.recycle(head);
+    }
+
+    fn request<S: Sink>(
+        &mut self,
+        dir: Direction,
+        head: &RequestHead<'_>,
+        began: Nanos,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        self.state = State::Decided;
+        self.queue.end_lost(sink);
+        if self.queue.len() == self.limits.in_flight {
+            self.queue.end_all(Ending::Malformed(reason::TOO_MANY_IN_FLIGHT), at, sink);
+            self.state = State::Over;
+            return;
+        }
+        let id = ExchangeId(self.next_id);
+        self.next_id += 1;
+        let interest = sink.request(id, head, began);
+        let exchange = self.queue.push(Exchange {
+            id,
+            kind: Kind::of(head.method),
+            upgrade: head::has_member(head.headers, "connection", "upgrade"),
+            expect: head::has_member(head.headers, "expect", "100-continue"),
+            sent_body: false,
+            began,
+            last: at,
+            request: Part::Open,
+            response: Part::Awaited,
+            doubtful: false,
+            status: None,
+            answered: None,
+            undecodable: None,
+            live: true,
+        });
+        let lane = &mut self.lanes[dir.index()];
+        match head::request_body(head.headers) {
+            Ok(body) => {
+                (lane.body, exchange.undecodable) = BodyUse::new(interest, body, head.headers, &self.limits);
+                lane.framer.begin(body);
+            }
+            Err(reason) => self.malformed(dir, reason, 0, at, sink),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one status line and its place in time")]
+    fn response<S: Sink>(
+        &mut self,
+        dir: Direction,
+        version: Version,
+        status: u16,
+        headers: Headers<'_>,
+        head: &Head<'_>,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        self.state = State::Decided;
+        let lane = &mut self.lanes[dir.index()];
+        let Some(exchange) = self.queue.awaiting() else {
+            lane.framer.restart();
+            self.hold(dir, head.bytes(), true, head.began, sink);
+            return;
+        };
+        if head.began < exchange.began {
+            sink.dropped(reason::NO_REQUEST, head.bytes().len() as u64);
+            lane.framer.lose_step();
+            return;
+        }
+        exchange.last = at;
+        if (100..200).contains(&status) && status != 101 {
+            exchange.expect &= status != 100;
+            lane.framer.restart();
+            return;
+        }
+        exchange.response = Part::Open;
+        exchange.status = Some(status);
+        let shown = exchange
+            .live
+            .then(|| sink.response(exchange.id, &ResponseHead { version, status, headers }, head.began));
+        if head::switches(exchange.kind, status) {
+            exchange.request = Part::Done;
+            exchange.response = Part::Done;
+            exchange.answered = Some(at);
+            self.queue.settle(sink);
+            self.switch(status, at, sink);
+            return;
+        }
+        match head::response_body(exchange.kind, status, headers) {
+            Ok(body) => {
+                let interest = shown.unwrap_or(crate::Interest::Skip);
+                let undecodable;
+                (lane.body, undecodable) = BodyUse::new(interest, body, headers, &self.limits);
+                exchange.undecodable = exchange.undecodable.or(undecodable);
+                lane.framer.begin(body);
+            }
+            Err(reason) => self.malformed(dir, reason, 0, at, sink),
+        }
+    }
+
+    /// The connection goes on in another protocol. A tunnel is looked at anew; others are not read.
+    fn switch<S: Sink>(&mut self, status: u16, at: Nanos, sink: &mut S) {
+        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), at, sink);
+        if status == 101 {
+            self.state = State::Over;
+            return;
+        }
+        self.state = State::Undecided { fresh: true, searched: 0 };
+        self.requests = None;
+        for lane in &mut self.lanes {
+            lane.framer.lose_step();
+        }
+    }
+
+    fn body<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
+        let body = &mut self.lanes[dir.index()].body;
+        if self.requests == Some(dir) {
+            let Some(exchange) = self.queue.requesting() else { return };
+            exchange.last = at;
+            exchange.sent_body = true;
+            if exchange.live {
+                let fed = body.feed(bytes, |bytes| {
+                    sink.request_body(exchange.id, bytes, at);
+                    Want::More
+                });
+                exchange.undecodable = exchange.undecodable.or(fed.err());
+            }
+            return;
+        }
+        let Some(exchange) = self.queue.answering() else { return };
+        exchange.last = at;
+        if exchange.live && exchange.answered.is_none() {
+            let mut finished = false;
+            let fed = body.feed(bytes, |bytes| {
+                sink.response_body(exchange.id, bytes, at);
+                finished = sink.finished(exchange.id);
+                if finished { Want::Nothing } else { Want::More }
+            });
+            exchange.undecodable = exchange.undecodable.or(fed.err());
+            if finished {
+                exchange.answered = Some(at);
+                self.queue.settle(sink);
+            }
+        }
+    }
+
+    fn message_end<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
+        let finished = self.lanes[dir.index()].body.finish();
+        let request = self.requests == Some(dir);
+        let owner = if request { self.queue.requesting() } else { self.queue.answering() };
+        let Some(exchange) = owner else { return };
+        exchange.last = at;
+        exchange.undecodable = exchange.undecodable.or(finished.err());
+        if request {
+            exchange.request = Part::Done;
+            if exchange.live {
+                sink.request_end(exchange.id, at);
+            }
+        } else {
+            exchange.response = Part::Done;
+            exchange.answered = exchange.answered.or(Some(at));
+        }
+        self.queue.settle(sink);
+    }
+}

@@ -1,0 +1,250 @@
+//! Says which bytes of a connection are heads, framing and bodies, for who wants to treat them apart.
+
+use std::collections::VecDeque;
+
+use super::{
+    framer::{Framer, Gap, Head, Step},
+    head::{self, Body, Kind, StartLine},
+};
+use crate::{
+    Direction, Headers, Limits, Nanos,
+    reassembly::{Position, Run},
+};
+
+/// What a run of bytes is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// A start line or header fields, with their line ends. The blank line ends a head.
+    Head,
+    /// Chunk sizes, trailers and the line ends around them; blank lines between messages.
+    Framing,
+    /// A body.
+    Body {
+        /// It is sent in chunks.
+        chunked: bool,
+        /// It has a content or transfer coding.
+        encoded: bool,
+    },
+    /// Nothing that is known: before the first message, after a loss, in another protocol, or seen before.
+    Other,
+}
+
+/// Splits both directions of one connection, as its bytes come.
+///
+/// Memory: two header blocks at most ([`Limits::head`]), and a byte for each of [`Limits::in_flight`] requests.
+#[derive(Debug)]
+pub struct Splitter {
+    limits: Limits,
+    lanes: [Lane; 2],
+    /// Methods of requests whose response has not begun.
+    kinds: VecDeque<Kind>,
+    /// Another protocol has begun.
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    position: Position,
+    framer: Framer,
+    body: Segment,
+}
+
+impl Splitter {
+    /// A splitter for a connection of which nothing is known.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let lane =
+            || Lane { position: Position::default(), framer: Framer::new(limits.head), body: Segment::Other };
+        Self { limits, lanes: [lane(), lane()], kinds: VecDeque::new(), over: false }
+    }
+
+    /// Takes bytes of one direction, as [`crate::Connection::data`] does, and gives all of them to `on`, in
+    /// order, in pieces that are each part of one thing. A head can come in several pieces.
+    pub fn data(&mut self, dir: Direction, offset: u64, bytes: &[u8], mut on: impl FnMut(Segment, &[u8])) {
+        let lane = &mut self.lanes[dir.index()];
+        let Run { missing, bytes: new, starts_call } = lane.position.take(offset, bytes);
+        let mut on = |segment, bytes: &[u8]| {
+            if !bytes.is_empty() {
+                on(segment, bytes);
+            }
+        };
+        on(Segment::Other, &bytes[..bytes.len() - new.len()]);
+        self.gap(dir, missing);
+        let mut input = new;
+        while !self.over {
+            let lane = &mut self.lanes[dir.index()];
+            let before = input;
+            let starts_call = starts_call && input.len() == new.len();
+            match lane.framer.next(&mut input, starts_call, Nanos(0)) {
+                Step::More => break,
+                Step::HeadPart(part) => on(Segment::Head, part),
+                Step::Framing(part) => on(Segment::Framing, part),
+                Step::Body(part) => on(lane.body, part),
+                Step::Skipped(part, _) => on(Segment::Other, part),
+                Step::End | Step::Resumed => {}
+                Step::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),
+                Step::Head(head) => {
+                    on(Segment::Head, head.fresh);
+                    self.head(dir, head);
+                }
+            }
+        }
+        on(Segment::Other, input);
+    }
+
+    /// Takes the news that `len` bytes from `offset` on will not come.
+    pub fn lost(&mut self, dir: Direction, offset: u64, len: u64) {
+        let missing = self.lanes[dir.index()].position.lose(offset, len);
+        self.gap(dir, missing);
+    }
+
+    fn gap(&mut self, dir: Direction, missing: u64) {
+        if missing > 0
+            && let Gap::Lost | Gap::Between = self.lanes[dir.index()].framer.gap(missing)
+        {
+            self.kinds.clear();
+        }
+    }
+
+    fn head(&mut self, dir: Direction, head: Head<'_>) {
+        let mut fields = Vec::new();
+        let parsed = head::parse(head.bytes(), &mut fields);
+        let headers = Headers::new(&fields, true);
+        let body = match parsed {
+            Ok((StartLine::Request { method, .. }, _)) => {
+                if self.kinds.len() == self.limits.in_flight {
+                    self.kinds.pop_front();
+                }
+                self.kinds.push_back(Kind::of(method));
+                head::request_body(headers)
+            }
+            Ok((StartLine::Response { status: 102..200 | 100, .. }, _)) => Ok(Body::Length(0)),
+            Ok((StartLine::Response { status, .. }, _)) => {
+                let kind = self.kinds.pop_front().unwrap_or(Kind::Plain);
+                self.over = head::switches(kind, status);
+                head::response_body(kind, status, headers)
+            }
+            Err(reason) => Err(reason),
+        };
+        let lane = &mut self.lanes[dir.index()];
+        match body {
+            Ok(body) => {
+                lane.body = Segment::Body {
+                    chunked: body == Body::Chunked,
+                    encoded: head::codings(headers).next().is_some(),
+                };
+                lane.framer.begin(body);
+            }
+            Err(_) => lane.framer.lose_step(),
+        }
+        lane.framer.recycle(head);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Splits `bytes` of one direction, cut at `size`, and joins equal neighbours.
+    fn split(splitter: &mut Splitter, dir: Direction, bytes: &[u8], size: usize) -> Vec<(Segment, String)> {
+        let mut all: Vec<(Segment, String)> = Vec::new();
+        for (i, piece) in bytes.chunks(size).enumerate() {
+            splitter.data(dir, (i * size) as u64, piece, |segment, part| {
+                let part = String::from_utf8_lossy(part);
+                match all.last_mut() {
+                    Some((last, text)) if *last == segment => text.push_str(&part),
+                    _ => all.push((segment, part.into_owned())),
+                }
+            });
+        }
+        all
+    }
+
+    #[track_caller]
+    fn check(requests: &str, responses: &str, want: [&[(Segment, &str)]; 2]) {
+        for size in [1, 7, usize::MAX] {
+            let mut splitter = Splitter::new(Limits::default());
+            for (dir, bytes, want) in
+                [(Direction::Write, requests, want[0]), (Direction::Read, responses, want[1])]
+            {
+                let size = size.min(bytes.len()).max(1);
+                let got = split(&mut splitter, dir, bytes.as_bytes(), size);
+                let got: Vec<_> = got.iter().map(|(segment, text)| (*segment, text.as_str())).collect();
+                assert_eq!(got, want, "cut every {size}");
+            }
+        }
+    }
+
+    const PLAIN: Segment = Segment::Body { chunked: false, encoded: false };
+    const CHUNKED: Segment = Segment::Body { chunked: true, encoded: false };
+    const GZIP: Segment = Segment::Body { chunked: false, encoded: true };
+
+    #[test]
+    fn heads_framing_and_bodies_are_told_apart() {
+        check(
+            "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc\r\nHEAD /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\n\r\nxy",
+            [
+                &[
+                    (Segment::Head, "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\n"),
+                    (PLAIN, "abc"),
+                    (Segment::Framing, "\r\n"),
+                    (Segment::Head, "HEAD /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n"),
+                ],
+                &[
+                    (Segment::Head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                    (Segment::Framing, "2\r\n"),
+                    (CHUNKED, "de"),
+                    (Segment::Framing, "\r\n0\r\nT: 1\r\n\r\n"),
+                    (
+                        Segment::Head,
+                        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Encoding: gzip\r\n\r\n",
+                    ),
+                    (GZIP, "xy"),
+                ],
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_http_is_other() {
+        let mut splitter = Splitter::new(Limits::default());
+        let secret = split(&mut splitter, Direction::Write, b"\x16\x03\x01 hello", 4);
+        assert_eq!(secret, [(Segment::Other, "\u{16}\u{3}\u{1} hello".to_owned())]);
+        check(
+            "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\n\r\nHTTP/1.1 binary",
+            [
+                &[(Segment::Head, "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n")],
+                &[(Segment::Head, "HTTP/1.1 101 Switching\r\n\r\n"), (Segment::Other, "HTTP/1.1 binary")],
+            ],
+        );
+    }
+
+    #[test]
+    fn a_loss_inside_a_body_keeps_step_and_one_elsewhere_does_not() {
+        let mut splitter = Splitter::new(Limits::default());
+        let mut got = Vec::new();
+        let mut feed = |offset, bytes: &[u8]| {
+            splitter.data(Direction::Write, offset, bytes, |segment, part| got.push((segment, part.len())));
+        };
+        feed(0, b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n01");
+        feed(48, b"9GET / HTTP/1.1\r\n");
+        feed(70, b"Host: a\r\n\r\n");
+        feed(75, b"a\r\n\r\nGET");
+        assert_eq!(
+            got,
+            [
+                (Segment::Head, 39),
+                (PLAIN, 2),
+                (PLAIN, 1),
+                (Segment::Head, 16),
+                (Segment::Other, 11),
+                (Segment::Other, 6),
+                (Segment::Other, 2),
+            ]
+        );
+    }
+}

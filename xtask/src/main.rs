@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything about this repository that is more than one `cargo` command.
 
 mod build;
+mod demo;
 mod ebpf;
 mod lint;
 mod setup;
@@ -26,6 +27,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the agent at work: real clients, a TLS LLM server, spans
+    Demo,
     /// Build the eBPF object into target/ebpf/tokentap
     BuildEbpf {
         /// Build from scratch
@@ -55,6 +58,7 @@ enum Task {
 fn main() -> ExitCode {
     shell::start();
     let result = match Args::parse().command {
+        Task::Demo => demo::show(),
         Task::BuildEbpf { force } => ebpf::build(force),
         Task::Test(options) => return test::run(options),
         Task::Vm { series } => vm::run_all(&series),

@@ -15,6 +15,10 @@ use crate::{stream::Stream, syscalls::Call, tls::TlsCall};
 #[unsafe(no_mangle)]
 pub static ADOPT: Global<u8> = Global::new(0);
 
+/// 1 when the kernel has `bpf_loop`.
+#[unsafe(no_mangle)]
+pub static HAS_LOOP: Global<u8> = Global::new(0);
+
 /// Frames to user space; its size is set when it is created.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
@@ -41,11 +45,11 @@ pub static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0
 
 /// Socket calls between entry and return, by thread. LRU: a thread can die in between.
 #[map]
-pub static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(16384, 0);
+pub static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(8192, 0);
 
 /// TLS library calls between entry and return, by thread.
 #[map]
-pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(16384, 0);
+pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(8192, 0);
 
 /// [`Counter`]s.
 #[map]

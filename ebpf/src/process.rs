@@ -11,8 +11,8 @@ use aya_log_ebpf::warn;
 use tokentap_abi::{Counter, HEADER_LEN, Kind, Tracked};
 
 use crate::{
-    maps::{ADOPT, EVENTS, TRACKED, Watched, count, unique},
-    ring,
+    maps::{ADOPT, CALLS, EVENTS, TRACKED, Watched, count, unique},
+    ring, socket,
 };
 
 /// `clone(2)`: the new task shares the thread group.
@@ -106,10 +106,20 @@ pub fn process_exit(_ctx: TracePointContext) -> u32 {
 /// A file mapped as executable may bring TLS code: `dlopen`, a lazy import, the dynamic linker at start.
 #[tracepoint]
 pub fn enter_mmap(ctx: TracePointContext) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
     // SAFETY: fields of the record.
     let (Ok(prot), Ok(map_flags)) = (unsafe { (ctx.read_at::<u64>(32), ctx.read_at::<u64>(40)) }) else { return 0 };
-    if prot & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 {
+    if prot & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 { socket::remember(0, 0, 0) } else { 0 }
+}
+
+/// Told at return, when the mapping is there to be looked at.
+#[tracepoint]
+pub fn exit_mmap(_ctx: TracePointContext) -> u32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if CALLS.get_ptr(pid_tgid).is_none() {
+        return 0;
+    }
+    CALLS.remove(pid_tgid).unwrap_or(());
+    if let Some(who) = Watched::current() {
         ring::bare(&ring::header(Kind::Map, &who, 0), true);
     }
     0

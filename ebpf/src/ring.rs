@@ -40,34 +40,24 @@ pub enum Sent {
 
 /// Sends a data frame with `header.len` bytes from `from` in the target's memory; at most [`MAX_CHUNK`].
 #[inline(always)]
-pub fn data(header: &Header, from: u64) -> Sent {
-    let outcome = if header.len <= 192 {
-        chunk::<192>(header, from)
+pub fn data(header: &Header, from: u64, flags: u64) -> Sent {
+    if header.len <= 192 {
+        sent(submit!(HEADER_LEN + 192, flags, |to| { fill::<192>(to, header, from) }))
     } else if header.len <= 976 {
-        chunk::<976>(header, from)
+        sent(submit!(HEADER_LEN + 976, flags, |to| { fill::<976>(to, header, from) }))
     } else if header.len <= 4048 {
-        chunk::<4048>(header, from)
+        sent(submit!(HEADER_LEN + 4048, flags, |to| { fill::<4048>(to, header, from) }))
     } else {
-        chunk::<{ MAX_CHUNK as usize }>(header, from)
-    };
-    match outcome {
-        Some(true) => Sent::Yes,
-        Some(false) => Sent::Unreadable,
-        None => Sent::RingFull,
+        sent(submit!(HEADER_LEN + MAX_CHUNK as usize, flags, |to| { fill::<{ MAX_CHUNK as u64 }>(to, header, from) }))
     }
 }
 
 #[inline(always)]
-fn chunk<const ROOM: usize>(header: &Header, from: u64) -> Option<bool> {
-    // Sizes are written out because the reservation must be a constant for the verifier.
-    let flags = wakeup();
-    match ROOM {
-        192 => submit!(HEADER_LEN + 192, flags, |to| { fill::<192>(to, header, from) }),
-        976 => submit!(HEADER_LEN + 976, flags, |to| { fill::<976>(to, header, from) }),
-        4048 => submit!(HEADER_LEN + 4048, flags, |to| { fill::<4048>(to, header, from) }),
-        _ => submit!(HEADER_LEN + MAX_CHUNK as usize, flags, |to| {
-            fill::<{ MAX_CHUNK as u64 }>(to, header, from)
-        }),
+fn sent(outcome: Option<bool>) -> Sent {
+    match outcome {
+        Some(true) => Sent::Yes,
+        Some(false) => Sent::Unreadable,
+        None => Sent::RingFull,
     }
 }
 
@@ -131,9 +121,11 @@ pub fn put(to: *mut u8, header: &Header) {
 /// spares the target an interrupt per frame.
 #[inline(always)]
 pub fn wakeup() -> u64 {
+    const _: () = assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2);
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let size = EVENTS.query(u64::from(BPF_RB_RING_SIZE));
-    u64::from(if waiting > size >> 3 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+    // The top bit is set when more than an eighth of the ring waits.
+    u64::from(BPF_RB_NO_WAKEUP) + ((size >> 3).wrapping_sub(waiting) >> 63)
 }
 
 /// Clamps where the value is used. Opaque to LLVM, so that it is neither hoisted above a spill nor elided;

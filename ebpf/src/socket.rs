@@ -1,12 +1,12 @@
 //! Sockets: descriptors to streams, plaintext to the ring, TLS handles to sockets.
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use tokentap_abi::{Class, Counter, Direction, Kind, MAX_CHUNK, MAX_CHUNKS, Open, Opened, flags};
+use tokentap_abi::{Class, Counter, Direction, Kind, MAX_CHUNK, Open, Opened, flags};
 
 use crate::{
     maps::{CALLS, FDS, STREAMS, TLS_CALLS, Watched, count, now},
     ring,
-    stream::{self, Copy, Stream},
+    stream::{self, GO_ON, Moved, STOP, Stream},
     syscalls::Call,
     tls,
 };
@@ -40,7 +40,7 @@ pub enum Pieces {
 #[inline(always)]
 pub fn remember(fd: u32, pointer: u64, count_: u64) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
-    keep(&who, Call { stream: 0, pointer, count: count_, time: now(), fd, reserved: 0 })
+    keep(&who, Call { pointer, count: count_, time: now(), fd, ..Call::default() })
 }
 
 #[inline(always)]
@@ -73,7 +73,7 @@ pub fn enter_transfer(fd: u32, pointer: u64, count_: u64, msg_flags: u64, socket
         bind(&who, id, socket);
         return 0;
     }
-    keep(&who, Call { stream: id, pointer, count: count_, time: now(), fd, reserved: 0 })
+    keep(&who, Call { stream: id, pointer, count: count_, time: now(), fd, ..Call::default() })
 }
 
 /// A socket call inside a TLS call of the same thread is that connection's socket, whatever else the thread
@@ -106,76 +106,77 @@ fn bind(who: &Watched, id: u64, socket: *mut Stream) {
 
 /// Copies what a call moved.
 #[inline(always)]
-pub fn exit_transfer(pid_tgid: u64, call: &Call, result: i64, dir: Direction, pieces: Pieces) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid != pid_tgid || result < 0 || (result == 0 && call.stream == 0) {
-        return 0;
+pub fn exit_transfer(who: &Watched, call: &mut Call, result: i64, dir: Direction, pieces: Pieces) -> Option<()> {
+    if result < 0 || (result == 0 && call.stream == 0) {
+        return None;
     }
-    let Some(id) = stream_of(&who, call) else { return 0 };
-    let Some(state) = stream::state(id) else { return 0 };
+    let id = stream_of(who, call)?;
+    let state = stream::state(id)?;
     // SAFETY: a live map value. A stream that user space named does not know its descriptor yet.
-    unsafe {
+    let class = unsafe {
         if (*state).open.fd < 0 {
             (*state).open.fd = call.fd as i32;
         }
-    }
+        (*state).class
+    };
     if result == 0 {
         if dir == Direction::Read && call.count != 0 {
-            stream::half_close(&who, id, state, dir);
+            stream::half_close(who, id, state, dir);
         }
-        return 0;
+        return None;
     }
-    let mut cursor = Cursor { message: call.pointer, vector: 0, vectors: 0, base: 0, len: 0, left: 0 };
-    let messages = if pieces == Pieces::Messages { result as u64 } else { 1 };
-    match pieces {
-        Pieces::Flat => {
-            cursor.base = call.pointer;
-            cursor.len = result as u64;
-            cursor.left = result as u64;
-        }
-        Pieces::Vector => {
-            cursor.vector = call.pointer;
-            cursor.vectors = call.count;
-            cursor.left = result as u64;
-            cursor.next();
-        }
-        Pieces::Message => {
-            cursor.open();
-            cursor.left = result as u64;
-            cursor.next();
-        }
-        Pieces::Messages => {
-            cursor.open();
-            cursor.left = user::<u32>(call.pointer.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
-            cursor.next();
-        }
+    let mut total = result as u64;
+    if pieces == Pieces::Flat {
+        call.cursor.base = call.pointer;
+        call.cursor.len = total;
+    } else {
+        start(call, total, pieces);
     }
-    // SAFETY: a live map value.
-    let class = unsafe { (*state).class };
     if class == Class::Unknown as u8 {
-        let seen = stream::classify(cursor.base, cursor.len.min(cursor.left));
+        let seen = stream::classify(call.cursor.base, call.cursor.len.min(call.cursor.left.max(total)));
         // SAFETY: a live map value.
         unsafe { (*state).class = seen as u8 };
         if seen == Class::Tls {
-            bind(&who, id, state);
+            bind(who, id, state);
         }
         if seen != Class::Http {
-            return 0;
+            return None;
         }
     } else if class != Class::Http as u8 {
-        return 0;
+        return None;
     }
-    stream::announce(&who, id, state);
+    stream::announce(who, id, state);
     let time = if dir == Direction::Write { call.time } else { now() };
-    if pieces == Pieces::Flat {
-        let mut copy = stream::begin(&who, id, state, dir, cursor.left, time);
-        stream::flat(&mut copy, cursor.base);
-        return 0;
+    if pieces == Pieces::Messages {
+        total = lengths(call.pointer, total);
     }
-    let total = if pieces == Pieces::Messages { lengths(call.pointer, messages) } else { cursor.left };
-    let mut copy = stream::begin(&who, id, state, dir, total, time);
-    gather(&mut copy, &mut cursor, messages);
-    0
+    stream::begin(&mut call.copy, who, id, state, &Moved { dir, total, from: call.cursor.base, time });
+    if pieces == Pieces::Flat {
+        stream::flat(&mut call.copy);
+    } else {
+        gather(call);
+    }
+    Some(())
+}
+
+/// Puts the cursor on the first vector.
+#[inline(always)]
+fn start(call: &mut Call, total: u64, pieces: Pieces) {
+    let cursor = &mut call.cursor;
+    cursor.message = call.pointer;
+    cursor.left = total;
+    cursor.messages = 0;
+    if pieces == Pieces::Vector {
+        cursor.vector = call.pointer;
+        cursor.vectors = call.count;
+    } else {
+        cursor.open();
+    }
+    if pieces == Pieces::Messages {
+        cursor.messages = total.wrapping_sub(1);
+        cursor.left = user::<u32>(call.pointer.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+    }
+    cursor.next();
 }
 
 /// The sum of what each message of an `mmsghdr` array carried.
@@ -191,54 +192,58 @@ fn lengths(first: u64, messages: u64) -> u64 {
     total
 }
 
+#[repr(C)]
+struct Gather<'a> {
+    call: &'a mut Call,
+}
+
 /// Copies piece by piece; what does not fit the bound of pieces is declared lost.
 #[inline(always)]
-fn gather(copy: &mut Copy, cursor: &mut Cursor, messages: u64) {
-    let mut message = 1;
-    for _ in 0..MAX_CHUNKS {
-        if copy.left == 0 {
-            break;
-        }
-        if cursor.left == 0 {
-            if message >= messages {
-                break;
-            }
-            message += 1;
-            cursor.message = cursor.message.wrapping_add(MMSG_SIZE);
-            cursor.open();
-            cursor.left = user::<u32>(cursor.message.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
-            cursor.next();
-            continue;
-        }
-        if cursor.len == 0 {
-            if cursor.vectors == 0 {
-                break;
-            }
-            cursor.next();
-            continue;
-        }
-        let mut len = cursor.len;
-        if len > cursor.left {
-            len = cursor.left;
-        }
-        if len > copy.left {
-            len = copy.left;
-        }
-        if len > u64::from(MAX_CHUNK) {
-            len = u64::from(MAX_CHUNK);
-        }
-        stream::piece(copy, cursor.base, len);
-        cursor.base = cursor.base.wrapping_add(len);
-        cursor.len = cursor.len.wrapping_sub(len);
-        cursor.left = cursor.left.wrapping_sub(len);
+fn gather(call: &mut Call) {
+    let mut state = Gather { call };
+    stream::repeat(&mut state, gather_step);
+    stream::finish(&mut state.call.copy, Counter::LostTooLarge);
+}
+
+extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {
+    let Call { copy, cursor, .. } = &mut *state.call;
+    if copy.left == 0 {
+        return STOP;
     }
-    stream::finish(copy, Counter::LostTooLarge);
+    if cursor.left == 0 {
+        if cursor.messages == 0 {
+            return STOP;
+        }
+        cursor.messages -= 1;
+        cursor.message = cursor.message.wrapping_add(MMSG_SIZE);
+        cursor.open();
+        cursor.left = user::<u32>(cursor.message.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+    }
+    if cursor.len == 0 {
+        if cursor.vectors == 0 {
+            return STOP;
+        }
+        cursor.next();
+    }
+    let len = cursor.len.min(cursor.left).min(copy.left).min(u64::from(MAX_CHUNK));
+    if len == 0 {
+        return GO_ON;
+    }
+    copy.from = cursor.base;
+    stream::piece(copy, len);
+    cursor.base = cursor.base.wrapping_add(len);
+    cursor.len = cursor.len.wrapping_sub(len);
+    cursor.left = cursor.left.wrapping_sub(len);
+    GO_ON
 }
 
 /// Where the next byte of a scattered call is.
+#[derive(Default)]
 #[repr(C)]
-struct Cursor {
+pub struct Cursor {
     message: u64,
+    /// Messages behind this one.
+    messages: u64,
     vector: u64,
     vectors: u64,
     base: u64,
@@ -272,19 +277,19 @@ impl Cursor {
 
 /// `sendfile`: bytes that pass no buffer of the process.
 #[inline(always)]
-pub fn exit_sendfile(pid_tgid: u64, call: &Call, result: i64) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid != pid_tgid || result <= 0 || call.stream == 0 {
-        return 0;
+pub fn exit_sendfile(who: &Watched, call: &mut Call, result: i64) -> Option<()> {
+    if result <= 0 || call.stream == 0 {
+        return None;
     }
-    let Some(state) = STREAMS.get_ptr_mut(call.stream) else { return 0 };
+    let state = STREAMS.get_ptr_mut(call.stream)?;
     // SAFETY: a live map value.
     if unsafe { (*state).class } != Class::Http as u8 {
-        return 0;
+        return None;
     }
-    let mut copy = stream::begin(&who, call.stream, state, Direction::Write, result as u64, call.time);
-    stream::finish(&mut copy, Counter::LostSendfile);
-    0
+    let moved = Moved { dir: Direction::Write, total: result as u64, from: 0, time: call.time };
+    stream::begin(&mut call.copy, who, call.stream, state, &moved);
+    stream::finish(&mut call.copy, Counter::LostSendfile);
+    Some(())
 }
 
 #[inline(always)]
@@ -293,29 +298,27 @@ pub fn enter_connect(fd: u32, address: u64, len: u64) -> u32 {
 }
 
 #[inline(always)]
-pub fn exit_connect(pid_tgid: u64, call: &Call, result: i64) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid != pid_tgid || (result != 0 && result != -EINPROGRESS) {
-        return 0;
+pub fn exit_connect(who: &Watched, call: &mut Call, result: i64) -> Option<()> {
+    if result != 0 && result != -EINPROGRESS {
+        return None;
     }
     let mut stream = Stream::new(Opened::Connect, Class::Unknown, 0);
     peer(&mut stream.open, call.pointer);
-    opened(&who, call.fd, &mut stream);
-    0
+    opened(who, call.fd, &mut stream);
+    Some(())
 }
 
 #[inline(always)]
-pub fn exit_accept(pid_tgid: u64, call: &Call, result: i64) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid != pid_tgid || result < 0 {
-        return 0;
+pub fn exit_accept(who: &Watched, call: &mut Call, result: i64) -> Option<()> {
+    if result < 0 {
+        return None;
     }
     let mut stream = Stream::new(Opened::Accept, Class::Unknown, 0);
     if call.pointer != 0 {
         peer(&mut stream.open, call.pointer);
     }
-    opened(&who, result as u32, &mut stream);
-    0
+    opened(who, result as u32, &mut stream);
+    Some(())
 }
 
 #[inline(always)]
@@ -406,26 +409,25 @@ pub fn enter_dup(fd: u32) -> u32 {
 }
 
 #[inline(always)]
-pub fn exit_dup(pid_tgid: u64, call: &Call, result: i64) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid != pid_tgid || result < 0 || result as u32 == call.fd {
-        return 0;
+pub fn exit_dup(who: &Watched, call: &mut Call, result: i64) -> Option<()> {
+    if result < 0 || result as u32 == call.fd {
+        return None;
     }
     let key = who.fd(result as u32);
     // `dup2` onto an open descriptor closes it.
     // SAFETY: copied out at once.
     if let Some(old) = (unsafe { FDS.get(key) }).copied() {
-        release(&who, old);
+        release(who, old);
     }
     if FDS.insert(key, call.stream, 0).is_err() {
         count(Counter::MapFull, 1);
-        return 0;
+        return None;
     }
     if let Some(state) = stream::state(call.stream) {
         // SAFETY: a live map value.
         unsafe { (*state).refs += 1 };
     }
-    0
+    Some(())
 }
 
 /// The stream of a call: known at its entry, or a socket that is seen in use first.

@@ -1,15 +1,17 @@
 //! Streams: identity, class, verdict, offsets, and the copying of their bytes.
 
+use core::{ffi::c_void, ptr};
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::generated::bpf_probe_read_user,
+    helpers::generated::{bpf_loop, bpf_probe_read_user},
 };
 use tokentap_abi::{
     Class, Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, Opened, Verdict, flags,
 };
 
 use crate::{
-    maps::{STREAMS, VERDICTS, Watched, count, unique},
+    maps::{HAS_LOOP, STREAMS, VERDICTS, Watched, count, unique},
     ring::{self, Sent},
 };
 
@@ -173,33 +175,57 @@ pub fn classify(from: u64, len: u64) -> Class {
     Class::Unknown
 }
 
-/// What is the same for all bytes of one call.
-#[derive(Clone, Copy)]
+/// A copy in progress: what is the same for all bytes of one call, and what became of them.
+///
+/// It lives in the map entry of the call, not on the stack: the verifier would track its numbers through
+/// every turn of the loop on the stack, and take a load from a map as unknown, which is all it needs.
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Copy {
     pub header: Header,
-    pub stream: *mut Stream,
-    /// Bytes of this call still to be copied.
+    /// Where the next byte is in the target's memory.
+    pub from: u64,
+    /// Bytes of this call that are to be copied.
+    pub total: u64,
+    /// Bytes of those that are still to be copied.
     pub left: u64,
     /// Bytes of this call to be skipped after those.
     pub skip: u64,
+    /// Where the next byte is in the stream.
+    pub offset: u64,
+    /// Bytes put on the ring.
+    pub delivered: u64,
+    /// Bytes for which the ring had no room.
+    pub ring_full: u64,
+    /// Wake-up flags for the ring.
+    pub wakeup: u64,
 }
 
-/// Starts the copy of `total` bytes that one call moved: applies the verdict.
+/// Bytes that one call moved.
+pub struct Moved {
+    pub dir: Direction,
+    pub total: u64,
+    pub from: u64,
+    pub time: u64,
+}
+
+/// Starts the copy of what one call moved: applies the verdict.
 #[inline(always)]
-pub fn begin(who: &Watched, id: u64, stream: *mut Stream, dir: Direction, total: u64, time: u64) -> Copy {
+pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved: &Moved) {
+    let Moved { dir, total, from, time } = *moved;
     let mut header = ring::header(Kind::Data, who, 0);
     header.time = time;
     header.stream = id;
     header.dir = dir as u8;
     let mut skip = 0;
+    let at = dir.index() & 1;
+    let bit = 1u8 << at;
     // SAFETY: a live map value, and the index is masked.
-    unsafe {
+    let offset = unsafe {
         let verdict = VERDICTS.get(id).copied().unwrap_or(Verdict::All as u8);
         if verdict == Verdict::Ignore as u8 {
             skip = total;
         } else if verdict == Verdict::Heads as u8 {
-            let at = dir.index() & 1;
             if (*stream).turn != dir as u8 {
                 (*stream).head_left[at] = HEAD_BYTES;
             }
@@ -209,81 +235,120 @@ pub fn begin(who: &Watched, id: u64, stream: *mut Stream, dir: Direction, total:
         }
         (*stream).turn = dir as u8;
         header.flags = (*stream).flags;
-    }
-    count(Counter::Seen, total);
-    Copy { header, stream, left: total - skip, skip }
-}
-
-/// Copies one piece; `len` is at most [`MAX_CHUNK`]. Not inlined: one body for the verifier to follow.
-#[inline(never)]
-pub fn piece(copy: &mut Copy, from: u64, len: u64) -> u64 {
-    let at = (copy.header.dir & 1) as usize;
-    // SAFETY: a live map value, and the index is masked.
-    unsafe {
-        let stream = copy.stream;
-        copy.header.offset = (*stream).offsets[at];
-        (*stream).offsets[at] = copy.header.offset.wrapping_add(len);
-        copy.header.len = len as u32;
-        copy.header.orig = len as u32;
-        let bit = 1u8 << at;
-        if (*stream).after_skip & bit != 0 {
-            copy.header.flags |= flags::SKIPPED;
+        if (*stream).after_skip & bit != 0 && skip != total {
+            header.flags |= flags::SKIPPED;
             (*stream).after_skip &= !bit;
         }
-    }
-    match ring::data(&copy.header, from) {
-        Sent::Yes => count(Counter::Delivered, len),
-        Sent::RingFull => count(Counter::LostRingFull, len),
-        Sent::Unreadable => {
-            count(Counter::LostUnreadable, len);
-            copy.header.len = 0;
-            copy.header.kind = Kind::Loss as u8;
-            ring::bare(&copy.header, false);
-            copy.header.kind = Kind::Data as u8;
+        let offset = (*stream).offsets[at];
+        (*stream).offsets[at] = offset.wrapping_add(total);
+        if skip > 0 {
+            (*stream).skipped[at] = (*stream).skipped[at].wrapping_add(skip);
+            (*stream).after_skip |= bit;
         }
+        offset
+    };
+    count(Counter::Seen, total);
+    let left = total - skip;
+    *copy = Copy {
+        header,
+        from,
+        total: left,
+        left,
+        skip,
+        offset,
+        delivered: 0,
+        ring_full: 0,
+        wakeup: ring::wakeup(),
+    };
+}
+
+/// Copies the next piece, of at most [`MAX_CHUNK`] bytes.
+#[inline(always)]
+pub fn piece(copy: &mut Copy, len: u64) {
+    copy.header.offset = copy.offset;
+    copy.header.len = len as u32;
+    copy.header.orig = len as u32;
+    copy.offset = copy.offset.wrapping_add(len);
+    copy.left = copy.left.wrapping_sub(len);
+    match ring::data(&copy.header, copy.from, copy.wakeup) {
+        Sent::Yes => copy.delivered += len,
+        Sent::RingFull => copy.ring_full += len,
+        Sent::Unreadable => {}
     }
+    copy.from = copy.from.wrapping_add(len);
     copy.header.flags &= !flags::SKIPPED;
-    copy.left = copy.left.saturating_sub(len);
-    0
 }
 
 /// Copies a contiguous buffer.
 #[inline(always)]
-pub fn flat(copy: &mut Copy, from: u64) {
-    let mut done = 0u64;
-    for _ in 0..MAX_CHUNKS {
-        if copy.left == 0 {
-            break;
-        }
-        let len = if copy.left < u64::from(MAX_CHUNK) { copy.left } else { u64::from(MAX_CHUNK) };
-        piece(copy, from.wrapping_add(done), len);
-        done = done.wrapping_add(len);
+pub fn flat(copy: &mut Copy) {
+    let mut state = Flat { copy };
+    // Nearly every call fits one piece.
+    if flat_step(0, &mut state) == GO_ON {
+        repeat(&mut state, flat_step);
     }
-    finish(copy, Counter::LostTooLarge);
+    finish(state.copy, Counter::LostTooLarge);
 }
 
-/// Accounts for what was not copied: too much for one call (or unreadable, by `reason`), and skipped.
+#[repr(C)]
+struct Flat<'a> {
+    copy: &'a mut Copy,
+}
+
+extern "C" fn flat_step(_index: u32, state: &mut Flat<'_>) -> u64 {
+    let copy = &mut *state.copy;
+    let len = copy.left.min(u64::from(MAX_CHUNK));
+    if len == 0 {
+        return STOP;
+    }
+    piece(copy, len);
+    if copy.left == 0 { STOP } else { GO_ON }
+}
+
+/// A step's result: there is more.
+pub const GO_ON: u64 = 0;
+/// A step's result: that was all.
+pub const STOP: u64 = 1;
+
+/// Repeats a step until it says stop, [`MAX_CHUNKS`] times at most.
+///
+/// `bpf_loop` (5.17) is verified once; a plain loop is verified turn by turn, and few turns fit.
+#[inline(always)]
+pub fn repeat<T>(state: &mut T, step: extern "C" fn(u32, &mut T) -> u64) {
+    const TURNS_WITHOUT_HELPER: u32 = 16;
+    if HAS_LOOP.load() != 0 {
+        // SAFETY: the callback's type is what the helper expects, and `state` outlives the call.
+        unsafe { bpf_loop(MAX_CHUNKS, step as *mut c_void, ptr::from_mut(state).cast(), 0) };
+        return;
+    }
+    for index in 0..TURNS_WITHOUT_HELPER {
+        if step(index, state) == STOP {
+            return;
+        }
+    }
+}
+
+/// Accounts for what was to be copied. What was not tried is lost for `reason`, and a frame says so; so do
+/// the next frame's offset, and the final offsets, for bytes that are lost otherwise.
 #[inline(always)]
 pub fn finish(copy: &mut Copy, reason: Counter) {
-    let at = (copy.header.dir & 1) as usize;
-    // SAFETY: a live map value, and the index is masked.
-    unsafe {
-        let stream = copy.stream;
-        if copy.left > 0 {
-            copy.header.kind = Kind::Loss as u8;
-            copy.header.offset = (*stream).offsets[at];
-            copy.header.len = 0;
-            copy.header.orig = copy.left as u32;
-            (*stream).offsets[at] = copy.header.offset.wrapping_add(copy.left);
-            count(reason, copy.left);
-            ring::bare(&copy.header, false);
-            copy.left = 0;
-        }
-        if copy.skip > 0 {
-            (*stream).offsets[at] = (*stream).offsets[at].wrapping_add(copy.skip);
-            (*stream).skipped[at] = (*stream).skipped[at].wrapping_add(copy.skip);
-            (*stream).after_skip |= 1u8 << at;
-            count(Counter::Skipped, copy.skip);
-        }
+    count(Counter::Delivered, copy.delivered);
+    if copy.ring_full > 0 {
+        count(Counter::LostRingFull, copy.ring_full);
+    }
+    let unreadable = copy.total.wrapping_sub(copy.delivered).wrapping_sub(copy.ring_full).wrapping_sub(copy.left);
+    if unreadable > 0 {
+        count(Counter::LostUnreadable, unreadable);
+    }
+    if copy.left > 0 {
+        count(reason, copy.left);
+        copy.header.kind = Kind::Loss as u8;
+        copy.header.offset = copy.offset;
+        copy.header.len = 0;
+        copy.header.orig = copy.left as u32;
+        ring::bare(&copy.header, false);
+    }
+    if copy.skip > 0 {
+        count(Counter::Skipped, copy.skip);
     }
 }

@@ -6,12 +6,13 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
 
 use crate::{
-    maps::CALLS,
-    socket::{self, Pieces},
+    maps::{CALLS, Watched},
+    socket::{self, Cursor, Pieces},
+    stream::Copy,
 };
 
 /// A socket call in progress.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 #[repr(C)]
 pub struct Call {
     /// Stream id; 0 when it is made at return.
@@ -25,6 +26,8 @@ pub struct Call {
     /// File descriptor.
     pub fd: u32,
     pub reserved: u32,
+    pub copy: Copy,
+    pub cursor: Cursor,
 }
 
 /// The `N`th argument.
@@ -34,16 +37,19 @@ fn arg<const N: usize>(ctx: &TracePointContext) -> u64 {
     unsafe { ctx.read_at::<u64>(16 + 8 * N) }.unwrap_or(0)
 }
 
-/// The result, with the call that it ends.
+/// Does what a call's end asks for, with the call and its result, and forgets the call.
 #[inline(always)]
-fn ended(ctx: &TracePointContext) -> Option<(u64, Call, i64)> {
+fn ended(ctx: &TracePointContext, act: impl FnOnce(&Watched, &mut Call, i64) -> Option<()>) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: only this thread writes its entry.
-    let call = *unsafe { CALLS.get(pid_tgid) }?;
+    let Some(call) = CALLS.get_ptr_mut(pid_tgid) else { return 0 };
+    // SAFETY: only this thread uses its entry, which stays until it is removed below; the result is a field
+    // of the record.
+    let (call, result) = unsafe { (&mut *call, ctx.read_at::<i64>(16)) };
+    if let (Some(who), Ok(result)) = (Watched::current(), result) {
+        act(&who, call, result).unwrap_or(());
+    }
     CALLS.remove(pid_tgid).unwrap_or(());
-    // SAFETY: a field of the record.
-    let result = unsafe { ctx.read_at::<i64>(16) }.ok()?;
-    Some((pid_tgid, call, result))
+    0
 }
 
 /// Calls that move bytes: entry and exit programs of one.
@@ -57,14 +63,9 @@ macro_rules! transfer {
 
         #[tracepoint]
         pub fn $exit(ctx: TracePointContext) -> u32 {
-            let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
-            socket::exit_transfer(
-                pid_tgid,
-                &call,
-                result,
-                tokentap_abi::Direction::$dir,
-                Pieces::$pieces,
-            )
+            ended(&ctx, |who, call, result| {
+                socket::exit_transfer(who, call, result, tokentap_abi::Direction::$dir, Pieces::$pieces)
+            })
         }
     };
 }
@@ -87,8 +88,7 @@ pub fn enter_sendfile64(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_sendfile64(ctx: TracePointContext) -> u32 {
-    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
-    socket::exit_sendfile(pid_tgid, &call, result)
+    ended(&ctx, |who, call, result| socket::exit_sendfile(who, call, result))
 }
 
 #[tracepoint]
@@ -98,8 +98,7 @@ pub fn enter_connect(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_connect(ctx: TracePointContext) -> u32 {
-    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
-    socket::exit_connect(pid_tgid, &call, result)
+    ended(&ctx, |who, call, result| socket::exit_connect(who, call, result))
 }
 
 #[tracepoint]
@@ -109,8 +108,7 @@ pub fn enter_accept(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_accept(ctx: TracePointContext) -> u32 {
-    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
-    socket::exit_accept(pid_tgid, &call, result)
+    ended(&ctx, |who, call, result| socket::exit_accept(who, call, result))
 }
 
 #[tracepoint]
@@ -142,6 +140,5 @@ pub fn enter_fcntl(ctx: TracePointContext) -> u32 {
 /// For `dup`, `dup2`, `dup3` and `fcntl`: the result is the new descriptor.
 #[tracepoint]
 pub fn exit_dup(ctx: TracePointContext) -> u32 {
-    let Some((pid_tgid, call, result)) = ended(&ctx) else { return 0 };
-    socket::exit_dup(pid_tgid, &call, result)
+    ended(&ctx, |who, call, result| socket::exit_dup(who, call, result))
 }

@@ -13,11 +13,10 @@ use tokentap_abi::{Class, Direction, Opened, flags};
 
 use crate::{
     maps::{HANDLES, TLS_CALLS, Watched, count, now},
-    stream::{self, Stream},
+    stream::{self, Moved, Stream},
 };
 
 /// A TLS library call in progress.
-#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct TlsCall {
     pub handle: u64,
@@ -28,6 +27,7 @@ pub struct TlsCall {
     pub time: u64,
     /// A [`Shape`].
     pub shape: u64,
+    pub copy: stream::Copy,
 }
 
 /// Which function: how it takes its buffer and tells its count.
@@ -117,7 +117,7 @@ fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     let out = if shape.ex() { ctx.arg::<u64>(3).unwrap_or(0) } else { 0 };
     // One call a thread: where SSL_read_ex is built on SSL_read the inner one replaces the outer one, whose
     // return then finds nothing, so that the bytes count once.
-    let call = TlsCall { handle, buffer, out, time: now(), shape: shape as u64 };
+    let call = TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
     if TLS_CALLS.insert(who.pid_tgid, call, 0).is_err() {
         count(tokentap_abi::Counter::MapFull, 1);
     }
@@ -127,37 +127,40 @@ fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
 #[inline(always)]
 fn leave(ctx: &RetProbeContext, shape: Shape) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: only this thread writes its entry.
-    let Some(call) = (unsafe { TLS_CALLS.get(pid_tgid) }) else { return 0 };
+    let Some(call) = TLS_CALLS.get_ptr_mut(pid_tgid) else { return 0 };
+    // SAFETY: only this thread uses its entry, which stays until it is removed below.
+    let call = unsafe { &mut *call };
     if call.shape != shape as u64 {
         return 0;
     }
-    let call = *call;
+    copy_plaintext(ctx, call, shape);
     TLS_CALLS.remove(pid_tgid).unwrap_or(());
+    0
+}
+
+#[inline(always)]
+fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Option<()> {
     let returned = ctx.ret::<u64>() as i32;
     if returned <= 0 {
-        return 0;
+        return None;
     }
-    let moved = if shape.ex() {
+    let total = if shape.ex() {
         // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(call.out as *const u64) } {
-            Ok(moved) => moved,
-            Err(_) => return 0,
-        }
+        unsafe { bpf_probe_read_user(call.out as *const u64) }.ok()?
     } else {
         returned as u64
     };
-    if moved == 0 {
-        return 0;
+    if total == 0 {
+        return None;
     }
-    let Some(who) = Watched::current() else { return 0 };
-    let Some((id, state)) = stream_of(&who, call.handle) else { return 0 };
+    let who = Watched::current()?;
+    let (id, state) = stream_of(&who, call.handle)?;
     stream::announce(&who, id, state);
     let dir = shape.direction();
     let time = if dir == Direction::Write { call.time } else { now() };
-    let mut copy = stream::begin(&who, id, state, dir, moved, time);
-    stream::flat(&mut copy, call.buffer);
-    0
+    stream::begin(&mut call.copy, &who, id, state, &Moved { dir, total, from: call.buffer, time });
+    stream::flat(&mut call.copy);
+    Some(())
 }
 
 /// The stream of a TLS handle, made when it is first seen.

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     parts,
     process::{PATIENCE, Process, Signal},
@@ -30,6 +32,22 @@ pub struct Ended {
     pub spans: Vec<Span>,
     /// What it said about itself.
     pub log: String,
+}
+
+impl Ended {
+    /// A counter of its last words.
+    ///
+    /// # Panics
+    /// When it said nothing of it.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
+        // A string in quotes, with JSON in it.
+        let text = serde_json::Deserializer::from_str(counters).into_iter::<String>().next();
+        let text = text.and_then(Result::ok).unwrap_or_default();
+        let counters: Value = serde_json::from_str(&text).unwrap_or_default();
+        counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+    }
 }
 
 impl Agent {
@@ -77,7 +95,7 @@ impl Agent {
     }
 
     fn wait_until_ready(&self) {
-        self.process.wait_for_complaint("line that says ready", |line| line.contains("ready").then_some(()));
+        self.process.wait_for_complaint("line that says ready", |line| line.contains(" ready").then_some(()));
     }
 
     /// Its process.

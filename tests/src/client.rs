@@ -204,6 +204,7 @@ impl Client {
         };
         // Proxies and authorities of this machine would change what the clients do.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
         command.env("NODE_EXTRA_CA_CERTS", &job.ca).envs(job.env.iter().map(|(k, v)| (k, v)));
         if self.program != Program::Curl {
             command.args(["--base-url", &job.base_url, "--ca"]).arg(&job.ca);

@@ -72,7 +72,7 @@ fn differences(span: &Span, answer: &Answer) -> Vec<String> {
         ("gen_ai.response.model", json!(answer.response_model)),
         ("gen_ai.response.id", json!(answer.id)),
         ("gen_ai.usage.input_tokens", usage(|u| Some(u.input))),
-        ("gen_ai.usage.output_tokens", usage(|u| Some(u.output))),
+        ("gen_ai.usage.output_tokens", usage(|u| u.output)),
         ("error.type", error),
         ("server.address", json!("127.0.0.1")),
         (INCOMPLETE, if answer.whole { Value::Null } else { json!(true) }),
@@ -83,7 +83,7 @@ fn differences(span: &Span, answer: &Answer) -> Vec<String> {
     let usage = answer.usage.unwrap_or_default();
     for (key, expected) in [
         ("gen_ai.usage.cache_read.input_tokens", usage.cache_read),
-        ("gen_ai.usage.cache_creation.input_tokens", usage.cache_creation),
+        ("gen_ai.usage.cache_write.input_tokens", usage.cache_creation),
         ("gen_ai.usage.reasoning.output_tokens", usage.reasoning),
     ] {
         let got = span.get(key).as_u64();

@@ -60,8 +60,8 @@ pub enum Api {
 pub struct Usage {
     /// All input.
     pub input: u64,
-    /// All output.
-    pub output: u64,
+    /// All output; a stream that was cut may have told its input only.
+    pub output: Option<u64>,
     /// Input read from a cache, when the API told.
     pub cache_read: Option<u64>,
     /// Input written to a cache, when the API told.

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 /// One span with its resource. Attribute values are plain JSON: strings, booleans, numbers, lists.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// Span name.
     pub name: String,
@@ -41,7 +40,22 @@ impl Span {
     /// When it is none.
     #[must_use]
     pub fn from_console(line: &str) -> Self {
-        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
+        let span: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let map = |key: &str| {
+            let object = span[key].as_object().unwrap_or_else(|| panic!("no {key}: {line}"));
+            object.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        Self {
+            name: text(&span, "name"),
+            kind: text(&span, "kind").to_uppercase(),
+            trace_id: text(&span, "trace_id"),
+            parent_span_id: text(&span, "parent_span_id"),
+            start: nanoseconds(&span["start_time_unix_nano"]),
+            end: nanoseconds(&span["end_time_unix_nano"]),
+            failed: span["status"]["code"] == "error",
+            attributes: map("attributes"),
+            resource: map("resource"),
+        }
     }
 
     /// The spans of an OTLP document in its JSON form, as receivers write it.

@@ -90,7 +90,7 @@ impl Answered {
             tool: request.tools.and_then(|tools| tools.first()?.get("name")?.as_str().map(str::to_owned)),
             usage: Usage {
                 input: fresh + read + created,
-                output: scenario.chunks as u64 + 1 + random.below(100),
+                output: Some(scenario.chunks as u64 + 1 + random.below(100)),
                 cache_read: Some(read),
                 cache_creation: Some(created),
                 reasoning: None,
@@ -146,16 +146,16 @@ impl Answered {
         let mut message = json!({"id": self.id, "type": "message", "role": "assistant", "model": self.model,
             "content": [], "stop_reason": null, "stop_sequence": null});
         if self.scenario.usage {
-            message["usage"] = self.usage_json(1);
+            message["usage"] = self.usage_json(Some(1));
         }
         let mut events = vec![
             typed(json!({"type": "message_start", "message": message})).telling(self.identity()),
             typed(json!({"type": "ping"})),
         ];
         if self.scenario.usage {
-            // What holds if nothing more comes.
-            events[1] =
-                typed(json!({"type": "ping"})).telling(Tell::Usage(Usage { output: 1, ..self.usage }));
+            // Its count of output is that of the first words: the final one comes later, or never.
+            let told = Tell::Usage(Usage { output: None, ..self.usage });
+            events[1] = typed(json!({"type": "ping"})).telling(told);
         }
         if self.scenario.thinking {
             events.extend([
@@ -235,7 +235,7 @@ impl Answered {
     }
 
     /// The API's own count of input leaves the cached ones out.
-    fn usage_json(&self, output: u64) -> Value {
+    fn usage_json(&self, output: Option<u64>) -> Value {
         let usage = self.usage;
         let (read, created) = (usage.cache_read.unwrap_or(0), usage.cache_creation.unwrap_or(0));
         json!({"input_tokens": usage.input - read - created, "cache_read_input_tokens": read,

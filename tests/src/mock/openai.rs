@@ -100,7 +100,7 @@ impl Chat {
             usage: Usage {
                 input,
                 // Never the number of pieces: who counts those instead of reading this is found out.
-                output: (scenario.chunks * choices) as u64 + 1 + random.below(100),
+                output: Some((scenario.chunks * choices) as u64 + 1 + random.below(100)),
                 cache_read: Some(if scenario.cached { input / 2 } else { 0 }),
                 cache_creation: None,
                 reasoning: Some(if scenario.thinking { 1 + random.below(5) } else { 0 }),
@@ -251,7 +251,7 @@ impl Chat {
     fn usage_json(&self) -> Value {
         let usage = self.usage;
         json!({"prompt_tokens": usage.input, "completion_tokens": usage.output,
-            "total_tokens": usage.input + usage.output,
+            "total_tokens": usage.input + usage.output.unwrap_or(0),
             "prompt_tokens_details": {"cached_tokens": usage.cache_read, "audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0,
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}})

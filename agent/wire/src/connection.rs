@@ -35,17 +35,21 @@ impl Connection {
     /// A connection that may have been open before it was first seen: its bytes may begin anywhere.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { positions: [Position::default(); 2], http1: Http1::new(limits, false) }
+        Self::start(limits, false)
     }
 
     /// A connection that is seen from its first byte: if that begins no known protocol, nothing later does.
     #[must_use]
     pub fn opened(limits: Limits) -> Self {
-        Self { positions: [Position::at(0); 2], http1: Http1::new(limits, true) }
+        Self::start(limits, true)
     }
 
-    /// Takes bytes of one direction. `offset` is the absolute offset of the first one, `at` its time. Bytes
-    /// seen before are passed over; a jump forward is a gap.
+    fn start(limits: Limits, fresh: bool) -> Self {
+        Self { positions: [Position::default(); 2], http1: Http1::new(limits, fresh) }
+    }
+
+    /// Takes bytes of one direction. `offset` is the absolute offset of the first one, counted from 0 since the
+    /// connection was first seen, `at` its time. Bytes seen before are passed over; a jump forward is a gap.
     pub fn data<S: Sink>(&mut self, dir: Direction, offset: u64, bytes: &[u8], at: Nanos, sink: &mut S) {
         let Run { missing, bytes, starts_call } = self.positions[dir.index()].take(offset, bytes);
         if missing > 0 {

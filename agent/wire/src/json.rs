@@ -6,6 +6,7 @@
 //! at most [`Str`]'s cap times six (`\u00e9`) bytes, whatever the length of the document.
 
 mod extractor;
+mod opening;
 mod scan;
 mod schema;
 mod value;

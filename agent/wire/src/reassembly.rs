@@ -1,9 +1,9 @@
 //! Where a direction of a stream stands: captured runs in, what is new and what is missing out.
 
-/// The next offset that a direction expects.
+/// The next offset that a direction expects: they count from 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
-    next: Option<u64>,
+    next: u64,
 }
 
 /// A run of bytes as the position sees it.
@@ -18,26 +18,20 @@ pub(crate) struct Run<'a> {
 }
 
 impl Position {
-    /// A direction of which everything from `offset` on is expected.
-    pub(crate) const fn at(offset: u64) -> Self {
-        Self { next: Some(offset) }
-    }
-
-    /// Takes a captured run. The first run ever sets the position.
+    /// Takes a captured run.
     pub(crate) fn take<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Run<'a> {
-        let next = self.next.unwrap_or(offset);
+        let next = self.next;
         let seen = usize::try_from(next.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
         let end = offset.saturating_add(bytes.len() as u64);
-        self.next = Some(next.max(end));
+        self.next = next.max(end);
         Run { missing: offset.saturating_sub(next), bytes: &bytes[seen..], starts_call: seen == 0 }
     }
 
     /// Takes a known loss; returns how many bytes are missing that were not seen before.
     pub(crate) fn lose(&mut self, offset: u64, len: u64) -> u64 {
-        let next = self.next.unwrap_or(offset);
-        let end = offset.saturating_add(len).max(next);
-        self.next = Some(end);
-        end - next
+        let next = self.next;
+        self.next = offset.saturating_add(len).max(next);
+        self.next - next
     }
 }
 
@@ -53,7 +47,7 @@ mod tests {
             assert_eq!((run.missing, run.bytes, run.starts_call), want);
         }
         let mut at = Position::default();
-        check(&mut at, 10, b"abc", (0, b"abc", true));
+        check(&mut at, 10, b"abc", (10, b"abc", true));
         check(&mut at, 13, b"def", (0, b"def", true));
         check(&mut at, 14, b"efgh", (0, b"gh", false));
         check(&mut at, 10, b"abc", (0, b"", false));

@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) request_ended: bool,
     pub(crate) status: Option<u16>,
     pub(crate) response_body: Vec<u8>,
+    /// Bytes of a body are missing.
+    pub(crate) gap: bool,
     pub(crate) ending: Option<Ending>,
     /// First byte of the request, first byte of the response, end.
     pub(crate) times: [Option<u64>; 3],
@@ -54,9 +56,9 @@ impl Seen {
             self.request,
             text(&self.request_body),
             if self.request_ended { "]" } else { "…" },
-            self.status.map_or("-".into(), |status| status.to_string()),
+            self.status.map_or_else(|| "-".into(), |status| status.to_string()),
             text(&self.response_body),
-            self.ending.map_or("-".into(), |ending| format!("{ending:?}")),
+            self.ending.map_or_else(|| "-".into(), |ending| format!("{ending:?}")),
         )
     }
 }
@@ -107,8 +109,9 @@ impl Sink for Recorder {
 
     fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>) {
         let seen = self.open(id);
+        seen.gap = true;
         let body = if request { &mut seen.request_body } else { &mut seen.response_body };
-        let missing = missing.map_or("?".into(), |missing| missing.to_string());
+        let missing = missing.map_or_else(|| "?".into(), |missing| missing.to_string());
         body.extend_from_slice(format!("<{missing}>").as_bytes());
     }
 

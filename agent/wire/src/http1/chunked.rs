@@ -138,21 +138,6 @@ impl Chunked {
     }
 }
 
-/// Whether a captured call that begins with these bytes begins with a whole chunk: its size, as much data, and
-/// the end of line in its place. By this a chunked body is found again after a loss.
-pub(super) fn begins_with_chunk(bytes: &[u8]) -> bool {
-    const LONGEST_LINE: usize = 256;
-    let Some(lf) = memchr(b'\n', &bytes[..bytes.len().min(LONGEST_LINE)]) else { return false };
-    let (line, data) = (&bytes[..lf], &bytes[lf + 1..]);
-    let Some(line) = line.strip_suffix(b"\r") else { return false };
-    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    if !(1..=8).contains(&digits) || !matches!(line.get(digits), None | Some(b';')) {
-        return false;
-    }
-    let size = line[..digits].iter().filter_map(|&b| hex(b)).fold(0, |size, digit| size << 4 | digit);
-    data.get(size as usize..).is_some_and(|after| after.starts_with(b"\r\n"))
-}
-
 const fn hex(byte: u8) -> Option<u64> {
     match byte {
         b'0'..=b'9' => Some((byte - b'0') as u64),
@@ -247,17 +232,5 @@ mod tests {
         assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n\r\n"));
         assert!(chunked.is_over());
         assert!(!chunked.gap(1));
-    }
-
-    #[test]
-    fn a_whole_chunk_is_told_from_other_bytes() {
-        for yes in ["3\r\nabc\r\n", "3\r\nabc\r\n5\r\nab", "0\r\n\r\n", "1;x\r\na\r\n"] {
-            assert!(begins_with_chunk(yes.as_bytes()), "{yes:?}");
-        }
-        for no in
-            ["3\r\nabcd", "3\r\nab", "0\r\n", "0\r\nX: 1\r\n", "3\nabc\n", "abc", "", "3\r\n", "data: x\n\n"]
-        {
-            assert!(!begins_with_chunk(no.as_bytes()), "{no:?}");
-        }
     }
 }

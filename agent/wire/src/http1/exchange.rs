@@ -23,8 +23,6 @@ pub(super) struct Exchange {
     pub(super) last: Nanos,
     pub(super) request: Part,
     pub(super) response: Part,
-    /// Bytes are missing where the response should have been.
-    pub(super) doubtful: bool,
     /// Status of the final response, when its head was seen.
     pub(super) status: Option<u16>,
     /// When the response ended, by protocol or because the sink said so.
@@ -55,12 +53,9 @@ impl Exchange {
 
     /// Tells the end of an exchange that nothing more comes for.
     fn end_now<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
-        match (self.answered, ending) {
-            (Some(answered), _) => self.end_whole(answered, sink),
-            (None, Ending::Cut) if self.response == Part::Lost || self.doubtful => {
-                self.end(Ending::Lost, self.last, sink);
-            }
-            (None, _) => self.end(ending, at, sink),
+        match self.answered {
+            Some(answered) => self.end_whole(answered, sink),
+            None => self.end(ending, at, sink),
         }
     }
 
@@ -121,27 +116,16 @@ impl Queue {
         self.awaiting().filter(|exchange| exchange.response == Part::Open)
     }
 
-    /// A response that was lost in its middle goes on.
-    pub(super) fn resume(&mut self) {
-        if let Some(exchange) = self.list.iter_mut().find(|e| e.live && e.response == Part::Lost) {
-            exchange.response = Part::Open;
-        }
-    }
-
-    /// The end of every response that is due is hidden by missing bytes. With one exchange in flight it is
-    /// known whose the next response is; with more, nothing is.
+    /// Missing bytes hide the end of every response that is due. What comes next may answer any of these
+    /// requests, and as well one that is missing, too: it is not guessed.
     pub(super) fn lose_answers<S: Sink>(&mut self, sink: &mut S) {
-        let due = |exchange: &&mut Exchange| matches!(exchange.response, Part::Awaited | Part::Open);
-        let several = self.list.iter_mut().filter(due).count() > 1;
-        for exchange in self.list.iter_mut().filter(due) {
-            if exchange.live && !std::mem::replace(&mut exchange.doubtful, true) {
+        for exchange in &mut self.list {
+            if exchange.response == Part::Open && exchange.live {
                 sink.gap(exchange.id, false, None);
             }
-            if several || exchange.response == Part::Open {
+            if matches!(exchange.response, Part::Awaited | Part::Open) {
                 exchange.response = Part::Lost;
-            }
-            if several {
-                exchange.end(Ending::Lost, exchange.last, sink);
+                exchange.end_now(Ending::Lost, exchange.last, sink);
             }
         }
         self.settle(sink);
@@ -155,17 +139,6 @@ impl Queue {
                 exchange.response = Part::Lost;
                 exchange.end(ending, at, sink);
                 ending = Ending::Lost;
-            }
-        }
-        self.settle(sink);
-    }
-
-    /// A new request says that responses which were lost are over.
-    pub(super) fn end_lost<S: Sink>(&mut self, sink: &mut S) {
-        for exchange in &mut self.list {
-            if exchange.response == Part::Lost || (exchange.doubtful && exchange.response == Part::Awaited) {
-                exchange.response = Part::Lost;
-                exchange.end(Ending::Lost, exchange.last, sink);
             }
         }
         self.settle(sink);

@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 use super::{
-    chunked::{self, Chunked, begins_with_chunk, take},
+    chunked::{self, Chunked, take},
     head::{Body, Start, StartLine, unfold},
 };
 use crate::{Nanos, reason};
@@ -26,8 +26,6 @@ pub(super) enum Step<'a> {
     Body(&'a [u8]),
     /// The message's last byte has passed.
     End,
-    /// After a loss, the body was found again.
-    Resumed,
     /// Bytes outside of any message, and how many head parts given before were outside, too.
     Skipped(&'a [u8], usize),
     /// A rule was broken; the framer looks for the next message. So many bytes of a head are given up.
@@ -75,8 +73,8 @@ pub(super) struct Framer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Out of step: a message is looked for where captured calls start. The flag: so is a chunk.
-    Search(bool),
+    /// Out of step: a message is looked for where captured calls start.
+    Search,
     /// A message begins here.
     Start,
     Head(HeadScan),
@@ -117,7 +115,7 @@ const KEPT_BUFFER: usize = 4 << 10;
 impl Framer {
     /// A direction that may be anywhere in a message.
     pub(super) const fn new(max_head: usize) -> Self {
-        Self { state: State::Search(false), head: Vec::new(), max_head }
+        Self { state: State::Search, head: Vec::new(), max_head }
     }
 
     /// Takes the next piece off `input`. `starts_call`: it begins where a captured call began.
@@ -133,7 +131,7 @@ impl Framer {
                 Step::End
             }
             _ if input.is_empty() => Step::More,
-            State::Search(chunks) if starts_call => {
+            State::Search if starts_call => {
                 let blank = blank(input);
                 if blank == input.len() {
                     return Step::Framing(take(input, blank));
@@ -145,13 +143,9 @@ impl Framer {
                         _ => Step::Framing(take(input, blank)),
                     };
                 }
-                if chunks && begins_with_chunk(input) {
-                    self.state = State::Chunked(Chunked::new());
-                    return Step::Resumed;
-                }
                 Step::Skipped(take(input, input.len()), 0)
             }
-            State::Search(_) => Step::Skipped(take(input, input.len()), 0),
+            State::Search => Step::Skipped(take(input, input.len()), 0),
             State::Start => {
                 let blank = blank(input);
                 if blank > 0 {
@@ -201,7 +195,7 @@ impl Framer {
 
     /// Looks for the next message where a captured call starts.
     pub(super) fn lose_step(&mut self) {
-        self.state = State::Search(false);
+        self.state = State::Search;
         self.head = Vec::new();
     }
 
@@ -229,7 +223,7 @@ impl Framer {
             }
             State::Length(left) => {
                 let ends = *left;
-                self.state = if ends == missing { State::Start } else { State::Search(false) };
+                self.state = if ends == missing { State::Start } else { State::Search };
                 Gap::Ends(ends)
             }
             State::UntilClose => Gap::Inside(missing),
@@ -237,13 +231,11 @@ impl Framer {
                 if chunked.gap(missing) {
                     return Gap::Inside(missing);
                 }
-                self.state = State::Search(true);
+                self.state = State::Search;
                 Gap::Lost
             }
-            // After a loss a chunk can still be found, however much more is lost.
-            State::Search(_) => Gap::Between,
-            State::Start | State::End => {
-                self.state = State::Search(false);
+            State::Search | State::Start | State::End => {
+                self.state = State::Search;
                 Gap::Between
             }
             State::Head(_) | State::Given => {
@@ -265,6 +257,14 @@ impl Framer {
 
     fn scan_head<'a>(&mut self, input: &mut &'a [u8], starts_call: bool) -> Step<'a> {
         let State::Head(mut scan) = self.state else { return Step::More };
+        if scan.strict && scan.line == Line::First && starts_call && begins_with_start_line(input) {
+            // What began in an earlier call was none.
+            let before = self.head.len();
+            if before > 0 {
+                self.lose_step();
+                return Step::Skipped(&[], before);
+            }
+        }
         let end = match scan.run(&self.head, input) {
             Ok(end) => end,
             Err(_) if scan.strict => {
@@ -274,7 +274,12 @@ impl Framer {
                 let now = if starts_call && before > 0 { 0 } else { input.len() };
                 return Step::Skipped(take(input, now), before);
             }
-            Err(reason) => return self.malformed(reason),
+            Err(reason) => {
+                if self.head.is_empty() || !starts_call {
+                    self.head.extend_from_slice(take(input, input.len()));
+                }
+                return self.malformed(reason);
+            }
         };
         let len = end.unwrap_or(input.len());
         if self.head.len() + len > self.max_head {
@@ -370,4 +375,12 @@ impl HeadScan {
 /// How many bytes of blank lines come first: they are allowed before a message (RFC 9112 §2.2).
 fn blank(input: &[u8]) -> usize {
     input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
+}
+
+/// Whether a whole start line with a known method comes first.
+fn begins_with_start_line(input: &[u8]) -> bool {
+    matches!(Start::of(input, true), Start::Request | Start::Response)
+        && memchr(b'\n', input).is_some_and(|lf| {
+            StartLine::parse(input[..lf].strip_suffix(b"\r").unwrap_or(&input[..lf])).is_ok()
+        })
 }

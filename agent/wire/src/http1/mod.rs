@@ -182,7 +182,6 @@ impl Http1 {
                 Step::Head(head) => self.head(dir, head, at, sink),
                 Step::Body(bytes) => self.body(dir, bytes, at, sink),
                 Step::End => self.message_end(dir, at, sink),
-                Step::Resumed => self.queue.resume(),
                 Step::Skipped(bytes, before) => self.skipped(bytes.len() + before, sink),
                 Step::Malformed(reason, given_up) => self.malformed(dir, reason, given_up, at, sink),
             }
@@ -344,7 +343,6 @@ impl Http1 {
         sink: &mut S,
     ) {
         self.state = State::Decided;
-        self.queue.end_lost(sink);
         if self.queue.len() == self.limits.in_flight {
             self.queue.end_all(Ending::Malformed(reason::TOO_MANY_IN_FLIGHT), at, sink);
             self.state = State::Over;
@@ -363,7 +361,6 @@ impl Http1 {
             last: at,
             request: Part::Open,
             response: Part::Awaited,
-            doubtful: false,
             status: None,
             answered: None,
             undecodable: None,
@@ -458,7 +455,7 @@ impl Http1 {
                     sink.request_body(exchange.id, bytes, at);
                     Want::More
                 });
-                exchange.undecodable = exchange.undecodable.or(fed.err());
+                exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
             }
             return;
         }
@@ -471,7 +468,7 @@ impl Http1 {
                 finished = sink.finished(exchange.id);
                 if finished { Want::Nothing } else { Want::More }
             });
-            exchange.undecodable = exchange.undecodable.or(fed.err());
+            exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
             if finished {
                 exchange.answered = Some(at);
                 self.queue.settle(sink);
@@ -485,7 +482,7 @@ impl Http1 {
         let owner = if request { self.queue.requesting() } else { self.queue.answering() };
         let Some(exchange) = owner else { return };
         exchange.last = at;
-        exchange.undecodable = exchange.undecodable.or(finished.err());
+        exchange.undecodable = exchange.undecodable.or_else(|| finished.err());
         if request {
             exchange.request = Part::Done;
             if exchange.live {

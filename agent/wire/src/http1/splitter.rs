@@ -81,7 +81,7 @@ impl Splitter {
                 Step::Framing(part) => on(Segment::Framing, part),
                 Step::Body(part) => on(lane.body, part),
                 Step::Skipped(part, _) => on(Segment::Other, part),
-                Step::End | Step::Resumed => {}
+                Step::End => {}
                 Step::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),
                 Step::Head(head) => {
                     on(Segment::Head, head.fresh);

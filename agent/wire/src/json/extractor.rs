@@ -1,6 +1,7 @@
 //! The push parser.
 
 use super::{
+    opening::Opening,
     scan,
     schema::{MAX_DEPTH, MAX_KEY, NodeId, Schema},
     value::{MAX_NUMBER, Number, Str, Value, unescape},
@@ -31,6 +32,22 @@ pub enum Status {
 #[derive(Debug)]
 pub struct Extractor<F: 'static> {
     schema: &'static Schema<F>,
+    place: Place,
+    /// The last byte was a backslash inside a string; after a gap: may have been one.
+    escaped: bool,
+    /// Start of the token that the last cut fell into.
+    token: Vec<u8>,
+    /// The token is longer than what is kept of it.
+    cut: bool,
+    gapped: bool,
+    /// More than one document is read.
+    many: bool,
+    opening: Opening<F, Place>,
+}
+
+/// Where in a document the parser is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     state: State,
     /// Containers around the current position that something is wanted of.
     stack: [Frame; MAX_DEPTH],
@@ -42,13 +59,6 @@ pub struct Extractor<F: 'static> {
     child: Option<NodeId>,
     /// Open brackets while skipping.
     nesting: u32,
-    /// The last byte was a backslash inside a string; after a gap: may have been one.
-    escaped: bool,
-    /// Start of the token that the last cut fell into.
-    token: Vec<u8>,
-    /// The token is longer than what is kept of it.
-    cut: bool,
-    gapped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +98,20 @@ enum State {
     Malformed,
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            state: State::Start,
+            stack: [Frame { node: NodeId::ROOT, array: false }; MAX_DEPTH],
+            depth: 0,
+            indices: [0; MAX_DEPTH],
+            arrays: 0,
+            child: Some(NodeId::ROOT),
+            nesting: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     node: NodeId,
@@ -100,28 +124,25 @@ type Step = Option<usize>;
 impl<F: Copy> Extractor<F> {
     /// For documents of one kind.
     #[must_use]
-    pub const fn new(schema: &'static Schema<F>) -> Self {
+    pub fn new(schema: &'static Schema<F>) -> Self {
         Self {
             schema,
-            state: State::Start,
-            stack: [Frame { node: NodeId::ROOT, array: false }; MAX_DEPTH],
-            depth: 0,
-            indices: [0; MAX_DEPTH],
-            arrays: 0,
-            child: Some(NodeId::ROOT),
-            nesting: 0,
+            place: Place::default(),
             escaped: false,
             token: Vec::new(),
             cut: false,
             gapped: false,
+            many: false,
+            opening: Opening::default(),
         }
     }
 
     /// Forgets the document: the next piece begins another one.
     pub fn reset(&mut self) {
-        self.state = State::Start;
-        self.child = Some(NodeId::ROOT);
+        self.place.state = State::Start;
+        self.place.child = Some(NodeId::ROOT);
         self.gapped = false;
+        self.many = true;
         self.drop_token();
         self.unwind();
     }
@@ -129,7 +150,8 @@ impl<F: Copy> Extractor<F> {
     /// Takes the next piece. Calls `visit` with the field, the position in each array of its path from the
     /// outermost, and the value.
     pub fn push(&mut self, piece: &[u8], mut visit: impl FnMut(F, &[u32], Value<'_>)) {
-        let mut at = 0;
+        let begins = self.many && self.place.state == State::Start;
+        let mut at = if begins { self.begin(piece, &mut visit) } else { 0 };
         while let Some(next) = self.step(piece, at, &mut visit) {
             at = next;
         }
@@ -139,8 +161,8 @@ impl<F: Copy> Extractor<F> {
     /// what is under the schema's anchors: `"anchor":` outside of a string is told from one inside, whose
     /// quotes are escaped, without knowing the nesting.
     pub fn gap(&mut self) {
-        if !matches!(self.state, State::Done | State::Malformed) {
-            self.state = State::Lost;
+        if !matches!(self.place.state, State::Done | State::Malformed) {
+            self.place.state = State::Lost;
             self.gapped = true;
             self.drop_token();
             self.unwind();
@@ -152,10 +174,10 @@ impl<F: Copy> Extractor<F> {
     /// Says that no more pieces follow. Reports the value of a document that is a bare number or literal,
     /// which nothing else ends.
     pub fn finish(&mut self, visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
-        if self.state == State::InScalar && self.depth == 0 && !self.gapped {
+        if self.place.state == State::InScalar && self.place.depth == 0 && !self.gapped {
             self.push(b" ", visit);
         }
-        match self.state {
+        match self.place.state {
             State::Malformed => Status::Malformed,
             _ if self.gapped => Status::Gapped,
             State::Start => Status::Empty,
@@ -164,9 +186,45 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
+    /// Passes over as much of a document as begins like the ones before it.
+    #[inline]
+    fn begin(&mut self, piece: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> usize {
+        match self.opening.replay(piece, visit) {
+            Some((at, place)) => {
+                self.place = place;
+                at
+            }
+            None => self.learn(piece, visit),
+        }
+    }
+
+    #[cold]
+    fn learn(&mut self, piece: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> usize {
+        let alike = self.opening.compare(piece);
+        if alike == 0 {
+            return 0;
+        }
+        let mut opening = std::mem::take(&mut self.opening);
+        let (mut at, mut sure) = (0, 0);
+        while at < alike {
+            let next = self.step(piece, at, &mut |field, indices, value| {
+                opening.record(piece, field, indices, &value);
+                visit(field, indices, value);
+            });
+            at = next.unwrap_or(piece.len());
+            if at <= alike {
+                opening.commit(at, self.place);
+                sure = opening.recorded();
+            }
+        }
+        opening.truncate(sure);
+        self.opening = opening;
+        at
+    }
+
     #[inline]
     fn step(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
-        match self.state {
+        match self.place.state {
             State::Start | State::Value | State::FirstItem => self.value(piece, at, visit),
             State::FirstKey | State::Key => self.key(piece, at, visit),
             State::InKey => self.in_key(piece, at),
@@ -177,7 +235,7 @@ impl<F: Copy> Extractor<F> {
             State::Skip => self.skip(piece, at, visit),
             State::SkipString => {
                 let end = self.string_end(piece, at)?;
-                self.state = State::Skip;
+                self.place.state = State::Skip;
                 Some(end + 1)
             }
             State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
@@ -193,18 +251,18 @@ impl<F: Copy> Extractor<F> {
         let at = scan::not_space(piece, at)?;
         match piece[at] {
             b'"' => {
-                self.state = State::InString;
-                Some(at + 1)
+                self.place.state = State::InString;
+                self.in_string(piece, at + 1, visit)
             }
             b'-' | b'0'..=b'9' | b'n' | b't' | b'f' => {
-                self.state = State::InScalar;
-                Some(at)
+                self.place.state = State::InScalar;
+                self.in_scalar(piece, at, visit)
             }
             open @ (b'{' | b'[') => {
                 self.open(open == b'[', visit);
                 Some(at + 1)
             }
-            b']' if self.state == State::FirstItem => {
+            b']' if self.place.state == State::FirstItem => {
                 self.close(visit);
                 Some(at + 1)
             }
@@ -213,32 +271,32 @@ impl<F: Copy> Extractor<F> {
     }
 
     fn open(&mut self, array: bool, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
-        if let Some(node) = self.child {
+        if let Some(node) = self.place.child {
             self.report(visit, if array { Value::Array } else { Value::Object });
             let items = self.schema.node(node).items;
             if array && items.is_some() || !array && self.schema.node(node).has_keys() {
-                self.stack[self.depth] = Frame { node, array };
-                self.depth += 1;
+                self.place.stack[self.place.depth] = Frame { node, array };
+                self.place.depth += 1;
                 if array {
-                    self.indices[self.arrays] = 0;
-                    self.arrays += 1;
-                    self.child = items;
-                    self.state = State::FirstItem;
+                    self.place.indices[self.place.arrays] = 0;
+                    self.place.arrays += 1;
+                    self.place.child = items;
+                    self.place.state = State::FirstItem;
                 } else {
-                    self.state = State::FirstKey;
+                    self.place.state = State::FirstKey;
                 }
                 return;
             }
         }
-        self.nesting = 1;
-        self.state = State::Skip;
+        self.place.nesting = 1;
+        self.place.state = State::Skip;
     }
 
     fn close(&mut self, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
-        self.depth -= 1;
-        let frame = self.stack[self.depth];
-        self.arrays -= usize::from(frame.array);
-        self.child = Some(frame.node);
+        self.place.depth -= 1;
+        let frame = self.place.stack[self.place.depth];
+        self.place.arrays -= usize::from(frame.array);
+        self.place.child = Some(frame.node);
         self.report(visit, Value::End);
         self.ended();
     }
@@ -246,7 +304,7 @@ impl<F: Copy> Extractor<F> {
     /// A value is over: where are we?
     #[inline]
     fn ended(&mut self) {
-        self.state = match (self.depth, self.gapped) {
+        self.place.state = match (self.place.depth, self.gapped) {
             (0, false) => State::Done,
             (0, true) => {
                 self.escaped = false;
@@ -259,14 +317,14 @@ impl<F: Copy> Extractor<F> {
     #[inline]
     fn next(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         let at = scan::not_space(piece, at)?;
-        let Frame { node, array } = self.stack[self.depth - 1];
+        let Frame { node, array } = self.place.stack[self.place.depth - 1];
         match (piece[at], array) {
-            (b',', false) => self.state = State::Key,
+            (b',', false) => self.place.state = State::Key,
             (b',', true) => {
-                let index = &mut self.indices[self.arrays - 1];
+                let index = &mut self.place.indices[self.place.arrays - 1];
                 *index = index.saturating_add(1);
-                self.child = self.schema.node(node).items;
-                self.state = State::Value;
+                self.place.child = self.schema.node(node).items;
+                self.place.state = State::Value;
             }
             (b'}', false) | (b']', true) => self.close(visit),
             _ => return self.fail(at),
@@ -278,11 +336,16 @@ impl<F: Copy> Extractor<F> {
     fn key(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         let at = scan::not_space(piece, at)?;
         match piece[at] {
-            b'"' => self.state = State::InKey,
-            b'}' if self.state == State::FirstKey => self.close(visit),
-            _ => return self.fail(at),
+            b'"' => {
+                self.place.state = State::InKey;
+                self.in_key(piece, at + 1)
+            }
+            b'}' if self.place.state == State::FirstKey => {
+                self.close(visit);
+                Some(at + 1)
+            }
+            _ => self.fail(at),
         }
-        Some(at + 1)
     }
 
     #[inline]
@@ -291,16 +354,17 @@ impl<F: Copy> Extractor<F> {
             self.keep(&piece[at..], MAX_KEY * ESCAPED);
             return None;
         };
-        let node = self.stack[self.depth - 1].node;
+        let node = self.place.stack[self.place.depth - 1].node;
         if self.token.is_empty() && !self.cut {
-            self.child = child(self.schema, node, &piece[at..end]);
+            self.place.child = child(self.schema, node, piece, at, end);
         } else {
             self.keep(&piece[at..end], MAX_KEY * ESCAPED);
-            self.child = child(self.schema, node, &self.token).filter(|_| !self.cut);
+            self.place.child =
+                child(self.schema, node, &self.token, 0, self.token.len()).filter(|_| !self.cut);
             self.drop_token();
         }
-        self.state = State::Colon;
-        Some(end + 1)
+        self.place.state = State::Colon;
+        self.colon(piece, end + 1)
     }
 
     #[inline]
@@ -309,24 +373,24 @@ impl<F: Copy> Extractor<F> {
         if piece[at] != b':' {
             return self.fail(at);
         }
-        self.state = State::Value;
+        self.place.state = State::Value;
         Some(at + 1)
     }
 
     #[inline]
     fn in_string(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         let end = self.string_end(piece, at);
-        if let Some((field, cap)) = self.child.and_then(|node| self.schema.node(node).want) {
+        if let Some((field, cap)) = self.place.child.and_then(|node| self.schema.node(node).want) {
             let Some(end) = end else {
                 self.keep(&piece[at..], usize::from(cap) * ESCAPED);
                 return None;
             };
-            let indices = &self.indices[..self.arrays];
+            let indices = &self.place.indices[..self.place.arrays];
             if self.token.is_empty() && !self.cut {
                 visit(field, indices, Value::Str(Str { raw: &piece[at..end], cap, cut: false }));
             } else {
                 self.keep(&piece[at..end], usize::from(cap) * ESCAPED);
-                let indices = &self.indices[..self.arrays];
+                let indices = &self.place.indices[..self.place.arrays];
                 visit(field, indices, Value::Str(Str { raw: &self.token, cap, cut: self.cut }));
                 self.drop_token();
             }
@@ -339,7 +403,7 @@ impl<F: Copy> Extractor<F> {
     #[inline]
     fn in_scalar(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         let end = scan::scalar_end(piece, at);
-        if let Some((field, _)) = self.child.and_then(|node| self.schema.node(node).want) {
+        if let Some((field, _)) = self.place.child.and_then(|node| self.schema.node(node).want) {
             let Some(end) = end else {
                 self.keep(&piece[at..], MAX_NUMBER + 1);
                 return None;
@@ -351,7 +415,7 @@ impl<F: Copy> Extractor<F> {
             let Some(value) = scalar(if whole { &piece[at..end] } else { &self.token }) else {
                 return self.fail(end);
             };
-            visit(field, &self.indices[..self.arrays], value);
+            visit(field, &self.place.indices[..self.place.arrays], value);
             self.drop_token();
         }
         let end = end?;
@@ -364,15 +428,15 @@ impl<F: Copy> Extractor<F> {
             at = scan::quote_or_bracket(piece, at)?;
             match piece[at] {
                 b'"' => {
-                    self.state = State::SkipString;
+                    self.place.state = State::SkipString;
                     return Some(at + 1);
                 }
-                b'{' | b'[' if self.nesting == MAX_NESTING => return self.fail(at),
-                b'{' | b'[' => self.nesting += 1,
-                _ => self.nesting -= 1,
+                b'{' | b'[' if self.place.nesting == MAX_NESTING => return self.fail(at),
+                b'{' | b'[' => self.place.nesting += 1,
+                _ => self.place.nesting -= 1,
             }
             at += 1;
-            if self.nesting == 0 {
+            if self.place.nesting == 0 {
                 self.report(visit, Value::End);
                 self.ended();
                 return Some(at);
@@ -389,7 +453,7 @@ impl<F: Copy> Extractor<F> {
         // An escaped quote does not begin a key.
         let escaped = if quote == 0 { self.escaped } else { piece[quote - 1] == b'\\' };
         self.escaped = false;
-        self.state = if escaped { State::Lost } else { State::LostKey };
+        self.place.state = if escaped { State::Lost } else { State::LostKey };
         Some(quote + 1)
     }
 
@@ -402,10 +466,10 @@ impl<F: Copy> Extractor<F> {
         let anchor = self.schema.anchor(&self.token).filter(|_| !self.cut);
         self.drop_token();
         if piece[end] == b'\\' {
-            self.state = State::Lost;
+            self.place.state = State::Lost;
         } else if anchor.is_some() {
-            self.child = anchor;
-            self.state = State::LostColon;
+            self.place.child = anchor;
+            self.place.state = State::LostColon;
         }
         // Any other quote that ended something may as well begin the next.
         Some(end + 1)
@@ -416,7 +480,7 @@ impl<F: Copy> Extractor<F> {
         if piece[at] != b':' {
             return self.fail(at);
         }
-        self.state = State::Value;
+        self.place.state = State::Value;
         Some(at + 1)
     }
 
@@ -442,8 +506,8 @@ impl<F: Copy> Extractor<F> {
 
     #[inline]
     fn report(&self, visit: &mut impl FnMut(F, &[u32], Value<'_>), value: Value<'_>) {
-        if let Some((field, _)) = self.child.and_then(|node| self.schema.node(node).want) {
-            visit(field, &self.indices[..self.arrays], value);
+        if let Some((field, _)) = self.place.child.and_then(|node| self.schema.node(node).want) {
+            visit(field, &self.place.indices[..self.place.arrays], value);
         }
     }
 
@@ -460,8 +524,8 @@ impl<F: Copy> Extractor<F> {
     }
 
     fn unwind(&mut self) {
-        self.depth = 0;
-        self.arrays = 0;
+        self.place.depth = 0;
+        self.place.arrays = 0;
         self.escaped = false;
     }
 
@@ -469,7 +533,7 @@ impl<F: Copy> Extractor<F> {
     /// looking for anchors.
     #[cold]
     fn fail(&mut self, at: usize) -> Step {
-        self.state = if self.gapped { State::Lost } else { State::Malformed };
+        self.place.state = if self.gapped { State::Lost } else { State::Malformed };
         self.drop_token();
         self.unwind();
         Some(at)
@@ -478,17 +542,17 @@ impl<F: Copy> Extractor<F> {
 
 /// Looks a key up as it was written; one with escapes is rare, but means the same.
 #[inline]
-fn child<F: Copy>(schema: &Schema<F>, node: NodeId, raw: &[u8]) -> Option<NodeId> {
-    let known = schema.child(node, raw);
-    if known.is_some() || !raw.contains(&b'\\') {
+fn child<F: Copy>(schema: &Schema<F>, node: NodeId, text: &[u8], from: usize, to: usize) -> Option<NodeId> {
+    let known = schema.child(node, text, from, to);
+    if known.is_some() || !text[from..to].contains(&b'\\') {
         return known;
     }
     let mut key = String::new();
-    let short = unescape(raw, |piece| {
+    let short = unescape(&text[from..to], |piece| {
         key.push_str(piece);
         key.len() <= MAX_KEY
     });
-    schema.child(node, key.as_bytes()).filter(|_| short)
+    schema.child(node, key.as_bytes(), 0, key.len()).filter(|_| short)
 }
 
 fn scalar(raw: &[u8]) -> Option<Value<'_>> {

@@ -51,7 +51,7 @@ impl<F: Copy> Schema<F> {
             node.index();
         }
         for &anchor in anchors {
-            let node = schema.child(NodeId::ROOT, anchor.as_bytes());
+            let node = schema.child(NodeId::ROOT, anchor.as_bytes(), 0, anchor.len());
             schema.anchors.push((anchor, node.expect("an anchor is the first key of a path")));
         }
         schema
@@ -64,11 +64,12 @@ impl<F: Copy> Schema<F> {
             let key = segment.trim_end_matches("[]");
             if !key.is_empty() {
                 assert!(key.len() <= MAX_KEY, "key too long in {path}");
-                let known = self.nodes[at.0 as usize].keys.iter().find(|(k, _)| *k == key).map(|(_, id)| *id);
+                let known = self.nodes[at.0 as usize].keys.iter().find(|k| k.text == key).map(|k| k.child);
                 at = known.unwrap_or_else(|| {
-                    let id = self.push();
-                    self.nodes[at.0 as usize].keys.push((key, id));
-                    id
+                    let child = self.push();
+                    let word = first_word(key.as_bytes(), 0, key.len());
+                    self.nodes[at.0 as usize].keys.push(Key { word, text: key, child });
+                    child
                 });
                 depth += 1;
             }
@@ -93,12 +94,19 @@ impl<F: Copy> Schema<F> {
 }
 
 impl<F> Schema<F> {
-    /// The node of a key of the object at `node`.
+    /// The node of a key of the object at `node`; the key is `text[from..to]`.
     #[inline]
-    pub(super) fn child(&self, node: NodeId, key: &[u8]) -> Option<NodeId> {
+    pub(super) fn child(&self, node: NodeId, text: &[u8], from: usize, to: usize) -> Option<NodeId> {
         let node = &self.nodes[node.0 as usize];
-        let (&from, &to) = (node.by_len.get(key.len())?, node.by_len.get(key.len() + 1)?);
-        node.keys[from as usize..to as usize].iter().find(|(k, _)| k.as_bytes() == key).map(|(_, id)| *id)
+        let length = to - from;
+        let (&first, &end) = (node.by_len.get(length)?, node.by_len.get(length + 1)?);
+        if first == end {
+            return None;
+        }
+        let word = first_word(text, from, length);
+        let mut keys = node.keys[first as usize..end as usize].iter();
+        keys.find(|key| key.word == word && (length <= 8 || key.text.as_bytes() == &text[from..to]))
+            .map(|key| key.child)
     }
 
     #[inline]
@@ -134,9 +142,33 @@ pub(super) struct Node<F> {
     /// Of every item, when this is an array that somebody wants something of.
     pub(super) items: Option<NodeId>,
     /// Sorted by length once the schema is complete.
-    keys: Vec<(&'static str, NodeId)>,
+    keys: Vec<Key>,
     /// `keys[by_len[n]..by_len[n + 1]]` have length n: most keys of a document are dismissed by it alone.
     by_len: [u8; MAX_KEY + 2],
+}
+
+#[derive(Debug)]
+struct Key {
+    word: u64,
+    text: &'static str,
+    child: NodeId,
+}
+
+/// The first 8 bytes of `text[from..from + length]`, fewer are filled up with zeros.
+#[inline]
+fn first_word(text: &[u8], from: usize, length: usize) -> u64 {
+    match text.get(from..from + 8) {
+        Some(word) => {
+            let word = u64::from_le_bytes(word.try_into().expect("8 bytes"));
+            if length < 8 { word & ((1 << (8 * length)) - 1) } else { word }
+        }
+        None => {
+            let mut word = [0; 8];
+            let length = length.min(8);
+            word[..length].copy_from_slice(&text[from..from + length]);
+            u64::from_le_bytes(word)
+        }
+    }
 }
 
 impl<F> Node<F> {
@@ -149,9 +181,9 @@ impl<F> Node<F> {
     }
 
     fn index(&mut self) {
-        self.keys.sort_by_key(|(key, _)| key.len());
+        self.keys.sort_by_key(|key| key.text.len());
         for (len, start) in self.by_len.iter_mut().enumerate() {
-            let shorter = self.keys.iter().filter(|(key, _)| key.len() < len).count();
+            let shorter = self.keys.iter().filter(|key| key.text.len() < len).count();
             *start = u8::try_from(shorter).expect("an object has less than 256 wanted keys");
         }
     }

@@ -214,6 +214,38 @@ proptest! {
     }
 
     #[test]
+    fn documents_of_a_stream_are_read_as_if_each_were_the_first(
+        documents in vec((document(), any::<prop::sample::Index>(), 0..5_usize), 2..5),
+        order in vec(any::<prop::sample::Index>(), 1..24),
+        cuts in vec(any::<prop::sample::Index>(), 24),
+    ) {
+        // Each is told again with another end, so that beginnings recur.
+        let documents: Vec<String> = documents
+            .iter()
+            .flat_map(|(document, cut, more)| {
+                let text = serde_json::to_string(document).expect("a value serializes");
+                let cut = text.floor_char_boundary(cut.index(text.len() + 1));
+                let other = format!("{}{}", &text[..cut], [r#""x"}"#, "7]}", "}", "null,", ""][*more]);
+                [format!(r#"{{"id":"0123456789","a":{text}}}"#), format!(r#"{{"id":"0123456789","a":{other}}}"#)]
+            })
+            .collect();
+        let mut extractor = Extractor::new(&SCHEMA);
+        for (document, cut) in order.iter().zip(cuts) {
+            let document = documents[document.index(documents.len())].as_bytes();
+            // Most documents come whole.
+            let cut = cut.index(document.len() * 4).min(document.len());
+            let pieces = [&document[..cut], &document[cut..]];
+            let mut seen = Vec::new();
+            extractor.reset();
+            for piece in pieces {
+                extractor.push(piece, |field, indices, value| seen.push(line(field, indices, value)));
+            }
+            let status = extractor.finish(|field, indices, value| seen.push(line(field, indices, value)));
+            prop_assert_eq!((seen, status), extract(&pieces));
+        }
+    }
+
+    #[test]
     fn any_bytes_are_taken(pieces in vec(vec(prop_oneof![any::<u8>(), prop::sample::select(br#"{}[]":,\u1ntusage "#.to_vec())], 0..40), 0..6), gap: bool) {
         let mut extractor = Extractor::new(&SCHEMA);
         for piece in &pieces {
@@ -227,7 +259,7 @@ proptest! {
 }
 
 fn document() -> impl Strategy<Value = Json> {
-    let key = prop_oneof![4 => prop::sample::select(vec!["id", "n", "a", "b", "c", "d", "list", "items", "usage"]).prop_map(String::from), 1 => ".{0,4}"];
+    let key = prop_oneof![4 => prop::sample::select(vec!["id", "n", "a", "b", "c", "d", "list", "items", "usage"]).prop_map(String::from), 1 => "[^.\\[]{1,4}"];
     let leaf = prop_oneof![
         Just(Json::Null),
         any::<bool>().prop_map(Json::from),

@@ -73,6 +73,9 @@ impl Number<'_> {
     pub fn as_i64(&self) -> Option<i64> {
         // Exactly representable, so that the cast below is exact.
         const LIMIT: f64 = (1_u64 << 53) as f64;
+        if let Some(value) = self.short() {
+            return Some(value);
+        }
         let text = self.text()?;
         text.parse().ok().or_else(|| {
             let value: f64 = text.parse().ok()?;
@@ -84,6 +87,18 @@ impl Number<'_> {
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         self.text()?.parse().ok().filter(|value: &f64| value.is_finite())
+    }
+
+    /// What nearly all are: a few digits.
+    #[inline]
+    fn short(&self) -> Option<i64> {
+        const DIGITS: usize = 18;
+        if self.raw.is_empty() || self.raw.len() > DIGITS {
+            return None;
+        }
+        self.raw.iter().try_fold(0, |value: i64, byte| {
+            byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'))
+        })
     }
 
     /// Rust also parses `inf`, `nan` and a leading `+`: not numbers here.

@@ -90,6 +90,7 @@ const PROCESS: &[(&str, &str, &str)] = &[
     ("process_exec", "sched", "sched_process_exec"),
     ("task_newtask", "task", "task_newtask"),
     ("process_exit", "sched", "sched_process_exit"),
+    ("exit_mmap", "syscalls", "sys_exit_mmap"),
     ("enter_mmap", "syscalls", "sys_enter_mmap"),
 ];
 

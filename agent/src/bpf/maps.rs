@@ -77,6 +77,14 @@ impl KernelMaps {
         }
     }
 
+    /// Stops watching everybody: nothing is captured from now on.
+    pub fn untrack_all(&mut self) {
+        let pids: Vec<u32> = self.tracked.keys().filter_map(Result::ok).collect();
+        for pid in pids {
+            self.untrack(pid);
+        }
+    }
+
     /// Names a descriptor that was a socket before the process was watched.
     ///
     /// # Errors

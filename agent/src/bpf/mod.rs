@@ -11,7 +11,12 @@ pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, check, private_tracefs};
 pub use ring::Ring;
 
-use aya::{Ebpf, EbpfLoader, maps::MapError, programs::ProgramError};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapError,
+    programs::{ProgramError, ProgramType},
+    sys::BpfHelper,
+};
 
 /// The compiled kernel side (`cargo xtask build-ebpf`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TOKENTAP_EBPF_OBJECT"));
@@ -68,13 +73,22 @@ pub struct LoadOptions {
 /// When the kernel refuses the object, with the reason.
 pub fn load(options: LoadOptions) -> Result<Kernel, BpfError> {
     let adopt = u8::from(options.adopt);
+    let has_loop = u8::from(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
     let mut loader = EbpfLoader::new();
-    loader.override_global("ADOPT", &adopt, true).map_max_entries("EVENTS", options.ring_bytes);
+    loader.override_global("ADOPT", &adopt, true).override_global("HAS_LOOP", &has_loop, true).map_max_entries("EVENTS", options.ring_bytes);
     let mut ebpf = loader.load(OBJECT)?;
     for (name, program) in ebpf.programs_mut() {
         load_program(name, program)?;
     }
     Kernel::new(ebpf)
+}
+
+/// Whether the kernel has a helper; programs do without when it cannot be told.
+fn helper(name: &str, id: BpfHelper) -> bool {
+    aya::sys::is_helper_supported(ProgramType::KProbe, id).unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot tell whether the kernel has {name}");
+        false
+    })
 }
 
 fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), BpfError> {

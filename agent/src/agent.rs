@@ -1,0 +1,242 @@
+//! The life of the agent: start, watch, drain.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::channel,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use tokentap_genai::Options;
+
+use crate::{
+    bpf::{self, LoadOptions},
+    capture::{Capture, Target},
+    clock::Clock,
+    config::{Action, Config, ExportConfig, Select},
+    discovery::{Discovery, Process, Selector},
+    export::{self, DrainReport},
+    pipeline::{Note, Pipeline, Pressure},
+    probes::Prober,
+    signals::Signals,
+    tape::{Recorder, TapeReader},
+    telemetry::{Event, Telemetry},
+    worker::{Context, Worker},
+};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was seen was delivered.
+    Complete,
+    /// Something was lost; it was said how much.
+    Lossy,
+}
+
+/// How often signals are looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Does what the configuration says, until it is done or a signal comes.
+///
+/// # Errors
+/// When it cannot: the message says what is missing and how to mend it.
+pub fn run(config: Config) -> anyhow::Result<Outcome> {
+    match config.action {
+        Action::Run { select, calls, export, drain_timeout } => {
+            // Before the first thread: a mount namespace belongs to a thread.
+            bpf::check()?;
+            let telemetry = Telemetry::new();
+            let handle = export::start(&export, &telemetry)?;
+            let clock = Clock::live();
+            let (verdicts, decisions) = channel();
+            let context = Context {
+                options: Arc::new(calls),
+                export: handle.clone(),
+                telemetry: Arc::clone(&telemetry),
+                clock: clock.clone(),
+                verdicts: Some(verdicts),
+            };
+            let pipeline = Pipeline::start(workers(), Pressure::Drop, &telemetry, || Worker::new(context.clone()))?;
+            let watch = Watch { select: &select, telemetry: &telemetry, clock };
+            let watched = watch.until_signal(Target::Pipeline(pipeline), decisions, drain_timeout)?;
+            if let Target::Pipeline(pipeline) = watched.target {
+                pipeline.stop();
+            }
+            let report = handle.drain(watched.deadline);
+            detached(watched.probes);
+            Ok(conclude(&telemetry, Some(&report)))
+        }
+        Action::Record { select, out, with_content } => {
+            bpf::check()?;
+            let telemetry = Telemetry::new();
+            let clock = Clock::live();
+            let recorder = Recorder::create(&out, with_content, &clock, &telemetry)
+                .with_context(|| format!("cannot write {}", out.display()))?;
+            let (_verdicts, decisions) = channel();
+            let watch = Watch { select: &select, telemetry: &telemetry, clock };
+            let watched = watch.until_signal(Target::Tape(recorder), decisions, Duration::ZERO)?;
+            if let Target::Tape(recorder) = watched.target {
+                recorder.finish().with_context(|| format!("cannot write {}", out.display()))?;
+            }
+            detached(watched.probes);
+            Ok(conclude(&telemetry, None))
+        }
+        Action::Replay { tape, calls, export, drain_timeout } => {
+            let telemetry = Telemetry::new();
+            let reader = TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;
+            let report = replay(reader, calls, &export, drain_timeout, &telemetry)?;
+            Ok(conclude(&telemetry, Some(&report)))
+        }
+    }
+}
+
+/// More workers than this would wait for each other's memory.
+const MAX_WORKERS: usize = 4;
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2).min(MAX_WORKERS))
+}
+
+/// A tape through the same path as live traffic; one worker, so that equal tapes give equal output.
+fn replay(
+    mut reader: TapeReader,
+    calls: Options,
+    export: &ExportConfig,
+    drain_timeout: Duration,
+    telemetry: &Arc<Telemetry>,
+) -> anyhow::Result<DrainReport> {
+    let handle = export::start(export, telemetry)?;
+    let context = Context {
+        options: Arc::new(calls),
+        export: handle.clone(),
+        telemetry: Arc::clone(telemetry),
+        clock: Clock::recorded(reader.boot_unix_nanos()),
+        verdicts: None,
+    };
+    let mut pipeline = Pipeline::start(1, Pressure::Wait, telemetry, || Worker::new(context.clone()))?;
+    reader.play(&mut pipeline, telemetry)?;
+    pipeline.stop();
+    Ok(handle.drain(Instant::now() + drain_timeout))
+}
+
+struct Watch<'a> {
+    select: &'a Select,
+    telemetry: &'a Arc<Telemetry>,
+    clock: Clock,
+}
+
+impl Watch<'_> {
+    /// Attaches, watches until a signal or until nothing is left to watch, ends the capture, and reads the ring
+    /// until it is empty.
+    fn until_signal(
+        self,
+        mut target: Target,
+        decisions: std::sync::mpsc::Receiver<(u64, tokentap_abi::Verdict)>,
+        drain_timeout: Duration,
+    ) -> anyhow::Result<Watched> {
+        let Select { pids, exes, all, follow, ring_size, service_name } = self.select;
+        let selector = Selector::new(pids.clone(), exes.clone(), *all, *follow);
+        let signals = Signals::install()?;
+        let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
+        let mut kernel = bpf::load(options)?;
+        kernel.attacher.attach_tracepoints()?;
+        let (prober, probes) = Prober::start(kernel.attacher, &selector, Arc::clone(self.telemetry))?;
+        let mut maps = kernel.maps;
+        let mut discovery = Discovery::new(selector, service_name.clone());
+        let (started, refused) = discovery.start(&mut maps);
+        for why in &refused {
+            tracing::warn!("{why}");
+        }
+        if !discovery.can_see_more() {
+            prober.stop();
+            bail!("none of the processes can be observed, and no other can turn up");
+        }
+        for process in &started {
+            tell(process, &prober.scan_now(process.pid));
+            target.note(Note::Observed(Arc::clone(process)));
+        }
+        target.flush();
+        let stop = Arc::new(AtomicBool::new(false));
+        let idle = Arc::new(AtomicBool::new(false));
+        let capture = Capture {
+            ring: kernel.ring,
+            maps,
+            discovery,
+            prober: prober.clone(),
+            target,
+            verdicts: decisions,
+            telemetry: Arc::clone(self.telemetry),
+            clock: self.clock,
+            idle: Arc::clone(&idle),
+        };
+        let stopping = Arc::clone(&stop);
+        let reader =
+            std::thread::Builder::new().name("ring".into()).spawn(move || capture.run(&stopping))?;
+        tracing::info!(processes = started.len(), "ready");
+        while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {
+            std::thread::sleep(LOOK);
+        }
+        let deadline = Instant::now() + drain_timeout;
+        if idle.load(Ordering::Acquire) {
+            tracing::info!("every observed process has ended");
+        }
+        tracing::info!("detaching and draining");
+        // The capture ends at once, the probes go while what was captured is delivered: the kernel takes its
+        // time for each of them.
+        stop.store(true, Ordering::Release);
+        prober.stop();
+        let Ok(target) = reader.join() else { bail!("the thread that reads the ring failed") };
+        Ok(Watched { target, deadline, probes })
+    }
+}
+
+/// What is left when watching is over.
+struct Watched {
+    target: Target,
+    /// The moment by which all must be over.
+    deadline: Instant,
+    probes: JoinHandle<()>,
+}
+
+fn detached(probes: JoinHandle<()>) {
+    if probes.join().is_err() {
+        tracing::error!("the prober ended early");
+    }
+}
+
+fn tell(process: &Process, found: &[String]) {
+    let name = process.resource.service_name().unwrap_or_default();
+    let pid = process.pid;
+    if found.is_empty() {
+        tracing::info!(
+            pid,
+            name,
+            "observed; no TLS library that is known is loaded yet, plain HTTP is seen (TLS is when it is loaded)"
+        );
+    } else {
+        tracing::info!(pid, name, tls = found.join(", "), "observed");
+    }
+}
+
+/// Says what was delivered and what was lost.
+fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> Outcome {
+    let snapshot = telemetry.snapshot();
+    let losses = snapshot.losses();
+    let lost_spans = report.map_or(0, DrainReport::lost);
+    tracing::info!(
+        calls = telemetry.count(Event::Calls),
+        incomplete = telemetry.count(Event::CallsIncomplete),
+        counters = snapshot.to_json(),
+        "done"
+    );
+    if losses.is_empty() && lost_spans == 0 {
+        return Outcome::Complete;
+    }
+    let list: Vec<String> = losses.iter().map(|(name, n)| format!("{name}={n}")).collect();
+    tracing::warn!("not everything was delivered: {}", list.join(", "));
+    Outcome::Lossy
+}

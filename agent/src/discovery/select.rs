@@ -1,0 +1,83 @@
+//! The selection: `--pid`, `--exe`, `--all`, `--no-follow`.
+
+use crate::config::Glob;
+
+/// Which processes are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    pids: Vec<u32>,
+    exes: Vec<Glob>,
+    all: bool,
+    follow: bool,
+}
+
+impl Selector {
+    /// A selection; `follow`: children of selected processes too.
+    #[must_use]
+    pub const fn new(pids: Vec<u32>, exes: Vec<Glob>, all: bool, follow: bool) -> Self {
+        Self { pids, exes, all, follow }
+    }
+
+    /// The processes named by id.
+    #[must_use]
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// Whether children are wanted.
+    #[must_use]
+    pub const fn follow(&self) -> bool {
+        self.follow
+    }
+
+    /// Whether every process is wanted.
+    #[must_use]
+    pub const fn all(&self) -> bool {
+        self.all
+    }
+
+    /// Whether processes are wanted that do not exist yet.
+    #[must_use]
+    pub const fn has_rules(&self) -> bool {
+        self.all || !self.exes.is_empty()
+    }
+
+    /// Whether an executable is wanted, by its path or by the name it was started as (a script's name, when
+    /// its interpreter is the executable). A pattern with a slash is compared with the whole path.
+    #[must_use]
+    pub fn matches(&self, executable: Option<&str>, started_as: Option<&str>) -> bool {
+        self.all
+            || [executable, started_as].into_iter().flatten().any(|path| {
+                let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+                self.exes.iter().any(|glob| glob.matches_file(path))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selector(patterns: &[&str]) -> Selector {
+        Selector::new(vec![], patterns.iter().map(|p| p.parse().unwrap()).collect(), false, true)
+    }
+
+    #[test]
+    fn names_and_paths_match() {
+        let python = selector(&["python*"]);
+        assert!(python.matches(Some("/usr/bin/python3.11"), None));
+        assert!(python.matches(Some("/opt/venv/bin/python3 (deleted)"), None));
+        assert!(python.matches(None, Some("/usr/bin/python3")), "gone before it could be looked at");
+        assert!(!python.matches(Some("/usr/lib/python3/helper"), None));
+        let path = selector(&["/opt/*/server"]);
+        assert!(path.matches(Some("/opt/llm/server"), None));
+        assert!(!path.matches(Some("/usr/bin/server"), None));
+    }
+
+    #[test]
+    fn nothing_matches_without_rules() {
+        assert!(!selector(&[]).matches(Some("/usr/bin/python3"), None));
+        assert!(!selector(&[]).has_rules());
+        assert!(Selector::new(vec![], vec![], true, true).matches(None, None));
+    }
+}

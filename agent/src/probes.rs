@@ -1,0 +1,196 @@
+//! The thread that places probes: it looks through what a process has mapped, which takes milliseconds, so
+//! that the thread that reads the ring does not have to.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+};
+
+use crate::{
+    bpf::{Attacher, FileId, Scope},
+    discovery::{Selector, procfs},
+    telemetry::{Event, Telemetry},
+    tls::{Finder, TlsCode, system_libraries},
+};
+
+/// What the prober is asked to do.
+enum Order {
+    /// Look through a process; the answer, when somebody waits for it, is what TLS code it has.
+    Scan(u32, Option<Sender<Vec<String>>>),
+    /// The process is gone.
+    Forget(u32),
+    /// Take every probe away.
+    Stop,
+}
+
+/// Orders for the thread that places probes.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    orders: Sender<Order>,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Scan(pid, _) => write!(f, "Scan({pid})"),
+            Self::Forget(pid) => write!(f, "Forget({pid})"),
+            Self::Stop => f.write_str("Stop"),
+        }
+    }
+}
+
+impl Prober {
+    /// Starts the thread. With rules, probes are placed for everybody, in what is known before the first
+    /// matching process starts; without, each process gets its own, and bystanders none.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(
+        attacher: Attacher,
+        selector: &Selector,
+        telemetry: Arc<Telemetry>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (orders, inbox) = channel();
+        let mut work = Work {
+            attacher,
+            finder: Finder::default(),
+            host_wide: selector.has_rules(),
+            refused: HashSet::new(),
+            telemetry,
+        };
+        if selector.has_rules() {
+            work.place_ahead(known_ahead(selector));
+        }
+        let thread = std::thread::Builder::new().name("probes".into()).spawn(move || work.run(&inbox))?;
+        Ok((Self { orders }, thread))
+    }
+
+    /// Looks through a process soon.
+    pub fn scan(&self, pid: u32) {
+        self.send(Order::Scan(pid, None));
+    }
+
+    /// Looks through a process and waits: what TLS code it has, for people.
+    #[must_use]
+    pub fn scan_now(&self, pid: u32) -> Vec<String> {
+        let (answer, answered) = channel();
+        self.send(Order::Scan(pid, Some(answer)));
+        answered.recv().unwrap_or_default()
+    }
+
+    /// The process is gone: its probes are, too.
+    pub fn forget(&self, pid: u32) {
+        self.send(Order::Forget(pid));
+    }
+
+    /// Takes every probe away and ends the thread.
+    pub fn stop(&self) {
+        self.send(Order::Stop);
+    }
+
+    fn send(&self, order: Order) {
+        if let Err(unsent) = self.orders.send(order) {
+            tracing::debug!("the prober has ended, not done: {:?}", unsent.0);
+        }
+    }
+}
+
+/// Files that a matching process is likely to use, before there is one: the system's libraries, and matching
+/// executables on the search path, which may have TLS code in them.
+fn known_ahead(selector: &Selector) -> Vec<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_else(|_unset| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let folders: BTreeSet<&str> = path.split(':').collect();
+    let executables = folders.into_iter().flat_map(std::fs::read_dir).flatten().flatten().map(|e| e.path());
+    let matching = executables.filter(|path| selector.matches(path.to_str(), None));
+    // `--all` would mean every program there is: their own code is looked at when they run.
+    let matching: Vec<PathBuf> = if selector.all() { Vec::new() } else { matching.collect() };
+    system_libraries().into_iter().chain(matching).collect()
+}
+
+struct Work {
+    attacher: Attacher,
+    finder: Finder,
+    host_wide: bool,
+    /// What could not be probed, so that it is said once.
+    refused: HashSet<(FileId, Scope)>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Work {
+    fn place_ahead(&mut self, files: Vec<PathBuf>) {
+        for path in files {
+            match self.finder.at_path(&path) {
+                Ok(Some(code)) => self.place(&code, Scope::Host),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(path = %path.display(), %error, "not looked at ahead"),
+            }
+        }
+    }
+
+    fn run(&mut self, inbox: &Receiver<Order>) {
+        let mut scans: Vec<(u32, Option<Sender<Vec<String>>>)> = Vec::new();
+        while let Ok(first) = inbox.recv() {
+            // A starting process maps dozens of files: one look covers all orders that came meanwhile.
+            for order in std::iter::once(first).chain(inbox.try_iter()) {
+                match order {
+                    Order::Scan(pid, None) if scans.iter().any(|(known, _)| *known == pid) => {}
+                    Order::Scan(pid, answer) => scans.push((pid, answer)),
+                    Order::Forget(pid) => {
+                        scans.retain(|(known, _)| *known != pid);
+                        self.attacher.detach_process(pid);
+                    }
+                    Order::Stop => return,
+                }
+            }
+            for (pid, answer) in scans.drain(..) {
+                let found = self.scan(pid);
+                if let Some(answer) = answer
+                    && answer.send(found).is_err()
+                {
+                    tracing::debug!(pid, "nobody waits for this scan");
+                }
+            }
+        }
+    }
+
+    fn scan(&mut self, pid: u32) -> Vec<String> {
+        let code = match self.finder.in_process(pid) {
+            Ok(code) => code,
+            Err(error) => {
+                if procfs::has_live_threads(pid) {
+                    tracing::warn!(pid, %error, "cannot look through the process, its TLS traffic is not seen");
+                }
+                return Vec::new();
+            }
+        };
+        let scope = if self.host_wide { Scope::Host } else { Scope::Process(pid) };
+        code.iter()
+            .map(|code| {
+                self.place(code, scope);
+                format!("{} in {}", code.library, code.name)
+            })
+            .collect()
+    }
+
+    fn place(&mut self, code: &TlsCode, scope: Scope) {
+        if self.attacher.is_attached(code.file, scope) || self.refused.contains(&(code.file, scope)) {
+            return;
+        }
+        match self.attacher.attach_tls(&code.open, code.file, &code.points, scope) {
+            Ok(()) => {
+                self.telemetry.add(Event::Attached, 1);
+                tracing::debug!(library = code.library, file = code.name, ?scope, "probes placed");
+            }
+            Err(error) => {
+                self.telemetry.add(Event::AttachFailed, 1);
+                self.refused.insert((code.file, scope));
+                tracing::warn!(library = code.library, file = code.name, %error, "not probed, its TLS traffic is not seen");
+            }
+        }
+    }
+}

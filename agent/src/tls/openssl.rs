@@ -1,0 +1,76 @@
+//! OpenSSL, and what has its interface: LibreSSL, BoringSSL and AWS-LC with symbols.
+
+use super::elf::Function;
+use crate::bpf::{PointKind, TlsPoint};
+
+/// For people.
+pub(super) const NAME: &str = "OpenSSL";
+
+const FUNCTIONS: &[(&str, PointKind)] = &[
+    ("SSL_read", PointKind::Read),
+    ("SSL_read_ex", PointKind::ReadEx),
+    ("SSL_write", PointKind::Write),
+    ("SSL_write_ex", PointKind::WriteEx),
+    ("SSL_free", PointKind::Free),
+];
+
+/// Whether a symbol is one of ours.
+pub(super) fn wanted(symbol: &[u8]) -> bool {
+    symbol.starts_with(b"SSL_") && FUNCTIONS.iter().any(|(name, _)| name.as_bytes() == symbol)
+}
+
+/// The points to probe, when there is at least a way to read and a way to write.
+pub(super) fn points(functions: &[Function]) -> Option<Vec<TlsPoint>> {
+    let points: Vec<TlsPoint> = FUNCTIONS
+        .iter()
+        .filter_map(|(name, kind)| {
+            let function = functions.iter().find(|f| f.name == *name)?;
+            Some(TlsPoint { kind: *kind, offset: function.offset })
+        })
+        .collect();
+    let has = |a, b| points.iter().any(|p| p.kind == a || p.kind == b);
+    (has(PointKind::Read, PointKind::ReadEx) && has(PointKind::Write, PointKind::WriteEx)).then_some(points)
+}
+
+/// Whether a file name is that of the library itself.
+pub(super) fn is_library_name(name: &str) -> bool {
+    name.starts_with("libssl") && name.contains(".so")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str, offset: u64) -> Function {
+        Function { name: name.to_owned(), offset }
+    }
+
+    #[test]
+    fn reading_and_writing_are_both_needed() {
+        assert_eq!(points(&[function("SSL_read", 16)]), None);
+        assert_eq!(points(&[function("SSL_write_ex", 32), function("SSL_free", 1)]), None);
+        let found = points(&[function("SSL_write", 32), function("SSL_read_ex", 16)]).unwrap();
+        assert_eq!(
+            found,
+            [
+                TlsPoint { kind: PointKind::ReadEx, offset: 16 },
+                TlsPoint { kind: PointKind::Write, offset: 32 }
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_compared_whole() {
+        assert!(wanted(b"SSL_read"));
+        assert!(!wanted(b"SSL_read_early_data"));
+        assert!(!wanted(b"my_SSL_read"));
+    }
+
+    #[test]
+    fn bundled_copies_have_the_librarys_name() {
+        assert!(is_library_name("libssl.so.3"));
+        assert!(is_library_name("libssl-81ffa89e.so.3"));
+        assert!(!is_library_name("libssl3.a"));
+        assert!(!is_library_name("libnss3.so"));
+    }
+}

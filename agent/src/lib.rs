@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod export;
 pub mod pipeline;
 pub mod probes;
+pub mod redact;
 pub mod resource;
 pub mod signals;
 #[path = "tape_stub.rs"]

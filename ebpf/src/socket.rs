@@ -148,7 +148,7 @@ pub fn exit_transfer(who: &Watched, call: &mut Call, result: i64, dir: Direction
     stream::announce(who, id, state);
     let time = if dir == Direction::Write { call.time } else { now() };
     if pieces == Pieces::Messages {
-        total = lengths(call.pointer, total);
+        total = lengths(call);
     }
     stream::begin(&mut call.copy, who, id, state, &Moved { dir, total, from: call.cursor.base, time });
     if pieces == Pieces::Flat {
@@ -179,19 +179,6 @@ fn start(call: &mut Call, total: u64, pieces: Pieces) {
     cursor.next();
 }
 
-/// The sum of what each message of an `mmsghdr` array carried.
-#[inline(always)]
-fn lengths(first: u64, messages: u64) -> u64 {
-    let mut total = 0;
-    for i in 0..64u64 {
-        if i >= messages {
-            break;
-        }
-        total += user::<u32>(first.wrapping_add(i * MMSG_SIZE + MMSG_LEN)).map_or(0, u64::from);
-    }
-    total
-}
-
 #[repr(C)]
 struct Gather<'a> {
     call: &'a mut Call,
@@ -203,6 +190,25 @@ fn gather(call: &mut Call) {
     let mut state = Gather { call };
     stream::repeat(&mut state, gather_step);
     stream::finish(&mut state.call.copy, Counter::LostTooLarge);
+}
+
+/// The sum of what each message of an `mmsghdr` array carried.
+#[inline(always)]
+fn lengths(call: &mut Call) -> u64 {
+    call.copy.total = 0;
+    let mut state = Gather { call };
+    stream::repeat(&mut state, lengths_step);
+    state.call.copy.total
+}
+
+extern "C" fn lengths_step(index: u32, state: &mut Gather<'_>) -> u64 {
+    let Call { pointer, copy, cursor, .. } = &mut *state.call;
+    if u64::from(index) > cursor.messages {
+        return STOP;
+    }
+    let length = pointer.wrapping_add(u64::from(index) * MMSG_SIZE + MMSG_LEN);
+    copy.total = copy.total.wrapping_add(user::<u32>(length).map_or(0, u64::from));
+    GO_ON
 }
 
 extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {

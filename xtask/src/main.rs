@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything about this repository that is more than one `cargo` command.
 
+mod bench;
 mod build;
 mod demo;
 mod ebpf;
@@ -29,6 +30,8 @@ struct Args {
 enum Task {
     /// Show the agent at work: real clients, a TLS LLM server, spans
     Demo,
+    /// Measure what tokentap costs
+    Bench(bench::Options),
     /// Build the eBPF object into target/ebpf/tokentap
     BuildEbpf {
         /// Build from scratch
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     shell::start();
     let result = match Args::parse().command {
         Task::Demo => demo::show(),
+        Task::Bench(options) => bench::measure(options),
         Task::BuildEbpf { force } => ebpf::build(force),
         Task::Test(options) => return test::run(options),
         Task::Vm { series } => vm::run_all(&series),

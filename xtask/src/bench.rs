@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: what tokentap costs.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::build::{self, cargo};
+use crate::setup::{Part, apt};
+use crate::shell::{run, say};
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Everything when none is given
+    scenarios: Vec<Scenario>,
+    /// One line of JSON for each figure
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// An application without probes, with empty ones, with tokentap
+    Overhead,
+    /// Processor time of the agent for each chunk and call
+    Cpu,
+    /// Processor time and memory of the agent at rest and with 1,000 open streams
+    Idle,
+    /// The parsers alone; needs no root
+    Parser,
+}
+
+impl Scenario {
+    /// Its name on the command line of the tests' `bench`; `None` for what needs no running agent.
+    const fn live(self) -> Option<&'static str> {
+        match self {
+            Self::Overhead => Some("overhead"),
+            Self::Cpu => Some("cpu"),
+            Self::Idle => Some("idle"),
+            Self::Parser => None,
+        }
+    }
+}
+
+/// Builds what is measured, and measures it.
+pub(crate) fn measure(options: Options) -> Result<()> {
+    let Options { mut scenarios, json } = options;
+    if scenarios.is_empty() {
+        scenarios = Scenario::value_variants().to_vec();
+    }
+    let format = json.then_some("--json");
+    let live: Vec<&str> = scenarios.iter().filter_map(|scenario| scenario.live()).collect();
+    if !live.is_empty() {
+        ensure!(apt::is_root(), "attaching to processes needs root: run it as `sudo -E cargo xtask bench`");
+        Part::Packages.install()?;
+        let agent = build::agent()?;
+        let programs = build::test_programs(&["bench", "bench-load", "mock-llm"])?;
+        say("measuring; the machine should have nothing else to do");
+        run(Command::new(programs.join("bench")).args(live).args(format).env("TOKENTAP_BIN", agent))?;
+    }
+    if scenarios.contains(&Scenario::Parser) {
+        say("measuring the parsers");
+        run(cargo("bench")
+            .args(["--quiet", "--package", "tokentap-genai", "--bench", "chat_stream", "--"])
+            .args(format))?;
+    }
+    Ok(())
+}

@@ -212,7 +212,8 @@ impl<F: Copy> Extractor<F> {
                 visit(field, indices, value);
             });
             at = next.unwrap_or(piece.len());
-            if at <= alike {
+            // The end and an error are decided by the byte after.
+            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed) {
                 opening.commit(at, self.place);
                 sure = opening.recorded();
             }
@@ -420,7 +421,8 @@ impl<F: Copy> Extractor<F> {
         }
         let end = end?;
         self.ended();
-        Some(end)
+        // Takes what ended it along, as what was a number up to here could be another one with another end.
+        if self.place.state == State::Next { self.next(piece, end, visit) } else { Some(end) }
     }
 
     fn skip(&mut self, piece: &[u8], mut at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {

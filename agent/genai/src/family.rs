@@ -64,11 +64,11 @@ pub(crate) enum Claim {
 
 /// What one API family knows: which requests are its own, which fields of its bodies matter, and what they
 /// mean. State of the body being read lives in `Self`; what it comes to, in [`Ask`] and [`Reply`].
-pub(crate) trait Family: Debug + Default + 'static {
+pub(crate) trait Family: Debug + Default + Send + 'static {
     /// Fields of requests.
-    type Asked: Copy + Debug;
+    type Asked: Copy + Debug + Send + Sync;
     /// Fields of responses and of the events of streamed ones.
-    type Said: Copy + Debug;
+    type Said: Copy + Debug + Send + Sync;
 
     const INFO: Info;
 
@@ -172,12 +172,7 @@ impl<F: Family> Bodies<F> {
     }
 }
 
-impl<F: Family> Read for Bodies<F>
-where
-    F: Send,
-    F::Asked: Sync,
-    F::Said: Sync,
-{
+impl<F: Family> Read for Bodies<F> {
     fn info(&self) -> Info {
         F::INFO
     }

@@ -57,7 +57,16 @@ impl Agent {
     /// Without root, or when it does not get ready.
     #[must_use]
     pub fn run(arguments: &[&str]) -> Self {
-        let agent = Self::start(&[&["run", "--console=json"], arguments].concat());
+        Self::run_in(arguments, &[])
+    }
+
+    /// The same, with more of the environment.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn run_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let agent = Self::spawn(&[&["run", "--console=json"], arguments].concat(), environment);
         agent.wait_until_ready();
         agent
     }
@@ -80,6 +89,10 @@ impl Agent {
     /// Without root.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::spawn(arguments, &[])
+    }
+
+    fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "end-to-end tests load eBPF programs: run them as root (`sudo -E cargo test`), or only those that \
@@ -91,6 +104,7 @@ impl Agent {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
             command.env_remove(name);
         }
+        command.envs(environment.iter().copied());
         Self { process: Process::spawn(command), _alone: alone }
     }
 

@@ -83,6 +83,8 @@ pub struct Job {
     pub wait: bool,
     /// More of the environment.
     pub env: Vec<(String, String)>,
+    /// Another file than the usual one to run as curl.
+    pub curl: PathBuf,
 }
 
 impl Job {
@@ -99,6 +101,7 @@ impl Job {
             concurrency: 1,
             wait: false,
             env: Vec::new(),
+            curl: "curl".into(),
         }
     }
 
@@ -197,7 +200,7 @@ impl Client {
                 command
             }
             Program::Curl => {
-                let mut command = Command::new("curl");
+                let mut command = Command::new(&job.curl);
                 command.args(["--silent", "--show-error", "--config", "-"]);
                 command
             }

@@ -17,6 +17,8 @@ pub struct Answer {
     pub connection: u64,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// The server's port.
+    pub port: u16,
     /// Which API answered; `None` for what is not an LLM call.
     pub api: Option<Api>,
     /// HTTP status.
@@ -96,9 +98,15 @@ pub enum Line {
 /// Collects lines, in memory or in a file of JSON lines.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    lines: Mutex<Vec<Line>>,
+    state: Mutex<State>,
     grown: Condvar,
     keep: Keep,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<Line>,
+    streams_under_way: usize,
 }
 
 #[derive(Debug, Default)]
@@ -127,7 +135,7 @@ impl Ledger {
     pub(crate) fn add(&self, line: Line) -> io::Result<()> {
         match &self.keep {
             Keep::InMemory => {
-                self.lock().push(line);
+                self.lock().lines.push(line);
                 self.grown.notify_all();
                 Ok(())
             }
@@ -141,16 +149,19 @@ impl Ledger {
         }
     }
 
-    /// Everything so far.
-    #[must_use]
-    pub fn lines(&self) -> Vec<Line> {
-        self.lock().clone()
+    /// A stream has sent so much that its client knows who answers.
+    pub(crate) fn stream_under_way(&self) {
+        self.lock().streams_under_way += 1;
+        self.grown.notify_all();
     }
 
-    /// The LLM answers so far.
-    #[must_use]
-    pub fn answers(&self) -> Vec<Answer> {
-        answers(&self.lock())
+    /// Waits until `count` streams have got well past their first events.
+    ///
+    /// # Panics
+    /// When there are fewer after ten seconds.
+    pub fn wait_for_streams(&self, count: usize) {
+        self.wait(|state| (state.streams_under_way >= count).then_some(()))
+            .unwrap_or_else(|| panic!("{} of {count} streams got under way", self.lock().streams_under_way));
     }
 
     /// Waits for `count` LLM answers; a client can see the end of an answer before it is written down.
@@ -159,8 +170,9 @@ impl Ledger {
     /// When there are fewer after ten seconds.
     #[must_use]
     pub fn wait_for_answers(&self, count: usize) -> Vec<Answer> {
-        self.wait(|lines| Some(answers(lines)).filter(|found| found.len() >= count))
-            .unwrap_or_else(|| panic!("the server wrote down {} of {count} answers", self.answers().len()))
+        self.wait(|state| Some(answers(&state.lines)).filter(|found| found.len() >= count)).unwrap_or_else(
+            || panic!("the server wrote down {} of {count} answers", answers(&self.lock().lines).len()),
+        )
     }
 
     /// Waits for `count` connections to have ended.
@@ -169,25 +181,26 @@ impl Ledger {
     /// When there are fewer after ten seconds.
     #[must_use]
     pub fn wait_for_connections(&self, count: usize) -> Vec<Traffic> {
-        self.wait(|lines| Some(connections(lines)).filter(|found| found.len() >= count)).unwrap_or_else(
-            || panic!("the server saw {} of {count} connections end", connections(&self.lock()).len()),
-        )
+        self.wait(|state| Some(connections(&state.lines)).filter(|found| found.len() >= count))
+            .unwrap_or_else(|| {
+                panic!("the server saw {} of {count} connections end", connections(&self.lock().lines).len())
+            })
     }
 
-    fn wait<T>(&self, mut found: impl FnMut(&[Line]) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, mut found: impl FnMut(&State) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let mut lines = self.lock();
+        let mut state = self.lock();
         loop {
-            if let Some(found) = found(&lines) {
+            if let Some(found) = found(&state) {
                 return Some(found);
             }
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.grown.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

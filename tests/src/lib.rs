@@ -2,8 +2,10 @@
 //! receivers that are not ours.
 
 pub mod agent;
+pub mod bodies;
 pub mod client;
 pub mod expect;
+pub mod kernel;
 pub mod ledger;
 pub mod mock;
 pub mod parts;

@@ -15,6 +15,18 @@ use rustix::process::{Pid, kill_process};
 /// How long anything may take that should take no time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Waits for something that no line tells.
+///
+/// # Panics
+/// When it does not come in time.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not come to this: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A running child.
 #[derive(Debug)]
 pub struct Process {

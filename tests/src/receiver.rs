@@ -5,8 +5,6 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -14,14 +12,14 @@ use tempfile::TempDir;
 
 use crate::{
     parts,
-    process::{PATIENCE, Process},
+    process::{Process, wait_until},
     span::Span,
 };
 
 /// A running receiver that writes what it gets to a file of JSON lines.
 #[derive(Debug)]
 pub struct Receiver {
-    process: Process,
+    _process: Process,
     grpc: SocketAddr,
     http: SocketAddr,
     output: PathBuf,
@@ -57,7 +55,13 @@ impl Receiver {
         command.args(["--grpc-port", &grpc.to_string()]);
         let process = Process::spawn(command);
         let ports: Ports = process.wait_for_line("ports", |line| serde_json::from_str(line).ok());
-        Self { process, grpc: loopback(ports.grpc), http: loopback(ports.http), output, _folder: folder }
+        Self {
+            _process: process,
+            grpc: loopback(ports.grpc),
+            http: loopback(ports.http),
+            output,
+            _folder: folder,
+        }
     }
 
     /// A real OpenTelemetry Collector with its file exporter.
@@ -82,7 +86,7 @@ impl Receiver {
         process.wait_for_complaint("line that says ready", |line| {
             line.contains("Everything is ready").then_some(())
         });
-        Self { process, grpc: loopback(grpc), http: loopback(http), output, _folder: folder }
+        Self { _process: process, grpc: loopback(grpc), http: loopback(http), output, _folder: folder }
     }
 
     /// Endpoint for gRPC.
@@ -103,20 +107,8 @@ impl Receiver {
     /// When fewer come in time.
     #[must_use]
     pub fn wait_for_spans(&self, count: usize) -> Vec<Span> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let spans = self.spans();
-            if spans.len() >= count {
-                return spans;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{} of {count} spans arrived\n{}",
-                spans.len(),
-                self.process.transcript()
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_until(&format!("{count} spans arrive"), || self.spans().len() >= count);
+        self.spans()
     }
 
     /// What has arrived so far. A line that is still being written does not count yet.

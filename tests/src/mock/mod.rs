@@ -39,6 +39,9 @@ const ENDLESS: Duration = Duration::from_secs(60);
 /// Between the pieces of an endless stream.
 const ENDLESS_PACE: Duration = Duration::from_millis(5);
 
+/// After so many events, the client has read the first ones for certain.
+const UNDER_WAY: u64 = 20;
+
 /// What can be chosen about a [`Mock`].
 #[derive(Debug, Default)]
 pub struct Options {
@@ -135,6 +138,7 @@ fn accept(
     open: impl Fn(TcpStream) -> io::Result<Stream> + Send + Sync + 'static,
 ) -> io::Result<()> {
     let open = Arc::new(open);
+    let port = listener.local_addr()?.port();
     thread::Builder::new().name(format!("mock-{name}")).spawn(move || {
         for socket in listener.incoming().flatten() {
             let (shared, open) = (Arc::clone(&shared), Arc::clone(&open));
@@ -143,7 +147,9 @@ fn accept(
                 move || {
                     let result = socket.set_nodelay(true).and_then(|()| open(socket));
                     match result {
-                        Ok(stream) => Connection { id, shared: &shared, tls: stream.is_tls() }.serve(stream),
+                        Ok(stream) => {
+                            Connection { id, shared: &shared, tls: stream.is_tls(), port }.serve(stream)
+                        }
                         Err(e) => eprintln!("mock-llm: connection {id}: {e}"),
                     }
                 },
@@ -168,6 +174,7 @@ enum Stream {
 struct Connection<'a> {
     id: u64,
     tls: bool,
+    port: u16,
     shared: &'a Shared,
 }
 
@@ -203,9 +210,10 @@ impl Connection<'_> {
         let Reply { mut answer, body } = route(request, self.shared.seed, number);
         answer.connection = self.id;
         answer.tls = self.tls;
+        answer.port = self.port;
         answer.request_bytes = request.body.len() as u64;
         let scenario = answer.request_model.as_deref().and_then(|model| Scenario::parse(model).ok());
-        let mut sender = Sender { peer, answer: &mut answer, scenario };
+        let mut sender = Sender { peer, answer: &mut answer, scenario, ledger: &self.shared.ledger };
         let sent = match body {
             Body::Whole { text, tells } => sender.document(&text, tells),
             Body::Events(events) => sender.events(events),
@@ -236,6 +244,7 @@ struct Sender<'a> {
     peer: &'a mut Peer<Stream>,
     answer: &'a mut Answer,
     scenario: Option<Scenario>,
+    ledger: &'a Ledger,
 }
 
 impl Sender<'_> {
@@ -256,6 +265,9 @@ impl Sender<'_> {
             message.extend_from_slice(&body[..body.len() / 2]);
             self.answer.response_bytes = (body.len() / 2) as u64;
             self.peer.write(&message)?;
+            // These come first in a document.
+            let identity = tells.into_iter().filter(|tell| matches!(tell, Tell::Identity { .. }));
+            identity.for_each(|tell| tell.write_down(self.answer));
             return Ok(None);
         }
         self.answer.response_bytes = body.len() as u64;
@@ -292,6 +304,9 @@ impl Sender<'_> {
             self.peer.chunk(&piece)?;
             self.answer.response_bytes += piece.len() as u64;
             self.answer.events += 1;
+            if self.answer.events == UNDER_WAY {
+                self.ledger.stream_under_way();
+            }
             if let Some(tell) = event.tells {
                 tell.write_down(self.answer);
             }

@@ -1,0 +1,71 @@
+//! What the kernel can tell of probes, without any tool of ours.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt as _,
+};
+
+use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+
+/// Ids of all eBPF programs that are loaded.
+///
+/// # Panics
+/// Without root.
+#[must_use]
+pub fn programs() -> BTreeSet<u32> {
+    /// The first members of the kernel's `union bpf_attr` for `BPF_PROG_GET_NEXT_ID`.
+    #[repr(C)]
+    struct NextId {
+        start: u32,
+        next: u32,
+        flags: u32,
+    }
+    const PROG_GET_NEXT_ID: libc::c_int = 11;
+    let mut found = BTreeSet::new();
+    let mut attr = NextId { start: 0, next: 0, flags: 0 };
+    loop {
+        // SAFETY: the kernel reads and writes no more of `attr` than the size it is told.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_NEXT_ID, &raw mut attr, size_of::<NextId>()) };
+        if result == 0 {
+            found.insert(attr.next);
+            attr.start = attr.next;
+            continue;
+        }
+        let error = io::Error::last_os_error();
+        assert!(error.raw_os_error() == Some(libc::ENOENT), "cannot list eBPF programs: {error}");
+        return found;
+    }
+}
+
+/// The first bytes of a function of a library, in the memory of a process: a probe on it shows there.
+///
+/// # Panics
+/// When the process has no such library, or the library no such function.
+#[must_use]
+pub fn code_of(process: u32, library: &str, function: &str) -> Vec<u8> {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process runs");
+    let bases: BTreeMap<&str, u64> = maps
+        .lines()
+        .filter(|line| line.contains(library))
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let start = u64::from_str_radix(fields.next()?.split('-').next()?, 16).ok()?;
+            let offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+            (offset == 0).then_some((fields.nth(2)?, start))
+        })
+        .collect();
+    let (path, base) =
+        bases.first_key_value().unwrap_or_else(|| panic!("{process} has no {library}\n{maps}"));
+    let data = fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let elf = object::File::parse(&*data).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let symbol = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(function));
+    let address = symbol.unwrap_or_else(|| panic!("{path} has no {function}")).address();
+    let first = elf.segments().map(|segment| segment.address()).min().unwrap_or(0);
+    let memory = File::open(format!("/proc/{process}/mem")).expect("root reads a process's memory");
+    let mut code = vec![0; 16];
+    memory.read_exact_at(&mut code, base + address - first).expect("a function's code is mapped");
+    code
+}

@@ -1,0 +1,88 @@
+//! Calls that fail: each is one span that says how, and claims nothing that was not seen.
+
+use serde_json::json;
+use tokentap_tests::{
+    agent::Agent,
+    bodies::{call, stream},
+    client::{self, Client, Via},
+    expect::{INCOMPLETE, check_calls},
+    ledger::Api,
+    mock::Mock,
+    process::Signal,
+};
+
+const CLIENTS: [Client; 3] = [client::REQUESTS, client::HTTPX_ASYNC, client::OPENAI_ASYNC];
+
+/// Calls with these models, plain and streamed, and exactly one right span for each.
+fn check(client: Client, models: &[&str]) {
+    let mock = Mock::for_test();
+    let agent = Agent::run(&["--exe", client.exe]);
+    let mut calls = 0;
+    for via in Via::BOTH {
+        let requests = models.iter().flat_map(|model| [call(client.api, model), stream(client.api, model)]);
+        calls += client.run(&via.job(&mock, requests.collect())).len();
+    }
+    let answers = mock.ledger().wait_for_answers(calls);
+    check_calls(&agent.finish(), &answers);
+}
+
+#[test]
+fn refused_calls_name_the_error() {
+    for client in [client::REQUESTS, client::ANTHROPIC_ASYNC] {
+        check(client, &["mock-400", "mock-401", "mock-404", "mock-429", "mock-500", "mock-503", "mock-529"]);
+    }
+}
+
+#[test]
+fn an_error_inside_a_stream_fails_the_call() {
+    for client in CLIENTS {
+        check(client, &["mock-error", "mock-error-chunks40"]);
+    }
+}
+
+#[test]
+fn a_cut_connection_leaves_an_incomplete_call() {
+    for client in CLIENTS {
+        check(client, &["mock-cut", "mock-cut-chunks40"]);
+    }
+}
+
+#[test]
+fn without_token_counts_none_are_claimed() {
+    for client in [client::REQUESTS, client::ANTHROPIC] {
+        check(client, &["mock-nousage", "mock-nousage-chunks40"]);
+    }
+}
+
+/// The client leaves, the server would go on for a minute.
+#[test]
+fn a_client_that_leaves_a_stream_ends_the_call() {
+    for client in [client::OPENAI, client::OPENAI_ASYNC, client::HTTPX_ASYNC, client::NODE] {
+        let mock = Mock::for_test();
+        let agent = Agent::run(&["--exe", client.exe]);
+        for via in Via::BOTH {
+            let mut job = via.job(&mock, vec![stream(client.api, "mock-endless"); 2]);
+            job.cancel_after = Some(5);
+            assert!(client.run(&job).iter().all(|report| report.events == 5), "{}", client.name);
+        }
+        let answers = mock.ledger().wait_for_answers(4);
+        assert!(answers.iter().all(|answer| !answer.whole));
+        check_calls(&agent.finish(), &answers);
+    }
+}
+
+#[test]
+fn a_target_killed_in_mid_call_leaves_one_incomplete_call() {
+    for via in Via::BOTH {
+        let mock = Mock::for_test();
+        let agent = Agent::run(&["--exe", "python*"]);
+        let job = via.job(&mock, vec![stream(Api::OpenaiChat, "mock-endless")]);
+        let running = client::OPENAI.start(&job);
+        mock.ledger().wait_for_streams(1);
+        running.process().signal(Signal::KILL);
+        let spans = agent.wait_for_spans(1);
+        let answers = mock.ledger().wait_for_answers(1);
+        check_calls(&agent.finish(), &answers);
+        assert_eq!(*spans[0].get(INCOMPLETE), json!(true));
+    }
+}

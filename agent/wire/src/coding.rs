@@ -253,3 +253,183 @@ impl Brotli {
         Ok(Progress { taken, given })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{
+        Compression,
+        write::{DeflateEncoder, GzEncoder, ZlibEncoder},
+    };
+
+    use super::*;
+
+    /// Two events, the first flushed before the second was written; the length of what that gave comes first.
+    const BR: (usize, &[u8]) =
+        (19, b"\x0b\x06\x00\x00\x24\x15\x40\x74\x72\x10\x49\x26\x29\xe9\x14\x59\x3e\x86\x01\xd1\x00\x00\x40\x42\xa1\x08\x91\xa4\x1a\x0d\xbb");
+    /// 8 MiB of zeros.
+    const BR_BOMB: &[u8] = b"\x9b\xff\xff\x7f\xf8\x27\x00\xe2\xb1\x40\x20\xf7\xfe\x0f";
+    const FIRST: &[u8] = b"data: first\n\n";
+    const BOTH: &[u8] = b"data: first\n\ndata: second\n\n";
+
+    fn decoder(codings: &str, limits: Limits) -> Result<Option<Decoder>, &'static str> {
+        Decoder::new(codings.split(',').map(|coding| coding.trim().as_bytes()), limits)
+    }
+
+    /// What a body yields when it comes in pieces of `size`, and how it ends.
+    fn decode(
+        codings: &str,
+        body: &[u8],
+        size: usize,
+        limits: Limits,
+    ) -> (Vec<u8>, Result<(), &'static str>) {
+        let mut decoder = decoder(codings, limits).unwrap().unwrap();
+        let mut out = Vec::new();
+        for piece in body.chunks(size) {
+            let fed = decoder.feed(piece, &mut |bytes| {
+                out.extend_from_slice(bytes);
+                Want::More
+            });
+            if let Err(reason) = fed {
+                return (out, Err(reason));
+            }
+        }
+        (out, decoder.finish())
+    }
+
+    #[track_caller]
+    fn check(codings: &str, body: &[u8], want: &[u8], end: Result<(), &'static str>) {
+        for size in [1, 2, 7, 1 << 20] {
+            let (got, ended) = decode(codings, body, size, Limits::default());
+            assert_eq!((ended, got.len()), (end, want.len()), "{codings} in pieces of {size}");
+            assert!(got == want, "{codings} in pieces of {size}");
+        }
+    }
+
+    macro_rules! coded {
+        ($coder:expr, $($part:expr),+) => {{
+            let mut coder = $coder;
+            $(coder.write_all($part).unwrap(); coder.flush().unwrap();)+
+            coder.finish().unwrap()
+        }};
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        coded!(GzEncoder::new(Vec::new(), Compression::best()), bytes)
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        coded!(zstd::stream::Encoder::new(Vec::new(), 3).unwrap(), bytes)
+    }
+
+    #[test]
+    fn rfc_9110_8_4_1_every_coding_is_undone() {
+        let large: Vec<u8> = (0..20_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+        for text in [&b""[..], BOTH, &large] {
+            check("gzip", &gzip(text), text, Ok(()));
+            check("X-GZIP", &gzip(text), text, Ok(()));
+            check("deflate", &coded!(ZlibEncoder::new(Vec::new(), Compression::best()), text), text, Ok(()));
+            check(
+                "deflate",
+                &coded!(DeflateEncoder::new(Vec::new(), Compression::fast()), text),
+                text,
+                Ok(()),
+            );
+            check("zstd", &zstd(text), text, Ok(()));
+            check("gzip, zstd", &zstd(&gzip(text)), text, Ok(()));
+            check("identity, zstd, gzip", &gzip(&zstd(text)), text, Ok(()));
+        }
+        check("br", BR.1, BOTH, Ok(()));
+        check("br, gzip", &gzip(BR.1), BOTH, Ok(()));
+        assert!(decoder("identity", Limits::default()).unwrap().is_none());
+        check("gzip", b"", b"", Ok(()));
+    }
+
+    #[test]
+    fn what_a_sender_flushes_is_given_at_once() {
+        for (codings, whole, flushed) in [
+            ("gzip", coded!(GzEncoder::new(Vec::new(), Compression::best()), FIRST, &BOTH[13..]), None),
+            ("deflate", coded!(ZlibEncoder::new(Vec::new(), Compression::best()), FIRST, &BOTH[13..]), None),
+            ("zstd", coded!(zstd::stream::Encoder::new(Vec::new(), 3).unwrap(), FIRST, &BOTH[13..]), None),
+            ("br", BR.1.to_vec(), Some(BR.0)),
+        ] {
+            check(codings, &whole, BOTH, Ok(()));
+            let first = (0..=whole.len())
+                .find(|len| decode(codings, &whole[..*len], 1, Limits::default()).0 == FIRST);
+            let first = first.unwrap_or_else(|| panic!("{codings} gave the first event with the second"));
+            assert!(flushed.is_none_or(|flushed| first <= flushed), "{codings}");
+            assert!(first < whole.len() - 4, "{codings} gave the first event at its end");
+        }
+    }
+
+    #[test]
+    fn rfc_1952_2_2_a_gzip_body_may_have_many_members_and_any_header() {
+        let two = [gzip(FIRST), gzip(&BOTH[13..])].concat();
+        check("gzip", &two, BOTH, Ok(()));
+        check("gzip", &[&two[..], b"\0\0\0"].concat(), BOTH, Ok(()));
+        let builder = flate2::GzBuilder::new().extra(b"extra".to_vec()).filename("name").comment("comment");
+        let named = coded!(builder.write(Vec::new(), Compression::fast()), BOTH);
+        check("gzip", &named, BOTH, Ok(()));
+        let mut summed = gzip(BOTH);
+        summed[3] |= 2;
+        summed.splice(10..10, [1, 2]);
+        check("gzip", &summed, BOTH, Ok(()));
+    }
+
+    #[test]
+    fn a_coding_that_is_cut_or_corrupt_or_unknown_is_named() {
+        for (codings, whole) in [("gzip", gzip(BOTH)), ("zstd", zstd(BOTH)), ("br", BR.1.to_vec())] {
+            let cut = decode(codings, &whole[..whole.len() - 1], 3, Limits::default());
+            assert_eq!(cut.1, Err(reason::CODING_CUT), "{codings}");
+        }
+        for codings in ["gzip", "deflate", "zstd", "br"] {
+            assert_eq!(
+                decode(codings, &[0xfe; 99], 3, Limits::default()),
+                (vec![], Err(reason::CORRUPT)),
+                "{codings}"
+            );
+        }
+        assert_eq!(decoder("gzip, lzw", Limits::default()).unwrap_err(), reason::UNKNOWN_CODING);
+        assert_eq!(decoder("gzip, br, zstd, gzip", Limits::default()).unwrap_err(), reason::TOO_MANY_CODINGS);
+    }
+
+    #[test]
+    fn a_bomb_ends_within_its_bounds() {
+        let zeros = vec![0; 8 << 20];
+        let limits = Limits { decoded: 3 << 20, ratio: 1 << 30, ..Limits::default() };
+        for (codings, bomb) in [
+            ("gzip", gzip(&zeros)),
+            ("zstd", zstd(&zeros)),
+            ("br", BR_BOMB.to_vec()),
+            ("gzip, gzip", gzip(&gzip(&zeros))),
+        ] {
+            let (out, end) = decode(codings, &bomb, 1 << 20, Limits::default());
+            assert_eq!(end, Err(reason::DECODED_RATIO), "{codings}");
+            assert!(out.len() as u64 <= SMALL.max(256 * bomb.len() as u64), "{codings}");
+            let (out, end) = decode(codings, &bomb, 1 << 20, limits);
+            assert_eq!(end, Err(reason::DECODED_SIZE), "{codings}");
+            assert!(out.len() <= 3 << 20, "{codings}");
+        }
+        // A body that is merely long and dull is read.
+        let dull = zeros[..1 << 20].to_vec();
+        assert_eq!(decode("gzip", &gzip(&dull), 99, Limits::default()), (dull, Ok(())));
+        // A window above 8 MiB is not allotted.
+        let mut wide = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        wide.window_log(27).unwrap();
+        wide.include_contentsize(false).unwrap();
+        assert_eq!(decode("zstd", &coded!(wide, BOTH), 99, Limits::default()).1, Err(reason::CORRUPT));
+    }
+
+    #[test]
+    fn nothing_more_is_given_than_is_wanted() {
+        let body = gzip(&vec![7; 100_000]);
+        let mut given = 0;
+        let mut decoder = decoder("gzip", Limits::default()).unwrap().unwrap();
+        let fed = decoder.feed(&body, &mut |bytes| {
+            given += bytes.len();
+            Want::Nothing
+        });
+        assert_eq!((fed, given), (Ok(Want::Nothing), OUT));
+    }
+}

@@ -271,7 +271,7 @@ fn document() -> impl Strategy<Value = Json> {
     leaf.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Json::from),
-            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|map| Json::from_iter(map)),
+            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(Json::from_iter),
         ]
     })
 }

@@ -361,3 +361,48 @@ fn stale_exchanges_end_once_and_keep_their_place() {
     );
     watch.expect(&["GET /a [] - [] Stale", "GET /b [] 404 [b] Complete"]);
 }
+
+#[test]
+fn rfc_9110_8_4_a_body_that_cannot_be_decoded_keeps_its_exchange_in_step() {
+    for (coding, body, why) in [
+        ("lzw", "abc", reason::UNKNOWN_CODING),
+        ("gzip", "abc", reason::CORRUPT),
+        ("br, br, br, br", "abc", reason::TOO_MANY_CODINGS),
+        ("gzip", "\x1f", reason::CODING_CUT),
+    ] {
+        let length = body.len();
+        let coded = format!("Content-Encoding: {coding}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let (ask, answer) = (format!("POST /a HTTP/1.1\r\n{coded}"), format!("HTTP/1.1 200 OK\r\n{coded}"));
+        let ending = format!("Undecodable({why:?})");
+        check(
+            &[
+                (Write, &ask),
+                (Read, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+                (Write, "POST /b HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"),
+                (Read, &answer),
+                (Write, "GET /c HTTP/1.1\r\n\r\n"),
+                (Read, "HTTP/1.1 204 \r\n\r\n"),
+            ],
+            &[
+                &format!("POST /a [] 200 [ok] {ending}"),
+                &format!("POST /b [x] 200 [] {ending}"),
+                "GET /c [] 204 [] Complete",
+            ],
+        );
+    }
+}
+
+#[test]
+fn rfc_9112_7_2_a_transfer_coding_below_chunked_is_undone() {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"hello").unwrap();
+    let coded = gzip.finish().unwrap();
+    let mut watch = Watch::new(Role::Client);
+    watch.call(Write, "GET /a HTTP/1.1\r\n\r\n");
+    watch.call(Read, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+    for chunk in coded.chunks(7) {
+        watch.call(Read, format!("{:x}\r\n", chunk.len())).call(Read, chunk).call(Read, "\r\n");
+    }
+    watch.call(Read, "0\r\n\r\n").expect(&["GET /a [] 200 [hello] Complete"]);
+}

@@ -1,0 +1,163 @@
+//! What a connection costs in memory: nothing per chunk, nothing that grows, and no more than is stated.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use tokentap_wire::{
+    Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink, sse,
+};
+
+/// Counts what the current thread allots.
+struct Counting;
+
+thread_local! {
+    /// Allocations so far, and bytes that are allotted now.
+    static COUNT: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
+}
+
+fn count(allocations: u64, bytes: i64) {
+    // A thread that is ending has no count any more, and no test either.
+    COUNT
+        .try_with(|count| count.set((count.get().0 + allocations, count.get().1 + bytes)))
+        .unwrap_or_default();
+}
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations that `work` makes, and how many more bytes are allotted after it.
+fn cost(work: impl FnOnce()) -> (u64, i64) {
+    let (allocations, bytes) = COUNT.get();
+    work();
+    (COUNT.get().0 - allocations, COUNT.get().1 - bytes)
+}
+
+/// Takes everything and keeps nothing, as a sink that reads events.
+#[derive(Default)]
+struct Reader {
+    events: sse::Parser,
+    data: usize,
+    ended: u64,
+}
+
+impl Sink for Reader {
+    fn request(&mut self, _: ExchangeId, _: &RequestHead<'_>, _: Nanos) -> Interest {
+        Interest::Body
+    }
+    fn request_body(&mut self, _: ExchangeId, _: &[u8], _: Nanos) {}
+    fn request_end(&mut self, _: ExchangeId, _: Nanos) {}
+    fn response(&mut self, _: ExchangeId, _: &ResponseHead<'_>, _: Nanos) -> Interest {
+        Interest::Body
+    }
+    fn response_body(&mut self, _: ExchangeId, bytes: &[u8], _: Nanos) {
+        self.events.feed(bytes, |event| self.data += event.data.len());
+    }
+    fn gap(&mut self, _: ExchangeId, _: bool, _: Option<u64>) {}
+    fn end(&mut self, _: ExchangeId, _: Ending, _: Nanos) {
+        self.ended += 1;
+    }
+}
+
+/// A connection and how far both its directions are.
+struct Stream {
+    connection: Connection,
+    offsets: [u64; 2],
+    sink: Reader,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { connection: Connection::new(Limits::default()), offsets: [0; 2], sink: Reader::default() }
+    }
+
+    fn call(&mut self, dir: Direction, bytes: &[u8]) {
+        let offset = &mut self.offsets[dir.index()];
+        self.connection.data(dir, *offset, bytes, Nanos(1), &mut self.sink);
+        *offset += bytes.len() as u64;
+    }
+}
+
+const ASK: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nHost: api\r\nContent-Length: 2\r\n\r\n{}";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+const CHUNK: &[u8] = b"16\r\ndata: {\"delta\":\"hi\"}\n\n\r\n";
+
+#[test]
+fn a_streamed_chunk_costs_no_allocation_however_it_is_cut() {
+    for size in [CHUNK.len(), 1, 7] {
+        let mut stream = Stream::new();
+        stream.call(Direction::Write, ASK);
+        stream.call(Direction::Read, ANSWER);
+        let mut send = |times: usize| {
+            for _ in 0..times {
+                CHUNK.chunks(size).for_each(|piece| stream.call(Direction::Read, piece));
+            }
+        };
+        send(10);
+        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(stream.sink.data, 1010 * b"{\"delta\":\"hi\"}".len());
+    }
+}
+
+#[test]
+fn an_exchange_leaves_nothing_behind() {
+    let mut stream = Stream::new();
+    let mut exchanges = |times: usize| {
+        for _ in 0..times {
+            stream.call(Direction::Write, ASK);
+            stream.call(Direction::Read, ANSWER);
+            stream.call(Direction::Read, CHUNK);
+            stream.call(Direction::Read, b"0\r\n\r\n");
+        }
+    };
+    exchanges(10);
+    let (allocations, bytes) = cost(|| exchanges(100_000));
+    assert_eq!((allocations, bytes), (0, 0));
+    assert_eq!(stream.sink.ended, 100_010);
+}
+
+#[test]
+fn a_connection_keeps_to_its_bound_whatever_comes() {
+    let head = vec![b'x'; 1000];
+    let cases: [(&str, &[u8], &[u8]); 5] = [
+        ("a head without end", b"GET /", &head),
+        ("a field without end", b"GET / HTTP/1.1\r\nX: ", &head),
+        ("requests without answers", b"", b"GET / HTTP/1.1\r\n\r\n"),
+        ("a chunk size without end", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", &head),
+        ("bytes before a switch", b"GET / HTTP/1.1\r\nConnection: upgrade\r\n\r\n", &head),
+    ];
+    for (what, first, then) in cases {
+        for dir in Direction::ALL {
+            let mut stream = Stream::new();
+            let (_, bytes) = cost(|| {
+                stream.call(dir, first);
+                stream.call(dir.opposite(), b"HTTP/1.1 200 OK\r\nX: ");
+                for _ in 0..5000 {
+                    stream.call(dir, then);
+                    stream.call(dir.opposite(), &head);
+                }
+            });
+            // Two heads and two held runs, with what vectors keep in reserve.
+            let limits = Limits::default();
+            let bound = 4 * (limits.head + limits.held) as i64;
+            assert!(bytes <= bound, "{what}: {bytes} bytes");
+        }
+    }
+}

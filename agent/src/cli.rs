@@ -1,11 +1,11 @@
 //! The command line. It only says what was typed; [`crate::config`] makes a validated configuration of it
 //! and of the environment.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
+
+use tokentap_genai::{Include, Rule};
 
 use crate::config::{ConsoleFormat, Glob, HeaderSetting, Protocol, RingSize};
 
@@ -140,22 +140,24 @@ pub struct Select {
     pub service_name: Option<String>,
 }
 
-/// Which requests count as LLM calls beyond what is recognised without being told.
+/// Which requests count as LLM calls beyond what is recognised without being told. In patterns, `*` stands for
+/// any run of characters.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Calls")]
 pub struct Rules {
-    /// Also take requests to hosts that match as LLM calls; may be repeated.
-    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
-    pub host_include: Vec<String>,
-    /// Never report requests to hosts that match; may be repeated, wins over the includes.
-    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
-    pub host_exclude: Vec<String>,
-    /// Also take requests to paths that match as LLM calls; may be repeated.
-    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
-    pub path_include: Vec<String>,
-    /// Never report requests to paths that match; may be repeated, wins over the includes.
-    #[arg(long, value_name = "PATTERN", value_parser = NonEmptyStringValueParser::new())]
-    pub path_exclude: Vec<String>,
+    /// Take requests to this host as LLM calls, as llm.example.com, *.corp:8080/ask or, when the API cannot
+    /// be told from the bodies, openai-chat=llm.example.com; may be repeated.
+    #[arg(long, value_name = "[API=]HOST[:PORT][/PATH]")]
+    pub host_include: Vec<Include>,
+    /// Never report requests to this host; may be repeated, wins over the includes.
+    #[arg(long, value_name = "HOST[:PORT][/PATH]")]
+    pub host_exclude: Vec<Rule>,
+    /// Take requests to this path, at any host, as LLM calls; may be repeated.
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path_include: Vec<Rule>,
+    /// Never report requests to this path, at any host; may be repeated, wins over the includes.
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path_exclude: Vec<Rule>,
 }
 
 /// Where spans go. Several at once are fine; none of them waits for another.
@@ -173,11 +175,20 @@ pub struct Export {
     #[arg(long, value_name = "K=V")]
     pub otlp_header: Vec<HeaderSetting>,
     /// Print spans on standard output: a line for people, or one JSON object per line.
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "pretty")]
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "pretty")]
     pub console: Option<ConsoleFormat>,
     /// How long the end may take to deliver what is in flight, as 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
+}
+
+fn path(text: &str) -> Result<Rule, String> {
+    if text.starts_with(['/', '*']) && !text.contains('?') {
+        Ok(Rule { host: String::new(), path: text.to_owned() })
+    } else {
+        Err("write it as /v1/chat or */chat, without a query".into())
+    }
 }
 
 fn long_help() -> String {

@@ -13,7 +13,6 @@ pub mod probes;
 pub mod redact;
 pub mod resource;
 pub mod signals;
-#[path = "tape_stub.rs"]
 pub mod tape;
 pub mod telemetry;
 pub mod tls;

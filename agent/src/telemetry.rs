@@ -3,9 +3,13 @@
 //! One [`Telemetry`] is shared by all threads. Counting is one relaxed atomic add; reading takes a
 //! [`Snapshot`], which renders as a table or as JSON.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use tokentap_abi::{COUNTERS, Counter};
 
@@ -35,6 +39,8 @@ pub enum Event {
     AttachFailed,
     /// Frames written to a tape.
     TapeFrames,
+    /// Frames that a tape should have and could not be given.
+    TapeUnwrittenFrames,
     /// Payload bytes left out of a tape because they could hold a secret that cannot be masked in place.
     TapeWithheldBytes,
     /// Bytes at the end of a tape that are not a whole frame: its writer was killed.
@@ -43,7 +49,7 @@ pub enum Event {
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 13] = [
+    pub const ALL: [(Self, &'static str, bool); 14] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
@@ -55,6 +61,7 @@ impl Event {
         (Self::Attached, "attached", false),
         (Self::AttachFailed, "attach_failed", false),
         (Self::TapeFrames, "tape.frames", false),
+        (Self::TapeUnwrittenFrames, "tape.unwritten_frames", true),
         (Self::TapeWithheldBytes, "tape.withheld_bytes", false),
         (Self::TapeTruncatedBytes, "tape.truncated_bytes", true),
     ];

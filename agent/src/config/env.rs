@@ -1,9 +1,7 @@
 //! Reading environment variables by the rules of the OpenTelemetry specification: empty is unset, and a
 //! value that cannot be used is warned about and ignored.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A view of the environment that remembers what it had to ignore.
 pub(super) struct Env<'a> {

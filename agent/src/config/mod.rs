@@ -4,12 +4,9 @@ mod env;
 mod otlp;
 mod units;
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use tokentap_genai::{Include, Options, Rule};
+use tokentap_genai::{Include, Options};
 use tracing::level_filters::LevelFilter;
 
 use crate::cli::{self, Cli, Command};
@@ -266,16 +263,11 @@ fn select(flags: cli::Select) -> Select {
 }
 
 fn calls(flags: cli::Rules) -> Options {
-    let hosts = |patterns: Vec<String>| {
-        patterns.into_iter().map(|host| Rule { host: host.to_lowercase(), path: String::new() })
-    };
-    let paths = |patterns: Vec<String>| patterns.into_iter().map(|path| Rule { host: String::new(), path });
+    let cli::Rules { host_include, host_exclude, path_include, path_exclude } = flags;
+    let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
-        include: hosts(flags.host_include)
-            .chain(paths(flags.path_include))
-            .map(|rule| Include { rule, api: None })
-            .collect(),
-        exclude: hosts(flags.host_exclude).chain(paths(flags.path_exclude)).collect(),
+        include: host_include.into_iter().chain(paths).collect(),
+        exclude: host_exclude.into_iter().chain(path_exclude).collect(),
     }
 }
 

@@ -1,16 +1,12 @@
 //! Settings of OTLP receivers: flags, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery};
 
 use percent_encoding::percent_decode_str;
 
-use super::ConfigError;
-use super::env::Env;
+use super::{ConfigError, env::Env};
 use crate::cli;
 
 /// Where the specification puts the traces of an OTLP/HTTP receiver.

@@ -1,6 +1,7 @@
 //! What flags and environment come to.
 
 use clap::Parser as _;
+use tokentap_genai::Rule;
 
 use super::*;
 
@@ -63,7 +64,8 @@ fn the_protocol_is_stated_or_follows_from_the_port() {
         &["otlp/http/protobuf http://c:9/v1/traces"],
     );
     check(
-        "--otlp-endpoint http://a:1 --otlp-protocol grpc --otlp-endpoint http://b:2 --otlp-protocol http/protobuf",
+        "--otlp-endpoint http://a:1 --otlp-protocol grpc \
+         --otlp-endpoint http://b:2 --otlp-protocol http/protobuf",
         &[],
         &["otlp/grpc http://a:1/", "otlp/http/protobuf http://b:2/v1/traces"],
     );
@@ -262,8 +264,9 @@ fn the_kill_switch_needs_nothing_else() {
 
 #[test]
 fn processes_and_calls_reach_the_configuration() {
-    let line = "run --pid 7 --pid 8 --exe python* --no-follow --ring-size 64K --service-name shop --drain-timeout 5s \
-                --host-exclude *.Internal --path-include /v9/chat --console --log-level debug";
+    let line = "run --pid 7 --pid 8 --exe python* --no-follow --ring-size 64K --service-name shop \
+                --drain-timeout 5s --host-exclude *.Internal --path-include /v9/chat \
+                --host-include openai-chat=llm.corp --console --log-level debug";
     let config = resolved(line, &[("OTEL_LOG_LEVEL", "error")], false).unwrap();
     assert_eq!(config.log_level, LevelFilter::DEBUG);
     let Action::Run { select, calls, drain_timeout, .. } = config.action else { panic!("{config:?}") };
@@ -272,8 +275,8 @@ fn processes_and_calls_reach_the_configuration() {
     assert_eq!((select.ring_size.bytes(), select.service_name.as_deref()), (65536, Some("shop")));
     assert_eq!(drain_timeout, Duration::from_secs(5));
     assert_eq!(calls.exclude, [Rule { host: "*.internal".into(), path: String::new() }]);
-    let include = Include { rule: Rule { host: String::new(), path: "/v9/chat".into() }, api: None };
-    assert_eq!(calls.include, [include]);
+    let path = Include { rule: Rule { host: String::new(), path: "/v9/chat".into() }, api: None };
+    assert_eq!(calls.include, ["openai-chat=llm.corp".parse().unwrap(), path]);
 }
 
 #[test]
@@ -298,6 +301,9 @@ fn wrong_usage_names_the_mend() {
         ("run --all --console=xml", "use pretty or json"),
         ("run --all --drain-timeout 20", "20s"),
         ("run --all --log-level loud", "log-level"),
+        ("run --all --host-include gemini=llm.corp", "openai-chat"),
+        ("run --all --host-exclude https://llm.corp", "leave out the scheme"),
+        ("run --all --path-include v1/chat", "write it as /v1/chat"),
         ("record --pid 7", "--out"),
         ("replay", "<TAPE>"),
         ("frobnicate", "frobnicate"),

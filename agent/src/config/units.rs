@@ -1,7 +1,6 @@
 //! Sizes and patterns as people type them.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// Smallest ring: one page.
 const MIN_RING: u64 = 4 << 10;

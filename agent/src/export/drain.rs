@@ -2,8 +2,10 @@
 
 use std::future::pending;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// A view of the order, which may not have been given yet.
 #[derive(Clone, Debug)]

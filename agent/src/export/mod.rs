@@ -1,8 +1,8 @@
 //! Spans leave the process here: OTLP and console, several at once, none waiting for another.
 //!
-//! [`start`] spawns one thread, named `export`, with its own current-thread runtime. Every exporter has its own bounded
-//! [`queue`] and its own task there, so that one that hangs costs the others nothing. Nothing in here blocks the threads
-//! that make spans: a full queue drops the newest span and counts it.
+//! [`start`] spawns one thread, named `export`, with its own current-thread runtime. Every exporter has its
+//! own bounded [`queue`] and its own task there, so that one that hangs costs the others nothing. Nothing in
+//! here blocks the threads that make spans: a full queue drops the newest span and counts it.
 
 mod console;
 mod drain;
@@ -10,19 +10,22 @@ mod otlp;
 mod queue;
 mod worker;
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokentap_genai::{Attribute, Span, SpanStatus, Value};
 use tokio::sync::watch;
 
-use crate::config::{ExportConfig, ExporterConfig};
-use crate::resource::Resource;
-use crate::telemetry::{ExporterCounters, ExporterReport, Telemetry};
+use crate::{
+    config::{ExportConfig, ExporterConfig},
+    resource::Resource,
+    telemetry::{ExporterCounters, ExporterReport, Telemetry},
+};
 use console::Console;
 use drain::Drain;
 use otlp::Otlp;
@@ -60,8 +63,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// An upper bound of its bytes on the wire when it is sent alone, resource included; about what it takes in
-    /// memory.
+    /// An upper bound of its bytes on the wire when it is sent alone, resource included; about what it takes
+    /// in memory.
     #[must_use]
     pub fn size(&self) -> usize {
         // Ids, times, tags and lengths of an OTLP span, and its share of the scope when it comes alone.
@@ -189,8 +192,8 @@ impl ExportHandle {
         }
     }
 
-    /// Delivers what waits, until the deadline; what is left then is lost. Spans pushed from now on are refused
-    /// and counted. Blocks the calling thread; must not be called from an async task.
+    /// Delivers what waits, until the deadline; what is left then is lost. Spans pushed from now on are
+    /// refused and counted. Blocks the calling thread; must not be called from an async task.
     #[must_use]
     pub fn drain(&self, deadline: Instant) -> DrainReport {
         self.shared.order.send_replace(Some(deadline.into()));

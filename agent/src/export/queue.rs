@@ -1,16 +1,23 @@
 //! The bounded queue in front of each exporter, and the batches taken from it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::{Instant, timeout_at},
+};
 
-use super::Record;
-use super::drain::Drain;
-use crate::config::BatchConfig;
-use crate::telemetry::{ExporterCounters, Loss};
+use super::{Record, drain::Drain};
+use crate::{
+    config::BatchConfig,
+    telemetry::{ExporterCounters, Loss},
+};
 
 /// Most bytes of a batch, as [`Record::size`] counts them: below the 4 MiB that gRPC receivers accept.
 pub(super) const MAX_BATCH_BYTES: usize = 3_500 << 10;
@@ -77,8 +84,8 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Fills `batch` with the next spans, in order: as soon as it is full, or the first of them has waited for
-    /// the schedule delay, or draining began. False when nothing is left and nothing can come.
+    /// Fills `batch` with the next spans, in order: as soon as it is full, or the first of them has waited
+    /// for the schedule delay, or draining began. False when nothing is left and nothing can come.
     pub(super) async fn gather(&mut self, batch: &mut Vec<Arc<Record>>) -> bool {
         batch.clear();
         let Some(first) = self.next().await else { return false };
@@ -127,8 +134,7 @@ mod tests {
     use tokentap_genai::{Attribute, Value};
 
     use super::*;
-    use crate::export::tests::record;
-    use crate::telemetry::Telemetry;
+    use crate::{export::tests::record, telemetry::Telemetry};
 
     #[test]
     fn batches_end_before_they_are_too_large_to_send() {

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Record;
-use super::console::Console;
-use super::drain::Drain;
-use super::otlp::Otlp;
-use super::queue::Receiver;
+use super::{Record, console::Console, drain::Drain, otlp::Otlp, queue::Receiver};
 use crate::telemetry::{ExporterCounters, Loss};
 
 /// How a batch ended: every span of it is in one of the two.

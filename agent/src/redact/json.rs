@@ -202,7 +202,7 @@ impl Json {
             b'}' if in_object => self.close(),
             b']' if level.is_some() && !in_object => self.close(),
             b'-' | b'0'..=b'9' if !key_next => {
-                // Members of objects count, limit and choose; elements of arrays are token ids, bytes, vectors.
+                // Members of objects count and limit; elements of arrays are token ids, bytes, vectors.
                 let kept = in_object && self.value_kind() != Kind::Opaque;
                 if !kept && *byte != b'-' {
                     *byte = b'1';

@@ -18,8 +18,10 @@ mod sse;
 
 use std::ops::Range;
 
-use tokentap_wire::http1::{Segment, Splitter};
-use tokentap_wire::{Direction, Limits};
+use tokentap_wire::{
+    Direction, Limits,
+    http1::{Segment, Splitter},
+};
 
 use head::{Fields, Framing, MediaType};
 use json::Json;
@@ -42,8 +44,8 @@ impl Default for Masker {
 }
 
 impl Masker {
-    /// Takes bytes of one direction, in order, and puts as many into `out`, which is cleared first. Returns the
-    /// ranges of `out` that must be withheld altogether.
+    /// Takes bytes of one direction, in order, and puts as many into `out`, which is cleared first. Returns
+    /// the ranges of `out` that must be withheld altogether.
     pub fn data(
         &mut self,
         dir: Direction,

@@ -1,7 +1,6 @@
 //! Masks server-sent events in place, cut anywhere.
 
-use super::MASK;
-use super::json::Json;
+use super::{MASK, json::Json};
 
 /// Fields that are known.
 const FIELDS: [&[u8]; 4] = [b"data", b"event", b"id", b"retry"];
@@ -127,8 +126,8 @@ mod tests {
     #[test]
     fn fields_stay_and_data_is_masked_as_json() {
         check(
-            "\u{feff}event: message_start\r\ndata: {\"type\":\"ping\",\"text\":\"hi\"}\r\n\r\nid: 7\rretry: 10\r\rdata:[DONE]\n\n",
-            "\u{feff}event: message_start\r\ndata: {\"type\":\"ping\",\"text\":\"xx\"}\r\n\r\nid:xx\rretry: 10\r\rdata:[DONE]\n\n",
+            "\u{feff}event: ping\r\ndata: {\"id\":\"a\",\"t\":\"hi\"}\r\n\r\nid: 7\rretry: 1\r\rdata:[DONE]\n\n",
+            "\u{feff}event: ping\r\ndata: {\"id\":\"a\",\"t\":\"xx\"}\r\n\r\nid:xx\rretry: 1\r\rdata:[DONE]\n\n",
         );
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value as Json, json};
 use tokentap_genai::{Calls, Options, Span, Transport, semconv};
 use tokentap_wire::{Connection, Ending, Limits, Nanos};
 
@@ -58,101 +59,151 @@ fn span(runs: &[Run]) -> Option<Span> {
     Some(span)
 }
 
-fn post(target: &str, fields: &str, body: &str) -> Vec<u8> {
-    let len = body.len();
-    format!("POST {target} HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: application/json\r\n{fields}Content-Length: {len}\r\n\r\n{body}")
-        .into_bytes()
-}
-
-fn plain(fields: &str, body: &str) -> Vec<u8> {
-    let len = body.len();
-    format!(
-        "HTTP/1.1 200 OK\r\n{fields}Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}"
-    )
-    .into_bytes()
-}
-
-fn streamed(fields: &str, events: &[String]) -> Vec<u8> {
-    let mut out = format!(
-        "HTTP/1.1 200 OK\r\n{fields}Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+fn post(target: &str, fields: &str, body: &Json) -> Vec<u8> {
+    let body = body.to_string();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: application/json\r\n{fields}\
+         Content-Length: {}\r\n\r\n",
+        body.len()
     );
-    for event in events {
+    (head + &body).into_bytes()
+}
+
+fn plain(fields: &str, body: &Json) -> Vec<u8> {
+    let body = body.to_string();
+    let kind = "Content-Type: application/json";
+    format!("HTTP/1.1 200 OK\r\n{fields}{kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// One chunk per event; an event without a `type` has no name either.
+fn streamed(fields: &str, events: &[Json]) -> Vec<u8> {
+    let kind = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked";
+    let mut out = format!("HTTP/1.1 200 OK\r\n{fields}{kind}\r\n\r\n");
+    for data in events {
+        let event = match &data["type"] {
+            Json::String(name) => format!("event: {name}\ndata: {data}\n\n"),
+            _ if data == "[DONE]" => "data: [DONE]\n\n".to_owned(),
+            _ => format!(": comment\n\ndata: {data}\n\n"),
+        };
         out += &format!("{:x}\r\n{event}\r\n", event.len());
     }
     (out + "0\r\n\r\n").into_bytes()
 }
 
-/// Exchanges of the APIs that are known, with a secret in every place where one can be: in a header's value, in
-/// a query, and (escaped) in whatever a user or a model says.
-fn exchanges(secret: &str) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let said = serde_json::to_string(secret).unwrap();
-    let twice = serde_json::to_string(&format!("{{\"city\":{said}}}")).unwrap();
-    let word: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
+fn openai_request(secret: &str, stream: bool) -> Json {
+    let (object, name) = (json!({ secret: "v", "k": secret }), secret);
+    let schema = json!({ "type": "object", "properties": { secret: { "type": "string" } } });
+    json!({
+        "model": "gpt-4o-mini", "stream": stream, "max_tokens": 7, "temperature": 0.5,
+        "stop": [secret], "user": secret, "metadata": object,
+        "messages": [
+            { "role": "system", "content": secret },
+            { "role": "user", "content": [
+                { "type": "text", "text": secret },
+                { "type": "image_url", "image_url": { "url": secret } },
+            ] },
+        ],
+        "tools": [{ "type": "function", "function": {
+            "name": name, "description": secret, "parameters": schema,
+        } }],
+    })
+}
+
+fn openai_reply(secret: &str) -> Json {
+    let arguments = json!({ "city": secret }).to_string();
+    let call =
+        json!({ "id": "call_1", "type": "function", "function": { "name": "f", "arguments": arguments } });
+    let message = json!({ "role": "assistant", "content": secret, "refusal": null, "tool_calls": [call] });
+    json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini-2024",
+        "choices": [{ "index": 0, "message": message, "finish_reason": "tool_calls" }],
+        "usage": {
+            "prompt_tokens": 12, "completion_tokens": 34, "total_tokens": 46,
+            "prompt_tokens_details": { "cached_tokens": 3 },
+        },
+    })
+}
+
+fn openai_events(secret: &str) -> Vec<Json> {
+    let chunk = |delta: Json, reason: Json| {
+        json!({
+            "id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "gpt-4o-mini-2024",
+            "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }],
+        })
+    };
+    vec![
+        chunk(json!({ "role": "assistant", "content": "" }), Json::Null),
+        chunk(json!({ "content": secret }), Json::Null),
+        chunk(json!({}), json!("stop")),
+        json!({ "choices": [], "usage": { "prompt_tokens": 12, "completion_tokens": 34 } }),
+        json!("[DONE]"),
+    ]
+}
+
+fn anthropic_request(secret: &str, stream: bool) -> Json {
+    let input = json!({ "city": secret, secret: 1, "pin": 987_654 });
+    let call = json!({ "type": "tool_use", "id": "toolu_1", "name": "f", "input": input });
+    json!({
+        "model": "claude-sonnet-4", "max_tokens": 100, "stream": stream, "system": secret,
+        "messages": [{ "role": "user", "content": secret }, { "role": "assistant", "content": [call] }],
+    })
+}
+
+fn anthropic_reply(secret: &str) -> Json {
+    let call = json!({ "type": "tool_use", "id": "toolu_1", "name": "f", "input": { "city": secret } });
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4",
+        "content": [{ "type": "text", "text": secret }, call],
+        "stop_reason": "tool_use", "stop_sequence": null,
+        "usage": { "input_tokens": 12, "cache_read_input_tokens": 5, "output_tokens": 34 },
+    })
+}
+
+fn anthropic_events(secret: &str) -> Vec<Json> {
+    let message = json!({
+        "id": "msg_1", "type": "message", "model": "claude-sonnet-4",
+        "usage": { "input_tokens": 12, "output_tokens": 1 },
+    });
+    let delta = |delta: Json| json!({ "type": "content_block_delta", "index": 0, "delta": delta });
+    let block = json!({ "type": "text", "text": "" });
+    vec![
+        json!({ "type": "message_start", "message": message }),
+        json!({ "type": "content_block_start", "index": 0, "content_block": block }),
+        delta(json!({ "type": "text_delta", "text": secret })),
+        delta(json!({ "type": "input_json_delta", "partial_json": json!({ "city": secret }).to_string() })),
+        json!({
+            "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 34 },
+        }),
+        json!({ "type": "message_stop" }),
+    ]
+}
+
+/// Exchanges of the APIs that are known, with a secret wherever one can be: in the value of a header, in a
+/// query, and in whatever a user or a model says. Of the first two, only its letters and digits.
+fn exchanges(secret: &str) -> [(&'static str, Vec<u8>, Vec<u8>); 5] {
+    let word = word(secret);
     let fields = format!(
         "Authorization: Bearer {word}\r\nx-api-key:{word}\r\nCookie: a={word}; b={word}\r\nX-Own: {word}\r\n\
          anthropic-version: 2023-06-01\r\n"
     );
     let answer = format!("Set-Cookie: s={word}\r\nopenai-organization: {word}\r\nserver: x\r\n");
-    let openai = format!(
-        r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":{said}}},{{"role":"user","content":[{{"type":"text","text":{said}}},{{"type":"image_url","image_url":{{"url":{said}}}}}]}}],"max_tokens":7,"temperature":0.5,"stop":[{said}],"user":{said},"tools":[{{"type":"function","function":{{"name":{said},"description":{said},"parameters":{{"type":"object","properties":{{{said}:{{"type":"string"}}}}}}}}}}],"metadata":{{"k":{said},{said}:"v"}},"stream":STREAM}}"#
-    );
-    let openai_reply = format!(
-        r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-4o-mini-2024","choices":[{{"index":0,"message":{{"role":"assistant","content":{said},"refusal":null,"tool_calls":[{{"id":"call_1","type":"function","function":{{"name":"f","arguments":{twice}}}}}]}},"finish_reason":"tool_calls"}}],"usage":{{"prompt_tokens":12,"completion_tokens":34,"total_tokens":46,"prompt_tokens_details":{{"cached_tokens":3}}}}}}"#
-    );
-    let openai_chunk = |delta: &str, reason: &str| {
-        format!(
-            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"model\":\"gpt-4o-mini-2024\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{reason}}}]}}\n\n"
-        )
-    };
-    let openai_stream = [
-        openai_chunk(r#"{"role":"assistant","content":""}"#, "null"),
-        openai_chunk(&format!(r#"{{"content":{said}}}"#), "null"),
-        format!(": {word}\n\n"),
-        openai_chunk("{}", "\"stop\""),
-        "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"choices\":[],\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34}}\n\n".to_owned(),
-        "data: [DONE]\n\n".to_owned(),
-    ];
-    let anthropic = format!(
-        r#"{{"model":"claude-sonnet-4","max_tokens":100,"system":{said},"messages":[{{"role":"user","content":{said}}},{{"role":"assistant","content":[{{"type":"tool_use","id":"toolu_1","name":"f","input":{{"city":{said},{said}:1,"pin":987654}}}}]}}],"stream":STREAM}}"#
-    );
-    let anthropic_reply = format!(
-        r#"{{"id":"msg_1","type":"message","role":"assistant","model":"claude-sonnet-4","content":[{{"type":"text","text":{said}}},{{"type":"tool_use","id":"toolu_1","name":"f","input":{{"city":{said}}}}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{{"input_tokens":12,"cache_read_input_tokens":5,"output_tokens":34}}}}"#
-    );
-    let event = |kind: &str, rest: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{rest}}}\n\n");
-    let anthropic_stream = [
-        event(
-            "message_start",
-            r#","message":{"id":"msg_1","type":"message","model":"claude-sonnet-4","usage":{"input_tokens":12,"output_tokens":1}}"#,
-        ),
-        event("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
-        event("content_block_delta", &format!(r#","index":0,"delta":{{"type":"text_delta","text":{said}}}"#)),
-        event(
-            "content_block_delta",
-            &format!(r#","index":1,"delta":{{"type":"input_json_delta","partial_json":{twice}}}"#),
-        ),
-        event("message_delta", r#","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":34}"#),
-        event("message_stop", ""),
-    ];
-    let error = format!(
-        r#"{{"error":{{"message":{said},"type":"invalid_request_error","param":null,"code":"context_length_exceeded"}}}}"#
-    );
+    let error = json!({ "error": {
+        "message": secret, "type": "invalid_request_error", "param": null, "code": "context_length_exceeded",
+    } });
     let chat = format!("/v1/chat/completions?api-version=1&key={word}");
-    let ask = |body: &str, stream: bool| body.replace("STREAM", if stream { "true" } else { "false" });
-    vec![
-        ("openai", post(&chat, &fields, &ask(&openai, false)), plain(&answer, &openai_reply)),
-        ("openai stream", post(&chat, &fields, &ask(&openai, true)), streamed(&answer, &openai_stream)),
-        ("openai error", post(&chat, &fields, &ask(&openai, false)), plain(&answer, &error)),
-        (
-            "anthropic",
-            post("/v1/messages", &fields, &ask(&anthropic, false)),
-            plain(&answer, &anthropic_reply),
-        ),
-        (
-            "anthropic stream",
-            post("/v1/messages", &fields, &ask(&anthropic, true)),
-            streamed(&answer, &anthropic_stream),
-        ),
+    let openai = |stream| post(&chat, &fields, &openai_request(secret, stream));
+    let anthropic = |stream| post("/v1/messages", &fields, &anthropic_request(secret, stream));
+    [
+        ("openai", openai(false), plain(&answer, &openai_reply(secret))),
+        ("openai stream", openai(true), streamed(&answer, &openai_events(secret))),
+        ("openai error", openai(false), plain(&answer, &error)),
+        ("anthropic", anthropic(false), plain(&answer, &anthropic_reply(secret))),
+        ("anthropic stream", anthropic(true), streamed(&answer, &anthropic_events(secret))),
     ]
+}
+
+fn word(secret: &str) -> String {
+    secret.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 proptest! {
@@ -161,10 +212,10 @@ proptest! {
     #[test]
     fn no_secret_is_left_and_every_call_is_the_same(
         secret in r#"S3CR3T[ -~é\n🔑]{4,24}"#,
-        sizes in proptest::collection::vec(1..400_usize, 1..40),
+        sizes in vec(1..400_usize, 1..40),
     ) {
-        let escaped = serde_json::to_string(&secret).unwrap();
-        let word: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
+        let escaped = json!(secret).to_string();
+        let word = word(&secret);
         for (name, request, response) in exchanges(&secret) {
             let runs = cut(&request, &response, &sizes);
             let (masked, withheld) = masked(&runs);
@@ -184,8 +235,8 @@ proptest! {
     #[test]
     fn losses_make_nothing_readable(
         secret in "S3CR3T[a-z]{4,24}",
-        sizes in proptest::collection::vec(1..80_usize, 1..40),
-        lost in proptest::collection::vec(any::<bool>(), 1..40),
+        sizes in vec(1..80_usize, 1..40),
+        lost in vec(any::<bool>(), 1..40),
     ) {
         for (name, request, response) in exchanges(&secret) {
             let mut runs = cut(&request, &response, &sizes);
@@ -202,7 +253,7 @@ proptest! {
 
     #[test]
     fn any_bytes_at_all_are_masked_to_as_many(
-        runs in proptest::collection::vec((any::<bool>(), 0..300_u64, proptest::collection::vec(any::<u8>(), 0..80)), 0..20),
+        runs in vec((any::<bool>(), 0..300_u64, vec(any::<u8>(), 0..80)), 0..20),
     ) {
         let runs: Vec<Run> = runs
             .into_iter()
@@ -212,28 +263,23 @@ proptest! {
     }
 }
 
-/// How much of a response to `POST /` is withheld.
-fn withheld(response: &str) -> usize {
-    let runs = cut(&post("/", "", "{}"), response.as_bytes(), &[]);
-    masked(&runs).1
-}
-
 #[test]
 fn bodies_that_cannot_be_masked_in_place_are_withheld() {
-    assert_eq!(withheld("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\nsecret"), 6);
-    assert_eq!(
-        withheld(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\nsecret"
-        ),
-        6
-    );
-    assert_eq!(withheld("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"), 6);
-    assert_eq!(withheld("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\":\"b\""), 0);
-    assert_eq!(withheld("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x06secret"), 8);
+    let check = |fields: &str, body: &str, want: usize| {
+        let response = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len());
+        let runs = cut(&post("/", "", &json!({})), response.as_bytes(), &[]);
+        assert_eq!(masked(&runs).1, want, "{response}");
+    };
+    check("Content-Type: text/html\r\n", "secret", 6);
+    check("Content-Type: application/json\r\nContent-Encoding: gzip\r\n", "secret", 6);
+    check("", "secret", 6);
+    check("", "{\"a\":\"b\"}", 0);
 }
 
 #[test]
 fn what_is_no_http_is_withheld() {
+    let upgraded = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x06secret";
+    assert_eq!(masked(&cut(&post("/", "", &json!({})), upgraded, &[])).1, 8);
     let runs = [(Direction::Write, 0, b"\x16\x03\x01secret".to_vec())];
     let (masked, withheld) = masked(&runs);
     assert_eq!((masked[0].2.as_slice(), withheld), (&b"xxxxxxxxx"[..], 9));

@@ -13,12 +13,13 @@
 //! | `resource`, `attributes` | objects: attribute name -> string, boolean, number or list of strings |
 //! | `scope` | `{"name": "tokentap", "version": …}` |
 
-use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    fmt::Write as _,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use humantime::format_rfc3339_nanos;
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use tokentap_genai::{Attribute, SpanKind, SpanStatus, Value};
 
 use crate::export::{Record, SCOPE_NAME, SCOPE_VERSION};

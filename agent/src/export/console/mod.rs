@@ -3,14 +3,14 @@
 mod json;
 mod pretty;
 
-use std::fmt;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use super::Record;
-use super::worker::Outcome;
-use crate::config::ConsoleFormat;
-use crate::telemetry::Loss;
+use super::{Record, worker::Outcome};
+use crate::{config::ConsoleFormat, telemetry::Loss};
 
 /// Prints spans.
 pub(super) struct Console {
@@ -30,8 +30,8 @@ impl Console {
         Self { format, color, headings: format == ConsoleFormat::Pretty, out: Arc::new(Mutex::new(out)) }
     }
 
-    /// Prints a batch. The write happens on another thread: a terminal or pipe that nobody reads must not hold
-    /// up other exporters.
+    /// Prints a batch. The write happens on another thread: a terminal or pipe that nobody reads must not
+    /// hold up other exporters.
     pub(super) async fn deliver(&mut self, batch: &[Arc<Record>]) -> Outcome {
         let spans = batch.len() as u64;
         let text = self.render(batch);

@@ -1,15 +1,19 @@
 //! One line per span, for people.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use humantime::format_rfc3339_millis;
-use tokentap_genai::semconv::{
-    ERROR_TYPE, INCOMPLETE, INCOMPLETE_REASON, RESPONSE_TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN,
-    USAGE_INPUT_TOKENS, USAGE_OUTPUT_TOKENS,
+use tokentap_genai::{
+    SpanKind, SpanStatus, Value,
+    semconv::{
+        ERROR_TYPE, INCOMPLETE, INCOMPLETE_REASON, RESPONSE_TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN,
+        USAGE_INPUT_TOKENS, USAGE_OUTPUT_TOKENS,
+    },
 };
-use tokentap_genai::{SpanKind, SpanStatus, Value};
 
 use crate::export::Record;
 

@@ -1,22 +1,25 @@
 //! OTLP/gRPC: one unary call per batch.
 
-use std::error::Error as _;
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use bytes::{BufMut as _, Bytes};
-use http::header;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Status};
+use tonic::{
+    Code, Request, Status,
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+};
 
-use super::retry::{Accepted, Failure};
-use super::transport::{self, HttpClient, USER_AGENT, Version, chain};
-use crate::config::{Compression, OtlpConfig};
-use crate::export::StartError;
+use super::{
+    retry::{Accepted, Failure},
+    transport::{self, HttpClient, USER_AGENT, Version, chain},
+};
+use crate::{
+    config::{Compression, OtlpConfig},
+    export::StartError,
+};
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 

@@ -1,22 +1,30 @@
 //! OTLP/HTTP with binary protobuf bodies: one POST per batch.
 
-use std::io::Write as _;
-use std::time::{Duration, SystemTime};
+use std::{
+    io::Write as _,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use flate2::{Compression as Level, write::GzEncoder};
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode, Uri};
+use http::{
+    Method, Request, StatusCode, Uri,
+    header::{self, HeaderMap, HeaderValue},
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 
-use super::grpc::{RpcStatus, accepted};
-use super::retry::{Accepted, Failure};
-use super::transport::{self, HttpClient, USER_AGENT, Version, chain};
-use crate::config::{Compression, OtlpConfig};
-use crate::export::StartError;
+use super::{
+    grpc::{RpcStatus, accepted},
+    retry::{Accepted, Failure},
+    transport::{self, HttpClient, USER_AGENT, Version, chain},
+};
+use crate::{
+    config::{Compression, OtlpConfig},
+    export::StartError,
+};
 
 /// Most bytes read of a response.
 const MAX_RESPONSE: usize = 64 << 10;

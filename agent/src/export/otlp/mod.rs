@@ -6,17 +6,16 @@ mod message;
 mod retry;
 mod transport;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::drain::Drain;
-use super::worker::Outcome;
-use super::{Record, StartError};
-use crate::config::{HeaderSetting, OtlpConfig, Protocol};
-use crate::telemetry::Loss;
+use super::{Record, StartError, drain::Drain, worker::Outcome};
+use crate::{
+    config::{HeaderSetting, OtlpConfig, Protocol},
+    telemetry::Loss,
+};
 use grpc::Grpc;
 use http::Http;
 use retry::{Accepted, Backoff, Failure, Outage, PATIENCE};

@@ -80,7 +80,7 @@ impl Outage {
     pub(super) fn waiting(&mut self, why: &str) {
         if self.is_news(Trouble::Waiting) {
             tracing::warn!(
-                "cannot deliver spans to {}: {why}; trying again until it works, newest spans are dropped when the queue is full",
+                "cannot deliver spans to {}: {why}; trying again; a full queue drops the newest",
                 self.exporter
             );
         }

@@ -1,19 +1,21 @@
 //! The HTTP client under both protocols: plain or TLS, HTTP/1.1 or HTTP/2.
 
-use std::error::Error;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 
-use crate::config::{OtlpConfig, TlsFiles};
-use crate::export::StartError;
+use crate::{
+    config::{OtlpConfig, TlsFiles},
+    export::StartError,
+};
 
 /// What every request says about who sends it.
 pub(super) const USER_AGENT: &str = concat!("tokentap/", env!("CARGO_PKG_VERSION"));

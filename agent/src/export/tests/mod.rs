@@ -2,9 +2,11 @@
 
 mod receiver;
 
-use std::borrow::Cow;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    borrow::Cow,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+};
 
 use tokentap_genai::{SpanKind, TraceContext};
 use tokentap_wire::Nanos;

@@ -1,0 +1,201 @@
+//! Puts live frames onto a tape, masked.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::{self, BufWriter},
+    ops::Range,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+};
+
+use tokentap_abi::{Frame, Header, Kind, flags};
+
+use super::TapeWriter;
+use crate::{
+    clock::Clock,
+    pipeline::Note,
+    redact::Masker,
+    telemetry::{Event, Telemetry},
+};
+
+/// Streams that are masked at the same time; of more, all data is withheld.
+const MAX_STREAMS: usize = 65536;
+
+/// Records to a file. Whatever was flushed survives a kill.
+#[derive(Debug)]
+pub struct Recorder {
+    tape: TapeWriter<BufWriter<File>>,
+    masking: Option<Masking>,
+    telemetry: Arc<Telemetry>,
+    /// The first write that failed; nothing is written after it.
+    failed: Option<io::Error>,
+}
+
+#[derive(Debug, Default)]
+struct Masking {
+    /// By stream, with the process that it is of.
+    streams: HashMap<u64, (u32, Masker)>,
+    buffer: Vec<u8>,
+}
+
+impl Recorder {
+    /// Makes the file, readable by its owner only, in place of one that was there. `with_content`: nothing is
+    /// masked.
+    ///
+    /// # Errors
+    /// When the file cannot be made or written.
+    pub fn create(
+        path: &Path,
+        with_content: bool,
+        clock: &Clock,
+        telemetry: &Arc<Telemetry>,
+    ) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let tape = TapeWriter::new(
+            BufWriter::with_capacity(256 << 10, file),
+            clock.boot_unix_nanos(),
+            with_content,
+        )?;
+        let masking = (!with_content).then(Masking::default);
+        Ok(Self { tape, masking, telemetry: Arc::clone(telemetry), failed: None })
+    }
+
+    /// Takes a frame.
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        if self.failed.is_some() {
+            self.telemetry.add(Event::TapeUnwrittenFrames, 1);
+            return;
+        }
+        let Self { tape, masking, telemetry, .. } = self;
+        let mut write = |header: &Header, payload: &[u8]| {
+            telemetry.add(Event::TapeFrames, 1);
+            tape.frame(header, payload)
+        };
+        let written = match masking {
+            None => write(&frame.header, frame.payload),
+            Some(masking) => masking.frame(frame, telemetry, write),
+        };
+        self.check(written);
+    }
+
+    /// Takes what happened beside frames.
+    pub fn note(&mut self, note: &Note) {
+        if let (Some(masking), Note::Ended(pid)) = (&mut self.masking, note) {
+            masking.streams.retain(|_, (owner, _)| owner != pid);
+        }
+        if self.failed.is_none() {
+            let written = self.tape.note(note);
+            self.check(written);
+        }
+    }
+
+    /// Hands what was taken to the operating system.
+    pub fn flush(&mut self) {
+        if self.failed.is_none() {
+            let written = self.tape.flush();
+            self.check(written);
+        }
+    }
+
+    /// Ends the tape.
+    ///
+    /// # Errors
+    /// The first write that failed: the tape is whole up to there.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.flush();
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.tape.into_inner().get_ref().sync_all(),
+        }
+    }
+
+    fn check(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
+            tracing::error!("the tape cannot be written any further: {error}");
+            self.telemetry.add(Event::TapeUnwrittenFrames, 1);
+            self.failed = Some(error);
+        }
+    }
+}
+
+impl Masking {
+    /// Gives a frame on, masked, in as many pieces as withheld bytes make of it.
+    fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        telemetry: &Telemetry,
+        mut write: impl FnMut(&Header, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let header = &frame.header;
+        match frame.kind {
+            Kind::Data => {}
+            Kind::Loss => {
+                if let Some((_, masker)) = self.streams.get_mut(&header.stream) {
+                    masker.lost(frame.dir, header.offset, u64::from(header.orig));
+                }
+                return write(header, &[]);
+            }
+            Kind::Close => {
+                self.streams.remove(&header.stream);
+                return write(header, frame.payload);
+            }
+            _ => return write(header, frame.payload),
+        }
+        let withheld = self.mask(frame);
+        let bytes: usize = withheld.iter().map(ExactSizeIterator::len).sum();
+        telemetry.add(Event::TapeWithheldBytes, bytes as u64);
+        pieces(header, &self.buffer, &withheld, write)
+    }
+
+    /// Fills the buffer with the masked payload, and says which ranges of it must not be written.
+    fn mask(&mut self, frame: &Frame<'_>) -> Vec<Range<usize>> {
+        let header = &frame.header;
+        if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&header.stream) {
+            self.buffer.clear();
+            self.buffer.resize(frame.payload.len(), 0);
+            return vec![0..frame.payload.len()];
+        }
+        let (_, masker) =
+            self.streams.entry(header.stream).or_insert_with(|| (header.tgid, Masker::default()));
+        masker.data(frame.dir, header.offset, frame.payload, &mut self.buffer)
+    }
+}
+
+/// Cuts a data frame so that withheld ranges become losses of the same length.
+fn pieces(
+    header: &Header,
+    payload: &[u8],
+    withheld: &[Range<usize>],
+    mut write: impl FnMut(&Header, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut cuts: Vec<(Range<usize>, Kind)> = Vec::with_capacity(withheld.len() * 2 + 1);
+    let mut at = 0;
+    for range in withheld {
+        cuts.push((at..range.start, Kind::Data));
+        cuts.push((range.clone(), Kind::Loss));
+        at = range.end;
+    }
+    cuts.push((at..payload.len(), Kind::Data));
+    cuts.retain(|(range, _)| !range.is_empty());
+    // What the kernel side could not deliver of this call follows the last piece.
+    let undelivered = header.orig.saturating_sub(header.len);
+    let last = cuts.len().saturating_sub(1);
+    if cuts.is_empty() {
+        return write(header, payload);
+    }
+    for (i, (range, kind)) in cuts.into_iter().enumerate() {
+        // A frame's length is 32 bits wide, and this is part of one.
+        let len = range.len() as u32;
+        let piece = Header {
+            kind: kind as u8,
+            flags: if i == 0 { header.flags } else { header.flags & !flags::SKIPPED },
+            offset: header.offset.saturating_add(range.start as u64),
+            orig: if i == last { len.saturating_add(undelivered) } else { len },
+            ..*header
+        };
+        write(&piece, if kind == Kind::Data { &payload[range] } else { &[] })?;
+    }
+    Ok(())
+}

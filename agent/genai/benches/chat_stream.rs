@@ -107,7 +107,6 @@ fn measure(mut run: impl FnMut()) -> Duration {
     times[times.len() / 2]
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn report(json: bool, name: &str, time: Duration) {
     let responses = 1.0 / time.as_secs_f64();
     let (megabytes, chunk) = (responses * BODY as f64 / 1e6, time.as_nanos() as f64 / CHUNKS as f64);

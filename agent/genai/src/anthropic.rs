@@ -235,7 +235,7 @@ impl Counts {
         let cached = self.cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         Usage {
             input: self.input.map(|n| n.saturating_add(cached)),
-            output: self.output.or(self.output_at_start.filter(|_| done)),
+            output: self.output.or_else(|| self.output_at_start.filter(|_| done)),
             cache_read: self.cache_read,
             cache_write,
             reasoning: self.thinking,

@@ -157,7 +157,7 @@ impl<F: Family> Bodies<F> {
         let Framing::Unknown { events } = self.framing else { return };
         let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
         let stream = match first {
-            b'{' | b'[' => false,
+            b'{' | b'[' | b'<' => false,
             // `data:`, `event:`, `id:`, `retry:`, a comment, or a byte order mark before one.
             b'd' | b'e' | b'i' | b'r' | b':' | 0xef => events || self.ask.stream,
             _ => events,

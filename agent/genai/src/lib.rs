@@ -1,4 +1,45 @@
 //! Sans-IO LLM API semantics: HTTP exchanges in, GenAI spans out.
+//!
+//! [`Calls`] is the [`tokentap_wire::Sink`] of one connection. It recognises LLM calls without configuration,
+//! reads a few fields of their bodies as they stream, and gives one [`Span`] per call. Retries are calls of
+//! their own; redirects answer none and give no span.
+//!
+//! # What is on a span
+//!
+//! Attributes follow OpenTelemetry's GenAI conventions: [`semconv`] lists them. Prompts, completions, tool
+//! arguments, header values and credentials are never on a span: they are not even kept while they pass.
+//! What follows is where the conventions leave a choice.
+//!
+//! - **Recognition**: `POST …/chat/completions` under any prefix is a call; `POST …/v1/messages` is one when
+//!   an `anthropic-version` header, the host or the bodies confirm it. A request whose target is not known
+//!   (joined in mid-connection) is judged by its bodies. [`Options`] adds and excludes.
+//! - **`gen_ai.provider.name`**: by host, else by what the response gives away of the software behind it
+//!   (`vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, …), else the name of the format: `openai`, `anthropic`.
+//!   `openai.*` attributes are there only with `openai`.
+//! - **`gen_ai.request.model`**: of an Azure call, the deployment in its path.
+//! - **Usage**: the last that the provider reported, never a sum and never an estimate; none reported, none
+//!   given. llama.cpp's `timings` stand in for usage that was not asked for.
+//! - **`gen_ai.response.time_to_first_chunk`**: from the first byte of the request to the first byte of a
+//!   streamed body. **`tokentap.time_to_first_token`**: to the first piece with generated content.
+//! - **End of a span**: the stream's own last event (`[DONE]`, `message_stop`), else the end of the response
+//!   by HTTP.
+//! - **`error.type`**: the provider's error code, else its error type, else the HTTP status; of an error
+//!   inside a successful response without either, `_OTHER`. When no whole response came:
+//!   `connection_closed` (by either side, so also when the caller gives up), `process_exit`,
+//!   `malformed_response`.
+//! - **`gen_ai.response.finish_reasons`**: a choice that did not say why it ended is `error` when the call
+//!   failed in mid-stream; otherwise nobody knows, and the attribute is left out.
+//! - **`tokentap.incomplete.reason`**, when part of the call was not seen: `cut`, `process_exit`,
+//!   `agent_stop`, `stale`, `gap` (captured bytes were lost), `late_join` (header fields refer to what was
+//!   sent before capture began), `malformed:…`, `undecodable:…` (a content coding). Only the first two and
+//!   malformed HTTP are failures of the call; the rest is ours.
+//!
+//! # Adding an API
+//!
+//! One file with a type that implements `Family`: which paths it claims, which fields of its request and
+//! response bodies it wants (a [`tokentap_wire::json::Schema`] each), and what they mean in terms of the shared
+//! facts. Then a variant of [`Api`] and its line in each of that type's functions; recognition, framing, gaps,
+//! times, errors and attributes are shared. Its tests go beside the others, fed with captured bytes.
 
 mod anthropic;
 mod call;

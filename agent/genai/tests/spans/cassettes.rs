@@ -1,0 +1,262 @@
+//! Recorded traffic of real providers, beside what a whole parser makes of it.
+
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path, sync::LazyLock};
+
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value as Json, json};
+use tokentap_genai::{Options, Span};
+
+use crate::exchange::{Capture, Exchange, lines};
+
+/// Every recorded call of the APIs that are read.
+static CALLS: LazyLock<Vec<(String, Exchange)>> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cassettes");
+    let folders = [
+        "openai-chat",
+        "azure-openai",
+        "anthropic",
+        "deepseek",
+        "groq",
+        "mistral",
+        "openrouter",
+        "together",
+        "vllm",
+        "perplexity",
+        "xai",
+        "others",
+    ];
+    let mut calls = Vec::new();
+    for folder in folders {
+        let files = fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+        files.sort();
+        for file in files {
+            let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let interactions = interactions(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            calls.extend(interactions.iter().filter_map(call).map(|call| (name.clone(), call)));
+        }
+    }
+    calls
+});
+
+fn interactions(text: &str) -> Result<Vec<Json>, serde_saphyr::Error> {
+    // Bodies in base64 get their own name, as JSON has no tags.
+    let text = text.replace("string: !!binary |", "base64: |").replace("string: !binary |", "base64: |");
+    let mut whole: BTreeMap<String, Json> = serde_saphyr::from_str(&text)?;
+    let list = whole.remove("interactions").or_else(|| whole.remove("http_interactions"));
+    Ok(list.and_then(|list| list.as_array().cloned()).unwrap_or_default())
+}
+
+/// The exchange, if it is a call of an API that is read.
+fn call(interaction: &Json) -> Option<Exchange> {
+    let (request, response) = (&interaction["request"], &interaction["response"]);
+    let uri = request["uri"].as_str()?.strip_prefix("https://")?;
+    let (host, target) = uri.split_at(uri.find('/')?);
+    let path = target.split(['?', '#']).next()?;
+    let post = request["method"].as_str()?.eq_ignore_ascii_case("POST");
+    if !(post && (path.ends_with("/chat/completions") || path.ends_with("/v1/messages"))) {
+        return None;
+    }
+    let body = body(response);
+    let kept = |name: &str| match name {
+        "transfer-encoding" | "content-length" => false,
+        "content-encoding" => body.starts_with(&[0x1f, 0x8b]),
+        _ => true,
+    };
+    let fields = response["headers"].as_object()?.iter().flat_map(|(name, values)| {
+        let first = values.as_str().or_else(|| values[0].as_str()).unwrap_or_default();
+        kept(&name.to_ascii_lowercase()).then(|| (name.clone(), first.to_owned()))
+    });
+    Some(Exchange {
+        host: host.to_owned(),
+        target: target.to_owned(),
+        request_fields: Vec::new(),
+        request: self::body(request),
+        status: response["status"]["code"].as_u64()?.try_into().ok()?,
+        response_fields: fields.collect(),
+        response: body,
+    })
+}
+
+fn body(message: &Json) -> Vec<u8> {
+    if message["parsed_body"].is_object() {
+        return message["parsed_body"].to_string().into_bytes();
+    }
+    let body = &message["body"];
+    if let Some(text) = body.as_str().or_else(|| body["string"].as_str()) {
+        return text.as_bytes().to_vec();
+    }
+    base64(body["base64"].as_str().unwrap_or_default())
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits: Vec<u32> =
+        text.bytes().filter_map(|b| alphabet.iter().position(|a| *a == b)).map(|n| n as u32).collect();
+    let group = |group: &[u32]| {
+        let word = group.iter().fold(0, |word, digit| word << 6 | digit) << (6 * (4 - group.len()));
+        word.to_be_bytes()[1..group.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(group).collect()
+}
+
+/// What a span must say, from the whole bodies.
+fn expected(exchange: &Exchange) -> Vec<String> {
+    let request: Json = serde_json::from_slice(&exchange.request).expect("a request is JSON");
+    let mut text = exchange.response.clone();
+    if text.starts_with(&[0x1f, 0x8b]) {
+        text.clear();
+        flate2::read::GzDecoder::new(&exchange.response[..]).read_to_end(&mut text).expect("it is gzip");
+    }
+    let text = String::from_utf8(text).expect("a response is UTF-8");
+    let streamed = !text.trim_start().starts_with('{');
+    let documents: Vec<Json> = if streamed {
+        let data = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
+        data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).expect("JSON")).collect()
+    } else {
+        vec![serde_json::from_str(&text).expect("a response is JSON")]
+    };
+    let anthropic = exchange.target.contains("/messages");
+    let mut facts = if anthropic { anthropic_facts(&documents) } else { openai_facts(&documents) };
+    let path: Vec<&str> = exchange.target.split(['/', '?']).collect();
+    let deployment = path.iter().position(|segment| *segment == "deployments").map(|at| json!(path[at + 1]));
+    facts.push(("request.model", deployment.unwrap_or_else(|| request["model"].clone())));
+    if request["stream"] == true {
+        facts.push(("request.stream", json!(true)));
+    }
+    facts.push(("http.response.status_code", json!(exchange.status)));
+    facts.push(("server.address", json!(exchange.host)));
+    let error = documents.iter().map(|document| &document["error"]).find(|error| !error.is_null());
+    if let Some(error) = error {
+        let named = [&error["code"], &error["type"]].into_iter().find(|name| name.is_string());
+        let number = if exchange.status < 400 { &error["code"] } else { &json!(exchange.status) };
+        facts.push(("error.type", named.unwrap_or(&json!(number.to_string())).clone()));
+    }
+    let mut lines: Vec<String> = facts
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| match value.as_str() {
+            Some(text) => format!("{key}={text}"),
+            None => format!("{key}={value}"),
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+type Facts = Vec<(&'static str, Json)>;
+
+/// The last value at a pointer that is not null, or the first one.
+fn pick(documents: &[Json], pointer: &str, last: bool) -> Json {
+    let mut found = documents
+        .iter()
+        .filter_map(|document| document.pointer(pointer))
+        .filter(|v| !v.is_null() && *v != "");
+    if last { found.next_back() } else { found.next() }.cloned().unwrap_or_default()
+}
+
+fn openai_facts(documents: &[Json]) -> Facts {
+    let mut reasons = BTreeMap::new();
+    for choice in documents.iter().filter_map(|document| document["choices"].as_array()).flatten() {
+        let reason: &mut String = reasons.entry(choice["index"].as_u64().expect("an index")).or_default();
+        if let Some(text) = choice["finish_reason"].as_str() {
+            text.clone_into(reason);
+        }
+    }
+    let reasons: Vec<String> = reasons.into_values().filter(|reason| !reason.is_empty()).collect();
+    vec![
+        ("response.id", pick(documents, "/id", false)),
+        ("response.model", pick(documents, "/model", false)),
+        ("response.finish_reasons", if reasons.is_empty() { Json::Null } else { json!(reasons.join(",")) }),
+        ("usage.input_tokens", pick(documents, "/usage/prompt_tokens", true)),
+        ("usage.output_tokens", pick(documents, "/usage/completion_tokens", true)),
+    ]
+}
+
+fn anthropic_facts(documents: &[Json]) -> Facts {
+    let either = |pointer: &str, last: bool| {
+        let all: Vec<Json> = documents.iter().flat_map(|d| [d["message"].clone(), d.clone()]).collect();
+        pick(&all, pointer, last)
+    };
+    let input: i64 = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
+        .iter()
+        .filter_map(|field| either(&format!("/usage/{field}"), true).as_i64())
+        .sum();
+    let reason = [either("/stop_reason", true), either("/delta/stop_reason", true)]
+        .into_iter()
+        .find(|r| r.is_string());
+    vec![
+        ("response.id", either("/id", false)),
+        ("response.model", either("/model", false)),
+        ("response.finish_reasons", reason.unwrap_or_default()),
+        ("usage.input_tokens", if input > 0 { json!(input) } else { Json::Null }),
+        ("usage.output_tokens", either("/usage/output_tokens", true)),
+    ]
+}
+
+/// The attributes of which [`expected`] says something.
+fn compared(span: &Span) -> Vec<String> {
+    let keys = [
+        "request.model=",
+        "request.stream=",
+        "response.id=",
+        "response.model=",
+        "response.finish_reasons=",
+        "usage.input_tokens=",
+        "usage.output_tokens=",
+        "http.",
+        "server.address=",
+        "error.",
+        "tokentap.incomplete",
+    ];
+    lines(span).into_iter().filter(|line| keys.iter().any(|key| line.starts_with(key))).collect()
+}
+
+#[test]
+fn every_recorded_call_is_read_as_a_whole_parser_reads_it() {
+    assert!(CALLS.len() >= 16, "{} calls were found", CALLS.len());
+    for (name, exchange) in CALLS.iter() {
+        assert_eq!(compared(&exchange.span()), expected(exchange), "{name}");
+    }
+}
+
+#[test]
+fn recorded_providers_are_told_apart() {
+    let mut providers: Vec<String> = CALLS
+        .iter()
+        .map(|(_, call)| lines(&call.span()))
+        .map(|mut lines| {
+            lines.retain(|line| line.starts_with("provider"));
+            lines.concat().replace("provider.name=", "")
+        })
+        .collect();
+    providers.sort();
+    providers.dedup();
+    let expected = [
+        "anthropic",
+        "azure.ai.inference",
+        "azure.ai.openai",
+        "deepseek",
+        "groq",
+        "mistral_ai",
+        "openai",
+        "openrouter",
+        "perplexity",
+        "together_ai",
+        "zai",
+    ];
+    assert_eq!(providers, expected);
+}
+
+proptest! {
+    #[test]
+    fn recorded_calls_may_be_cut_anywhere(call in any::<prop::sample::Index>(), cuts in vec(0.0..1.0, 0..40)) {
+        let (name, exchange) = &CALLS[call.index(CALLS.len())];
+        let mut capture = Capture::new(Options::default());
+        capture.whole(exchange, &cuts);
+        let spans = capture.taken();
+        prop_assert_eq!(spans.len(), 1, "{}", name);
+        prop_assert_eq!(compared(&spans[0]), expected(exchange), "{}", name);
+    }
+}

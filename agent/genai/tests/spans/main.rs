@@ -1,0 +1,9 @@
+//! Captured bytes in, spans out: through the whole of `wire` and `genai`.
+
+mod anthropic;
+mod cassettes;
+mod exchange;
+mod incomplete;
+mod openai_chat;
+mod properties;
+mod spans;

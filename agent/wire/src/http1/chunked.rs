@@ -63,19 +63,16 @@ impl Chunked {
 
     /// Takes the next piece off `input`, which is not empty, while the body is not over.
     pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> Step<'a> {
+        if let Place::Data(left) = self.place {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+            self.place = Place::Data(left - len as u64);
+            self.end_data();
+            return Step::Data(take(input, len));
+        }
         let mut at = 0;
         while at < input.len() {
             match self.place {
-                Place::Data(left) => {
-                    if at > 0 {
-                        break;
-                    }
-                    let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-                    self.place = Place::Data(left - len as u64);
-                    self.end_data();
-                    return Step::Data(take(input, len));
-                }
-                Place::End => break,
+                Place::Data(_) | Place::End => break,
                 Place::Size(size, any) => match (hex(input[at]), input[at]) {
                     (Some(digit), _) => {
                         let Some(size) = size.checked_mul(16) else {

@@ -177,8 +177,12 @@ impl Http1 {
                 self.notice_spared_body(dir, input, sink);
             }
             match self.lanes[dir.index()].framer.next(&mut input, starts_call, at) {
-                Step::More => return,
-                Step::HeadPart(_) | Step::Framing(_) => self.touch(dir, at),
+                Step::More => {
+                    self.touch(dir, at);
+                    return;
+                }
+                Step::HeadPart(_) => {}
+                Step::Framing(_) => self.framing(dir),
                 Step::Head(head) => self.head(dir, head, at, sink),
                 Step::Body(bytes) => self.body(dir, bytes, at, sink),
                 Step::End => self.message_end(dir, at, sink),
@@ -254,14 +258,20 @@ impl Http1 {
         }
     }
 
+    /// Bytes of the exchange that is passing were seen at this time.
     fn touch(&mut self, dir: Direction, at: Nanos) {
-        if self.requests == Some(dir) {
-            if let Some(exchange) = self.queue.requesting() {
-                exchange.sent_body = true;
-                exchange.last = at;
-            }
-        } else if let Some(exchange) = self.queue.awaiting() {
+        let passing =
+            if self.requests == Some(dir) { self.queue.requesting() } else { self.queue.awaiting() };
+        if let Some(exchange) = passing {
             exchange.last = at;
+        }
+    }
+
+    fn framing(&mut self, dir: Direction) {
+        if self.requests == Some(dir)
+            && let Some(exchange) = self.queue.requesting()
+        {
+            exchange.sent_body = true;
         }
     }
 
@@ -448,7 +458,6 @@ impl Http1 {
         let body = &mut self.lanes[dir.index()].body;
         if self.requests == Some(dir) {
             let Some(exchange) = self.queue.requesting() else { return };
-            exchange.last = at;
             exchange.sent_body = true;
             if exchange.live {
                 let fed = body.feed(bytes, |bytes| {
@@ -460,7 +469,6 @@ impl Http1 {
             return;
         }
         let Some(exchange) = self.queue.answering() else { return };
-        exchange.last = at;
         if exchange.live && exchange.answered.is_none() {
             let mut finished = false;
             let fed = body.feed(bytes, |bytes| {

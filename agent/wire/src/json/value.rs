@@ -152,10 +152,11 @@ impl Str<'_> {
         out
     }
 
-    /// Whether the whole string is `text`.
+    /// Whether the whole string is `text`; one with invalid escapes is nothing's equal.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
-        if self.cut || memchr(b'\\', self.raw).is_none() {
+        // Valid escapes make a string longer, so that only one that is longer can have some and still be `text`.
+        if self.cut || self.raw.len() <= text.len() || memchr(b'\\', self.raw).is_none() {
             return !self.cut && self.raw == text.as_bytes();
         }
         let mut rest = text;
@@ -241,7 +242,9 @@ mod tests {
             let mut out = String::from("old");
             let value = Str { raw: raw.as_bytes(), cap, cut: false };
             assert_eq!((value.read_into(&mut out), out.as_str()), (cut, text), "{raw}");
-            assert_eq!(value.is(text), !cut && !raw.is_empty() || raw.is_empty(), "{raw}");
+            let valid = !text.contains(char::REPLACEMENT_CHARACTER);
+            assert_eq!(valid && value.is(text), valid && !cut, "{raw}");
+            assert!(!value.is("other") && !value.is("other, and longer than it"));
         }
         let invalid = Str { raw: b"a\xff\xe2\x82z", cap: 99, cut: false };
         assert_eq!(invalid.decode(), "a\u{fffd}\u{fffd}z");

@@ -196,6 +196,34 @@ proptest! {
     }
 
     #[test]
+    fn a_splitter_gives_every_byte_once_and_tells_bodies(pairs in pairs(), cuts in cuts()) {
+        let [write, read] = pieces(&pairs, &cuts);
+        let mut splitter = Splitter::new(Limits::default());
+        for (dir, calls) in [(Write, write), (Read, read)] {
+            let (mut all, mut body, mut offset) = (Vec::new(), Vec::new(), 0);
+            for (_, _, bytes) in &calls {
+                splitter.data(dir, offset, bytes, |segment, part| {
+                    all.extend_from_slice(part);
+                    if matches!(segment, Segment::Body { .. }) {
+                        body.extend_from_slice(part);
+                    }
+                });
+                offset += bytes.len() as u64;
+            }
+            prop_assert_eq!(all, calls.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect::<Vec<_>>());
+            let plain = |message: &Message| message.coding == "identity";
+            if pairs.iter().all(|pair| plain(&pair.request) && plain(&pair.response)) {
+                let want = pairs.iter().flat_map(|pair| match dir {
+                    Write => &pair.request.body[..],
+                    Read if pair.has_body() => &pair.response.body[..],
+                    Read => b"",
+                });
+                prop_assert!(body.iter().eq(want));
+            }
+        }
+    }
+
+    #[test]
     fn any_bytes_are_survived_and_every_exchange_ends_once(
         steps in prop::collection::vec(
             (any::<bool>(), 0..8u8, prop_oneof![
@@ -212,9 +240,13 @@ proptest! {
         ),
     ) {
         let mut watch = Watch::new(Role::Client);
+        let mut splitter = Splitter::new(Limits::default());
         watch.recorder.terminator = Some("4");
         for (read, what, bytes) in &steps {
             let dir = if *read { Read } else { Write };
+            let mut split = Vec::new();
+            splitter.data(dir, watch.offsets[dir.index()], bytes, |_, part| split.extend_from_slice(part));
+            prop_assert_eq!(&split, bytes);
             match what {
                 0 => watch.lose(dir, bytes.len() as u64),
                 1 => watch.tell_loss(dir, bytes.len() as u64),

@@ -205,7 +205,12 @@ impl Events {
                     apply(change, hands.prober, hands.target);
                 }
             }
-            Kind::Map => hands.prober.scan(pid),
+            Kind::Map => {
+                // Not those of processes that are only watched until their rule is looked up.
+                if hands.discovery.observes(pid) {
+                    hands.prober.scan(pid);
+                }
+            }
         }
     }
 }

@@ -186,6 +186,10 @@ impl Work {
                 self.telemetry.add(Event::Attached, 1);
                 tracing::debug!(library = code.library, file = code.name, ?scope, "probes placed");
             }
+            // The process ended before it could be probed, and its way to the file with it.
+            Err(error) if !code.open.exists() => {
+                tracing::debug!(library = code.library, file = code.name, %error, "gone before it was probed");
+            }
             Err(error) => {
                 self.telemetry.add(Event::AttachFailed, 1);
                 self.refused.insert((code.file, scope));

@@ -84,6 +84,12 @@ impl Discovery {
         self.selector.has_rules() || !self.observed.is_empty()
     }
 
+    /// Whether a process is observed.
+    #[must_use]
+    pub fn observes(&self, pid: u32) -> bool {
+        self.observed.contains_key(&pid)
+    }
+
     /// The processes that the selection means now. The second list says which named ones are not, and why.
     pub fn start(&mut self, maps: &mut KernelMaps) -> (Vec<Arc<Process>>, Vec<NotObserved>) {
         let mut started = Vec::new();
@@ -96,7 +102,7 @@ impl Discovery {
         }
         if self.selector.has_rules() {
             for pid in procfs::pids() {
-                if !self.observed.contains_key(&pid)
+                if !self.observes(pid)
                     && self.matches(pid, None)
                     && let Ok(process) = self.observe(pid, maps)
                 {
@@ -150,7 +156,7 @@ impl Discovery {
     /// A process replaced its image. With rules the kernel side watches it already, until told otherwise.
     pub fn executed(&mut self, pid: u32, tracked: Tracked, filename: &[u8], maps: &mut KernelMaps) -> Change {
         let filename = String::from_utf8_lossy(filename);
-        let wanted = self.observed.contains_key(&pid)
+        let wanted = self.observes(pid)
             || self.selector.pids().contains(&pid)
             || self.matches(pid, Some(&filename));
         tracing::debug!(pid, started_as = %filename, wanted, "process executed");

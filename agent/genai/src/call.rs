@@ -117,7 +117,7 @@ impl Call {
         let mut reader = self.readers.swap_remove(index);
         let info = reader.info();
         let (ask, reply) = reader.facts();
-        let ending = if self.done.is_some() { Ending::Complete } else { ending };
+        let ending = self.settle(ending, reply);
         let incomplete = self.incomplete(ending, odd[index]);
         let error = self.error(ending, reply);
         let status =
@@ -169,6 +169,18 @@ impl Call {
         }
         let answered = self.readers.iter_mut().position(|reader| reader.facts().1.fits);
         answered.or_else(|| self.readers.iter_mut().position(|reader| reader.facts().0.fits))
+    }
+
+    /// How the call ended, which is not always how its exchange did.
+    fn settle(&self, ending: Ending, reply: &Reply) -> Ending {
+        let told = self.response_gap || reply.failure.seen || !reply.unfinished();
+        match ending {
+            _ if self.done.is_some() => Ending::Complete,
+            // HTTP cannot tell where a body without length was cut; a stream can, and some servers end their
+            // HTTP in good order when what is behind them fails.
+            Ending::Complete if reply.streamed && !told => Ending::Cut,
+            ending => ending,
+        }
     }
 
     /// What was not seen of it.

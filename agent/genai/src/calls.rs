@@ -28,9 +28,9 @@ pub struct Traffic {
 /// Finds the LLM calls in the exchanges of one connection and turns each into a [`Span`]: see the
 /// [crate documentation](crate) for what is in it.
 ///
-/// Memory: nothing for exchanges that are not LLM calls. A call in flight costs about 2 KiB, and never more
-/// than 100 KiB however long its bodies are. Finished spans wait until they are taken. Once its first events
-/// were seen, a stream costs no more allocations.
+/// Memory: nothing for exchanges that are not LLM calls. A call in flight costs about 4 KiB, and never more
+/// than 100 KiB however long its bodies are (twice that where both APIs are tried). Finished spans wait until
+/// they are taken. Once its first events were seen, a stream costs no more allocations.
 #[derive(Debug)]
 pub struct Calls {
     options: Arc<Options>,

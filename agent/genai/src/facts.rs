@@ -86,6 +86,11 @@ impl Reply {
         }
     }
 
+    /// A choice exists that did not say why it ended.
+    pub(crate) fn unfinished(&self) -> bool {
+        self.choices.iter().any(|choice| choice.reason.is_empty())
+    }
+
     /// Why each choice ended, by index, with `unknown` for those that did not say. Empty when that is `None`
     /// and one did not, or when no choice was seen.
     pub(crate) fn finish_reasons(&mut self, unknown: Option<&str>) -> Vec<String> {

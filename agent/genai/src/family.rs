@@ -74,7 +74,7 @@ pub(crate) trait Family: Debug + Default + Send + 'static {
 
     fn claim(path: &str, headers: &Headers<'_>) -> Option<Claim>;
     /// Takes what the path says.
-    fn path(&mut self, _path: &str, _ask: &mut Ask) {}
+    fn path(&mut self, _path: &str) {}
     fn request_schema() -> &'static Schema<Self::Asked>;
     fn asked(&mut self, ask: &mut Ask, field: Self::Asked, value: Value<'_>);
     fn response_schema() -> &'static Schema<Self::Said>;
@@ -139,11 +139,11 @@ const EVENT_PIECE: usize = 4 << 10;
 
 impl<F: Family> Bodies<F> {
     fn new(path: &str) -> Self {
-        let (mut family, mut ask) = (F::default(), Ask::default());
-        family.path(path, &mut ask);
+        let mut family = F::default();
+        family.path(path);
         Self {
             family,
-            ask,
+            ask: Ask::default(),
             reply: Reply::default(),
             request: Extractor::new(F::request_schema()),
             response: Extractor::new(F::response_schema()),

@@ -34,6 +34,9 @@ pub(crate) struct OpenAiChat {
     vllm_mark: bool,
 }
 
+/// Azure allows 64 characters.
+const LONGEST_DEPLOYMENT: usize = 256;
+
 /// The choice being read: `index` may come after what it is the index of.
 #[derive(Debug, Default)]
 struct Choice {
@@ -220,10 +223,10 @@ impl Family for OpenAiChat {
         path.ends_with("/chat/completions").then_some(Claim::Certain)
     }
 
-    fn path(&mut self, path: &str, _ask: &mut Ask) {
+    fn path(&mut self, path: &str) {
         let mut segments = path.split('/').skip_while(|&segment| segment != "deployments");
         if let (Some(_), Some(deployment)) = (segments.next(), segments.next()) {
-            deployment.clone_into(&mut self.deployment);
+            deployment[..deployment.floor_char_boundary(LONGEST_DEPLOYMENT)].clone_into(&mut self.deployment);
         }
     }
 
@@ -350,6 +353,7 @@ impl Family for OpenAiChat {
 impl OpenAiChat {
     fn object(&mut self, reply: &mut Reply, value: Value<'_>) {
         if let Value::Str(text) = value {
+            reply.fits |= text.is("chat.completion") || text.is("chat.completion.chunk");
             reply.failure.seen |= text.is("error");
         }
     }

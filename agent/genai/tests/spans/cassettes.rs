@@ -131,7 +131,8 @@ fn expected(exchange: &Exchange) -> Vec<String> {
     if let Some(error) = error {
         let named = [&error["code"], &error["type"]].into_iter().find(|name| name.is_string());
         let number = if exchange.status < 400 { &error["code"] } else { &json!(exchange.status) };
-        facts.push(("error.type", named.unwrap_or(&json!(number.to_string())).clone()));
+        let number = json!(number.to_string());
+        facts.push(("error.type", named.unwrap_or(&number).clone()));
     }
     let mut lines: Vec<String> = facts
         .into_iter()

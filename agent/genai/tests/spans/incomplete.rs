@@ -75,6 +75,23 @@ fn a_stream_is_whole_with_its_terminal_event_however_the_connection_ends() {
 }
 
 #[test]
+fn a_stream_that_ends_in_good_order_without_a_reason_was_cut() {
+    let cut = [
+        "error.type=connection_closed",
+        "response.finish_reasons=error",
+        "tokentap.incomplete=true",
+        "tokentap.incomplete.reason=cut",
+    ];
+    for (response, expected) in [
+        (chunk("x", Json::Null), &[&["response.id=c1"], &cut[..]].concat()[..]),
+        (chunk("x", json!("stop")), &["response.id=c1", "response.finish_reasons=stop"]),
+        (chunk("x", Json::Null) + "data: [DONE]\n\n", &["response.id=c1"]),
+    ] {
+        check(&Exchange::new("h", PATH, asked(), 200, response).span(), &SHOWN, expected);
+    }
+}
+
+#[test]
 fn a_call_without_any_response_is_told() {
     let exchange = Exchange::new("h", PATH, asked(), 200, "");
     let mut capture = Capture::new(Options::default());

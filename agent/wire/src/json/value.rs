@@ -152,7 +152,7 @@ impl Str<'_> {
         out
     }
 
-    /// Whether the whole string is `text`; one with invalid escapes is nothing's equal.
+    /// Whether the whole string is `text`, which has no U+FFFD.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         // Valid escapes make a string longer, so that only one that is longer can have some and still be `text`.

@@ -1,0 +1,79 @@
+//! A stream costs no allocation per chunk: hours of it leave the heap alone.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::Arc,
+};
+
+use tokentap_genai::{Calls, Options, Transport};
+use tokentap_wire::{Connection, Direction, Limits, Nanos};
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn chunks_of_a_stream_are_read_without_allocating() {
+    let openai = |n: usize| {
+        format!(
+            "data: {{\"id\":\"c1\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{n}\"}},\"finish_reason\":null}}],\"usage\":null}}\n\n"
+        )
+    };
+    let anthropic = |n: usize| {
+        format!(
+            "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{n}\"}}}}\n\n"
+        )
+    };
+    for (path, event) in [
+        ("/v1/chat/completions", &openai as &dyn Fn(usize) -> String),
+        ("/anthropic/v1/messages", &anthropic),
+    ] {
+        // Each chunk in one frame, then cut in the middle.
+        for size in [usize::MAX, 70] {
+            let body: Vec<u8> = (0..2000).map(|n| chunk(&event(n))).collect::<String>().into_bytes();
+            let head =
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let request = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{{}}");
+            let mut connection = Connection::new(Limits::default());
+            let mut calls = Calls::new(Arc::new(Options::default()), Transport::default());
+            connection.data(Direction::Write, 0, request.as_bytes(), Nanos(1), &mut calls);
+            connection.data(Direction::Read, 0, head, Nanos(1), &mut calls);
+            let frames: Vec<&[u8]> = body.chunks(size.min(body.len() / 2000)).collect();
+            let mut offset = head.len() as u64;
+            let mut before = 0;
+            for (n, frame) in frames.iter().enumerate() {
+                if n == frames.len() / 10 {
+                    before = ALLOCATIONS.get();
+                }
+                connection.data(Direction::Read, offset, frame, Nanos(1), &mut calls);
+                offset += frame.len() as u64;
+            }
+            assert_eq!(ALLOCATIONS.get() - before, 0, "{path} in frames of {size}");
+            assert_eq!(calls.traffic().llm, 1);
+        }
+    }
+}
+
+fn chunk(event: &str) -> String {
+    format!("{:x}\r\n{event}\r\n", event.len())
+}

@@ -21,10 +21,11 @@ pub enum Protocol {
 
 /// Follows one captured connection.
 ///
-/// Memory: next to nothing for HTTP/1 messages that come whole; at most, in each direction, one header block
-/// ([`Limits::head`]) and [`Limits::held`] bytes that wait for the other direction, [`Limits::in_flight`]
-/// exchanges of about 100 bytes, and for a body with a content coding what its decoder needs: 64 KiB for gzip
-/// and deflate, up to 8 MiB for zstd and up to 16 MiB for br where the encoder chose such a window.
+/// Memory: next to nothing for HTTP/1 messages whose heads come whole. At most, in each direction, one header
+/// block ([`Limits::head`]) and [`Limits::held`] bytes that wait for the other direction; [`Limits::in_flight`]
+/// exchanges of about 150 bytes; 32 KiB for the places of header fields; and for each body with a content
+/// coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd and up to 16 MiB for br
+/// where the encoder chose such a window.
 #[derive(Debug)]
 pub struct Connection {
     positions: [Position; 2],

@@ -1,6 +1,6 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112), watched from outside.
 //!
-//! Each direction is cut into messages by its own [`framer::Framer`]; [`Http1`] pairs requests with responses.
+//! Each direction is cut into messages by its own `Framer`; `Http1` pairs requests with responses.
 
 mod chunked;
 mod exchange;

@@ -111,7 +111,10 @@ impl Call {
         if (300..400).contains(&self.status) || self.status == 101 {
             return None;
         }
-        if let (true, Some(peer)) = (self.destination.host.is_empty(), transport.peer) {
+        // The peer may have become known since the request.
+        let peer =
+            transport.peer.filter(|_| self.kind == SpanKind::Client && self.destination.host.is_empty());
+        if let Some(peer) = peer {
             (self.destination.host, self.destination.port) = recognition::by_address(peer);
         }
         let mut reader = self.readers.swap_remove(index);

@@ -11,7 +11,7 @@ use crate::{Options, Span, call::Call, recognition::recognise};
 pub struct Transport {
     /// The bytes came out of a TLS library.
     pub tls: bool,
-    /// The server's address, when the connection was seen or could be looked up.
+    /// The address of the other end, when the connection was seen or could be looked up.
     pub peer: Option<SocketAddr>,
 }
 
@@ -39,6 +39,8 @@ pub struct Calls {
     /// Few: HTTP/1 has one, and HTTP/2 connections to LLM APIs seldom more than a handful.
     in_flight: Vec<(ExchangeId, Box<Call>)>,
     finished: VecDeque<Span>,
+    /// At most one entry for each reason.
+    dropped: Vec<(&'static str, u64)>,
 }
 
 impl Calls {
@@ -51,10 +53,11 @@ impl Calls {
             traffic: Traffic::default(),
             in_flight: Vec::new(),
             finished: VecDeque::new(),
+            dropped: Vec::new(),
         }
     }
 
-    /// The server's address became known.
+    /// The address of the other end became known.
     pub fn set_peer(&mut self, peer: SocketAddr) {
         self.transport.peer = Some(peer);
     }
@@ -62,6 +65,11 @@ impl Calls {
     /// The next finished call, oldest first.
     pub fn take(&mut self) -> Option<Span> {
         self.finished.pop_front()
+    }
+
+    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::reason`]).
+    pub fn take_dropped(&mut self) -> Option<(&'static str, u64)> {
+        self.dropped.pop()
     }
 
     /// What the connection has carried so far.
@@ -129,5 +137,12 @@ impl Sink for Calls {
 
     fn finished(&self, id: ExchangeId) -> bool {
         self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
+    }
+
+    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+        match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += bytes,
+            None => self.dropped.push((reason, bytes)),
+        }
     }
 }

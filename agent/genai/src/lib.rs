@@ -57,5 +57,5 @@ mod trace_context;
 
 pub use calls::{Calls, Traffic, Transport};
 pub use family::Api;
-pub use options::{Include, Options, Rule, RuleError};
+pub use options::{Include, Options, Rule, RuleError, glob};
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};

@@ -353,8 +353,11 @@ impl Family for OpenAiChat {
 impl OpenAiChat {
     fn object(&mut self, reply: &mut Reply, value: Value<'_>) {
         if let Value::Str(text) = value {
-            reply.fits |= text.is("chat.completion") || text.is("chat.completion.chunk");
-            reply.failure.seen |= text.is("error");
+            if text.is("chat.completion.chunk") || text.is("chat.completion") {
+                reply.fits = true;
+            } else {
+                reply.failure.seen |= text.is("error");
+            }
         }
     }
 

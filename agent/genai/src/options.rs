@@ -85,8 +85,10 @@ impl FromStr for Include {
     }
 }
 
-/// Matches the whole of `text`, going back to the last `*` on a mismatch: linear in practice, no recursion.
-fn glob(pattern: &str, text: &str) -> bool {
+/// Whether a shell-like pattern matches the whole of `text`: `*` is any run of characters, `/` included, `?` any
+/// one. Goes back to the last `*` on a mismatch: linear in practice, no recursion.
+#[must_use]
+pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -94,6 +96,10 @@ fn glob(pattern: &str, text: &str) -> bool {
             Some(b'*') => {
                 star = Some((p, t));
                 p += 1;
+            }
+            Some(b'?') => {
+                p += 1;
+                t += 1 + text[t + 1..].iter().take_while(|&&byte| byte & 0xc0 == 0x80).count();
             }
             Some(byte) if *byte == text[t] => {
                 p += 1;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tokentap_wire::{Headers, RequestHead};
+use tokentap_wire::{Headers, RequestHead, Role};
 
 use crate::{Api, Options, Transport, family::Claim, provider};
 
@@ -78,7 +78,8 @@ pub(crate) fn path(target: &[u8]) -> &str {
 }
 
 impl Destination {
-    /// `Host` or `:authority` first: it names the server also where the peer is a proxy. Else the peer.
+    /// `Host` or `:authority` first: it names the server also where the peer is a proxy. Else the peer, where
+    /// that is the server.
     fn of(head: &RequestHead<'_>, transport: &Transport) -> Self {
         let https = match head.target.split(|&b| b == b':').next() {
             Some(b"http") if head.target.starts_with(b"http://") => false,
@@ -87,10 +88,9 @@ impl Destination {
         };
         let default_port = if https { 443 } else { 80 };
         let named = head.authority.and_then(|authority| authority_parts(authority, default_port));
-        let (host, port) = named.unwrap_or_else(|| match transport.peer {
-            Some(peer) => by_address(peer),
-            None => (String::new(), default_port),
-        });
+        let peer = transport.peer.filter(|_| head.role == Role::Client);
+        let (host, port) =
+            named.or_else(|| peer.map(by_address)).unwrap_or_else(|| (String::new(), default_port));
         Self { host, port }
     }
 }
@@ -129,7 +129,7 @@ fn authority_parts(authority: &[u8], default_port: u16) -> Option<(String, u16)>
 
 #[cfg(test)]
 mod tests {
-    use tokentap_wire::{Role, Version};
+    use tokentap_wire::Version;
 
     use super::*;
 
@@ -237,5 +237,8 @@ mod tests {
             let found = Destination::of(&head, &Transport { tls, peer });
             assert_eq!((found.host.as_str(), found.port), expected, "{host:?} {target}");
         }
+        // Of a server, the peer is a client.
+        let head = RequestHead { role: Role::Server, ..head("POST", "/p", &[]) };
+        assert_eq!(Destination::of(&head, &Transport { tls: true, peer }).host, "");
     }
 }

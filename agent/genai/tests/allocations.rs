@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokentap_genai::{Calls, Options, Transport};
-use tokentap_wire::{Connection, Direction, Limits, Nanos};
+use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -72,6 +72,29 @@ fn chunks_of_a_stream_are_read_without_allocating() {
             assert_eq!(calls.traffic().llm, 1);
         }
     }
+}
+
+#[test]
+fn a_large_image_in_a_request_costs_time_and_no_memory() {
+    let image = "iVBORw0KGgo/+=".repeat((20 << 20) / 14);
+    let body = format!(
+        r#"{{"messages":[{{"content":[{{"image_url":{{"url":"data:image/png;base64,{image}"}}}}]}}],"model":"m"}}"#
+    );
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut connection = Connection::new(Limits::default());
+    let mut calls = Calls::new(Arc::new(Options::default()), Transport::default());
+    connection.data(Direction::Write, 0, head.as_bytes(), Nanos(1), &mut calls);
+    let mut offset = head.len() as u64;
+    let before = ALLOCATIONS.get();
+    for frame in body.as_bytes().chunks(16 << 10) {
+        connection.data(Direction::Write, offset, frame, Nanos(1), &mut calls);
+        offset += frame.len() as u64;
+    }
+    // The model's name, and nothing else that grows with the body.
+    assert!(ALLOCATIONS.get() - before <= 2);
+    connection.close(Ending::Cut, Nanos(2), &mut calls);
+    assert_eq!(calls.take().map(|span| span.name), Some("chat m".to_owned()));
 }
 
 fn chunk(event: &str) -> String {

@@ -120,6 +120,14 @@ fn calls_of_one_connection_come_one_by_one_and_are_counted() {
 }
 
 #[test]
+fn what_the_connection_passed_over_is_told_by_reason() {
+    let mut capture = Capture::new(Options::default());
+    capture.request(b"\x00\x01 not HTTP");
+    assert!(matches!(capture.calls.take_dropped(), Some((_, 11))));
+    assert_eq!(capture.calls.take_dropped(), None);
+}
+
+#[test]
 fn what_was_said_is_not_on_a_span() {
     let secret = "SECRET";
     let request = json!({

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{HashMap, Map, MapData, PerCpuArray},
 };
 use aya_log::EbpfLogger;
 use tokentap_abi::{Counter, FdKey, Tracked, USER_STREAM, Verdict};
@@ -22,10 +22,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(mut ebpf: Ebpf) -> Result<Self, BpfError> {
+    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32) -> Result<Self, BpfError> {
         // Absent only when the object logs nothing.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, KernelLog).ok();
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(in_map("EVENTS"))?;
+        let Map::RingBuf(ring) = take(&mut ebpf, "EVENTS")? else {
+            return Err(BpfError::Missing("ring EVENTS".to_owned()));
+        };
+        let ring = Ring::new(ring, ring_bytes as usize, logger).map_err(BpfError::Ring)?;
         let maps = KernelMaps {
             tracked: HashMap::try_from(take(&mut ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
             fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
@@ -33,7 +36,7 @@ impl Kernel {
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
             next: AtomicU64::new(1),
         };
-        Ok(Self { attacher: Attacher::new(ebpf), ring: Ring::new(ring, logger), maps })
+        Ok(Self { attacher: Attacher::new(ebpf), ring, maps })
     }
 }
 

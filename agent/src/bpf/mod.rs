@@ -48,6 +48,9 @@ pub enum BpfError {
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: it does not belong to this build, run `cargo xtask build-ebpf`")]
     Missing(String),
+    /// The ring could not be mapped.
+    #[error("cannot map the ring: {0}; a smaller --ring-size may fit")]
+    Ring(std::io::Error),
     /// A map could not be used.
     #[error("cannot use eBPF map {name}: {source}")]
     Map {
@@ -80,7 +83,7 @@ pub fn load(options: LoadOptions) -> Result<Kernel, BpfError> {
     for (name, program) in ebpf.programs_mut() {
         load_program(name, program)?;
     }
-    Kernel::new(ebpf)
+    Kernel::new(ebpf, options.ring_bytes)
 }
 
 /// Whether the kernel has a helper; programs do without when it cannot be told.

@@ -16,7 +16,7 @@ Examples:
   Watch every python, also those that start later; send spans to a collector:
       sudo tokentap run --exe 'python*' --otlp-endpoint http://collector:4317
   Two collectors and one JSON line per call on standard output:
-      sudo tokentap run --all --otlp-endpoint http://a:4317 --otlp-endpoint https://b:4318 --console=json
+      sudo tokentap run --all --otlp-endpoint http://a:4317 --otlp-endpoint https://b --console=json
   Record what happens now, look at it elsewhere without root:
       sudo tokentap record --pid 4242 --out bug.tape
       tokentap replay bug.tape --console
@@ -174,7 +174,8 @@ pub struct Export {
     /// A header for every OTLP request, as authorization=Bearer…; may be repeated.
     #[arg(long, value_name = "K=V")]
     pub otlp_header: Vec<HeaderSetting>,
-    /// Print spans on standard output: a line for people, or one JSON object per line.
+    /// Print spans on standard output: `pretty` (when no format is given), a line for people, or `json`, an
+    /// object per line.
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "pretty")]
     pub console: Option<ConsoleFormat>,

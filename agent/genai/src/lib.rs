@@ -43,14 +43,15 @@
 //! times, errors and attributes are shared. Its tests go beside the others, fed with captured bytes.
 
 mod anthropic;
+mod ask;
 mod call;
 mod calls;
-mod facts;
 mod family;
 mod openai_chat;
 mod options;
 mod provider;
 mod recognition;
+mod reply;
 pub mod semconv;
 mod span;
 mod trace_context;

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use tokentap_genai::glob;
+
 /// Smallest ring: one page.
 const MIN_RING: u64 = 4 << 10;
 /// Largest ring: offsets in it are 32 bits wide, two of which tell busy from discarded.
@@ -68,7 +70,7 @@ impl Glob {
     /// Whether the whole text matches.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        matches(self.0.as_bytes(), text.as_bytes())
+        glob(&self.0, text)
     }
 
     /// Whether a file matches: by its whole path when the pattern has a slash, else by its name.
@@ -85,35 +87,6 @@ impl FromStr for Glob {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("pattern is empty".into()) } else { Ok(Self(text.to_owned())) }
     }
-}
-
-/// Linear in practice: on a mismatch it goes back to the last star only.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(b'?') => {
-                p += 1;
-                t += 1 + text[t + 1..].iter().take_while(|b| **b & 0xc0 == 0x80).count();
-            }
-            Some(c) if *c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, from)) = star else { return false };
-                star = Some((at, from + 1));
-                p = at + 1;
-                t = from + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 struct Size(u64);

@@ -141,13 +141,14 @@ pub fn start(config: &ExportConfig, telemetry: &Telemetry) -> Result<ExportHandl
     let mut queues = Vec::new();
     let mut workers = Vec::new();
     let mut counters = Vec::new();
-    for config_of_one in &config.exporters {
-        let exporter = match config_of_one {
+    for destination in &config.exporters {
+        let exporter = match destination {
             ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
             ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
         };
-        let account = telemetry.exporter(config_of_one.name());
+        let account = telemetry.exporter(destination.name());
         let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());
+        tracing::info!("spans go to {destination}");
         queues.push(sender);
         workers.push(Worker { exporter, receiver, counters: Arc::clone(&account), drain: drain.clone() });
         counters.push(account);

@@ -305,19 +305,11 @@ impl Name {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::tests::check_masked;
 
     #[track_caller]
-    fn check(head: &str, want: &str) {
-        for size in [1, 2, 7, head.len()] {
-            let mut fields = Fields::default();
-            let mut masked = Vec::new();
-            for piece in head.as_bytes().chunks(size) {
-                let mut piece = piece.to_vec();
-                fields.mask(&mut piece);
-                masked.extend(piece);
-            }
-            assert_eq!(String::from_utf8(masked).unwrap(), want, "cut every {size}");
-        }
+    fn check(text: &str, want: &str) {
+        check_masked(Fields::mask, text, want);
     }
 
     #[test]

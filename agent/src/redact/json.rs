@@ -305,19 +305,11 @@ const fn is_identifier(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact::tests::check_masked;
 
     #[track_caller]
-    fn check(document: &str, want: &str) {
-        for size in [1, 2, 7, document.len()] {
-            let mut json = Json::default();
-            let mut masked = Vec::new();
-            for piece in document.as_bytes().chunks(size) {
-                let mut piece = piece.to_vec();
-                json.mask(&mut piece);
-                masked.extend(piece);
-            }
-            assert_eq!(String::from_utf8(masked).unwrap(), want, "cut every {size}");
-        }
+    fn check(text: &str, want: &str) {
+        check_masked(Json::mask, text, want);
     }
 
     #[test]

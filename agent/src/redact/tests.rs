@@ -9,6 +9,17 @@ use tokentap_wire::{Connection, Ending, Limits, Nanos};
 
 use super::*;
 
+/// What a masker makes of a text, however it is cut.
+#[track_caller]
+pub(super) fn check_masked<M: Default>(mask: fn(&mut M, &mut [u8]), text: &str, want: &str) {
+    for size in [1, 2, 7, text.len()] {
+        let mut masker = M::default();
+        let mut masked = text.as_bytes().to_vec();
+        masked.chunks_mut(size).for_each(|piece| mask(&mut masker, piece));
+        assert_eq!(String::from_utf8(masked).unwrap(), want, "cut every {size}");
+    }
+}
+
 /// A captured run: which way, from where, and what.
 type Run = (Direction, u64, Vec<u8>);
 

@@ -85,7 +85,7 @@ impl<R: Read> TapeReader<R> {
     /// [`TapeError`] when it is none, or one of another version.
     pub fn new(mut input: R) -> Result<Self, TapeError> {
         let mut fixed = [0; 20];
-        input.read_exact(&mut fixed).map_err(|e| not_a_tape_when_short(e))?;
+        input.read_exact(&mut fixed).map_err(not_a_tape_when_short)?;
         let (magic, rest) = fixed.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(TapeError::NotATape);
@@ -101,9 +101,9 @@ impl<R: Read> TapeReader<R> {
         let unmasked = *unmasked != 0;
         let mut text = || -> Result<String, TapeError> {
             let mut len = [0; 2];
-            input.read_exact(&mut len).map_err(|e| not_a_tape_when_short(e))?;
+            input.read_exact(&mut len).map_err(not_a_tape_when_short)?;
             let mut text = vec![0; usize::from(u16::from_le_bytes(len))];
-            input.read_exact(&mut text).map_err(|e| not_a_tape_when_short(e))?;
+            input.read_exact(&mut text).map_err(not_a_tape_when_short)?;
             Ok(String::from_utf8_lossy(&text).into_owned())
         };
         let (kernel, machine) = (text()?, text()?);

@@ -155,7 +155,7 @@ impl Masking {
         if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&header.stream) {
             self.buffer.clear();
             self.buffer.resize(frame.payload.len(), 0);
-            return vec![0..frame.payload.len()];
+            return std::iter::once(0..frame.payload.len()).collect();
         }
         let (_, masker) =
             self.streams.entry(header.stream).or_insert_with(|| (header.tgid, Masker::default()));

@@ -8,8 +8,9 @@ use tokentap_wire::{
 };
 
 use crate::{
-    facts::{Ask, Reply, Usage, count, read},
+    ask::{Ask, Asked},
     family::{Claim, Family, Info},
+    reply::{Reply, Usage, count, read},
 };
 
 /// Reads both bodies of one call.
@@ -30,20 +31,6 @@ struct Counts {
     cache_write_5m: Option<i64>,
     cache_write_1h: Option<i64>,
     thinking: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
-    Messages,
-    Model,
-    Stream,
-    MaxTokens,
-    Temperature,
-    TopP,
-    TopK,
-    Stop,
-    Effort,
-    Format,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +63,9 @@ static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
         Want::new("top_p", Asked::TopP),
         Want::new("top_k", Asked::TopK),
         Want::new("stop_sequences[]", Asked::Stop),
-        Want::new("output_config.effort", Asked::Effort),
-        Want::new("output_config.format", Asked::Format),
-        Want::new("output_format", Asked::Format),
+        Want::new("output_config.effort", Asked::ReasoningLevel),
+        Want::new("output_config.format", Asked::FormatSchema),
+        Want::new("output_format", Asked::FormatSchema),
     ];
     Schema::new(&wants, &[])
 });
@@ -120,7 +107,6 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
 });
 
 impl Family for Anthropic {
-    type Asked = Asked;
     type Said = Said;
 
     const INFO: Info = Info { operation: "chat", provider: "anthropic", openai_api_type: None };
@@ -136,29 +122,6 @@ impl Family for Anthropic {
 
     fn request_schema() -> &'static Schema<Asked> {
         &REQUEST
-    }
-
-    fn asked(&mut self, ask: &mut Ask, field: Asked, value: Value<'_>) {
-        match field {
-            Asked::Messages => ask.fits |= matches!(value, Value::Array),
-            Asked::Model => read(value, &mut ask.model),
-            Asked::Stream => ask.stream = value.as_bool() == Some(true),
-            Asked::MaxTokens => ask.max_tokens = count(value),
-            Asked::Temperature => ask.temperature = value.as_f64(),
-            Asked::TopP => ask.top_p = value.as_f64(),
-            Asked::TopK => ask.top_k = value.as_i64(),
-            Asked::Stop => {
-                if let Value::Str(text) = value {
-                    ask.push_stop(text);
-                }
-            }
-            Asked::Effort => read(value, &mut ask.reasoning_level),
-            Asked::Format => {
-                if matches!(value, Value::Object) {
-                    ask.output_type = Some("json");
-                }
-            }
-        }
     }
 
     fn response_schema() -> &'static Schema<Said> {
@@ -201,8 +164,7 @@ impl Family for Anthropic {
 
     fn end(&mut self, _reply: &mut Reply) {}
 
-    fn conclude(&mut self, ask: &mut Ask, reply: &mut Reply) {
-        ask.fits &= !ask.model.is_empty() || ask.max_tokens.is_some();
+    fn conclude(&mut self, _ask: &mut Ask, reply: &mut Reply) {
         reply.usage = self.counts.settle(reply.done);
     }
 }

@@ -6,10 +6,11 @@ use tokentap_wire::{Ending, Nanos, RequestHead, ResponseHead, Role};
 
 use crate::{
     Attribute, Span, SpanKind, SpanStatus, TraceContext, Transport, Value,
-    facts::{Ask, Reply},
+    ask::Ask,
     family::{Info, Read},
     provider,
     recognition::{self, Candidate, Destination},
+    reply::Reply,
     semconv, trace_context,
 };
 
@@ -171,7 +172,7 @@ impl Call {
             return Some(0);
         }
         let answered = self.readers.iter_mut().position(|reader| reader.facts().1.fits);
-        answered.or_else(|| self.readers.iter_mut().position(|reader| reader.facts().0.fits))
+        answered.or_else(|| self.readers.iter_mut().position(|reader| reader.facts().0.fits()))
     }
 
     /// How the call ended, which is not always how its exchange did.
@@ -270,7 +271,7 @@ impl Attributes {
 
     fn ask(&mut self, ask: &mut Ask, streamed: bool) {
         self.put_text(semconv::REQUEST_MODEL, &mut ask.model);
-        self.put_some(semconv::REQUEST_MAX_TOKENS, ask.max_tokens);
+        self.put_some(semconv::REQUEST_MAX_TOKENS, ask.max_tokens());
         self.put_some(semconv::REQUEST_CHOICE_COUNT, ask.choices.filter(|&n| n != 1));
         self.put_some(semconv::REQUEST_TEMPERATURE, ask.temperature);
         self.put_some(semconv::REQUEST_TOP_P, ask.top_p);
@@ -285,7 +286,7 @@ impl Attributes {
             self.put(semconv::REQUEST_STREAM, true);
         }
         self.put_text(semconv::REQUEST_REASONING_LEVEL, &mut ask.reasoning_level);
-        self.put_some(semconv::OUTPUT_TYPE, ask.output_type);
+        self.put_some(semconv::OUTPUT_TYPE, ask.output_type());
     }
 
     fn reply(&mut self, reply: &mut Reply, unknown: Option<&str>) {

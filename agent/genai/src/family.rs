@@ -10,8 +10,9 @@ use tokentap_wire::{
 
 use crate::{
     anthropic::Anthropic,
-    facts::{Ask, Reply},
+    ask::{Ask, Asked},
     openai_chat::OpenAiChat,
+    reply::Reply,
 };
 
 /// An LLM API whose calls become spans.
@@ -65,8 +66,6 @@ pub(crate) enum Claim {
 /// What one API family knows: which requests are its own, which fields of its bodies matter, and what they
 /// mean. State of the body being read lives in `Self`; what it comes to, in [`Ask`] and [`Reply`].
 pub(crate) trait Family: Debug + Default + Send + 'static {
-    /// Fields of requests.
-    type Asked: Copy + Debug + Send + Sync;
     /// Fields of responses and of the events of streamed ones.
     type Said: Copy + Debug + Send + Sync;
 
@@ -75,8 +74,7 @@ pub(crate) trait Family: Debug + Default + Send + 'static {
     fn claim(path: &str, headers: &Headers<'_>) -> Option<Claim>;
     /// Takes what the path says.
     fn path(&mut self, _path: &str) {}
-    fn request_schema() -> &'static Schema<Self::Asked>;
-    fn asked(&mut self, ask: &mut Ask, field: Self::Asked, value: Value<'_>);
+    fn request_schema() -> &'static Schema<Asked>;
     fn response_schema() -> &'static Schema<Self::Said>;
     fn said(&mut self, reply: &mut Reply, field: Self::Said, indices: &[u32], value: Value<'_>);
     /// A response, or an event of a streamed one, begins.
@@ -118,7 +116,7 @@ struct Bodies<F: Family> {
     family: F,
     ask: Ask,
     reply: Reply,
-    request: Extractor<F::Asked>,
+    request: Extractor<Asked>,
     response: Extractor<F::Said>,
     framing: Framing,
 }
@@ -178,8 +176,8 @@ impl<F: Family> Read for Bodies<F> {
     }
 
     fn request(&mut self, bytes: &[u8]) {
-        let Self { family, ask, request, .. } = self;
-        request.push(bytes, |field, _, value| family.asked(ask, field, value));
+        let Self { ask, request, .. } = self;
+        request.push(bytes, |field, _, value| ask.read(field, value));
     }
 
     fn request_gap(&mut self) {
@@ -229,7 +227,7 @@ impl<F: Family> Read for Bodies<F> {
 
     fn conclude(&mut self) -> bool {
         let Self { family, ask, reply, request, response, framing } = self;
-        request.finish(|field, _, value| family.asked(ask, field, value));
+        request.finish(|field, _, value| ask.read(field, value));
         let mut odd = false;
         if let Framing::Document = framing {
             let status = response.finish(|field, indices, value| family.said(reply, field, indices, value));

@@ -13,9 +13,10 @@ use tokentap_wire::{
 };
 
 use crate::{
-    facts::{Ask, Reply, Usage, count, read, read_first},
+    ask::{Ask, Asked},
     family::{Claim, Family, Info},
     provider,
+    reply::{Reply, Usage, count, read, read_first},
 };
 
 /// Reads both bodies of one call.
@@ -23,8 +24,6 @@ use crate::{
 pub(crate) struct OpenAiChat {
     /// The deployment that an Azure path names: it decides, whatever `model` says.
     deployment: String,
-    /// `max_tokens` yields to `max_completion_tokens`.
-    has_max_completion_tokens: bool,
     choice: Choice,
     /// The usage object being read.
     counting: Counts,
@@ -60,27 +59,6 @@ struct Timings {
     prompt: Option<i64>,
     cached: Option<i64>,
     predicted: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
-    Messages,
-    Model,
-    Stream,
-    MaxTokens,
-    MaxCompletionTokens,
-    Choices,
-    Temperature,
-    TopP,
-    TopK,
-    FrequencyPenalty,
-    PresencePenalty,
-    Seed,
-    Stop,
-    ReasoningLevel,
-    ResponseFormat,
-    Modality,
-    ServiceTier,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +114,7 @@ static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
         Want::new("stop[]", Asked::Stop),
         Want::new("reasoning_effort", Asked::ReasoningLevel),
         Want::new("reasoning.effort", Asked::ReasoningLevel),
-        Want::new("response_format.type", Asked::ResponseFormat),
+        Want::new("response_format.type", Asked::FormatName),
         Want::new("modalities[]", Asked::Modality),
         Want::new("service_tier", Asked::ServiceTier),
     ];
@@ -213,7 +191,6 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
 });
 
 impl Family for OpenAiChat {
-    type Asked = Asked;
     type Said = Said;
 
     const INFO: Info =
@@ -232,47 +209,6 @@ impl Family for OpenAiChat {
 
     fn request_schema() -> &'static Schema<Asked> {
         &REQUEST
-    }
-
-    fn asked(&mut self, ask: &mut Ask, field: Asked, value: Value<'_>) {
-        match field {
-            Asked::Messages => ask.fits |= matches!(value, Value::Array),
-            Asked::Model => read(value, &mut ask.model),
-            Asked::Stream => ask.stream = value.as_bool() == Some(true),
-            Asked::MaxCompletionTokens => {
-                self.has_max_completion_tokens |= count(value).is_some();
-                ask.max_tokens = count(value).or(ask.max_tokens);
-            }
-            Asked::MaxTokens if self.has_max_completion_tokens => {}
-            Asked::MaxTokens => ask.max_tokens = count(value),
-            Asked::Choices => ask.choices = count(value),
-            Asked::Temperature => ask.temperature = value.as_f64(),
-            Asked::TopP => ask.top_p = value.as_f64(),
-            Asked::TopK => ask.top_k = value.as_i64(),
-            Asked::FrequencyPenalty => ask.frequency_penalty = value.as_f64(),
-            Asked::PresencePenalty => ask.presence_penalty = value.as_f64(),
-            Asked::Seed => ask.seed = value.as_i64(),
-            Asked::Stop => {
-                if let Value::Str(text) = value {
-                    ask.push_stop(text);
-                }
-            }
-            Asked::ReasoningLevel => read(value, &mut ask.reasoning_level),
-            Asked::ResponseFormat => {
-                if let Value::Str(text) = value {
-                    let kind = if text.is("text") { "text" } else { "json" };
-                    ask.output_type = ask.output_type.or(Some(kind));
-                }
-            }
-            Asked::Modality => {
-                if let Value::Str(text) = value {
-                    let other =
-                        [("audio", "speech"), ("image", "image")].into_iter().find(|(m, _)| text.is(m));
-                    ask.output_type = other.map(|(_, kind)| kind).or(ask.output_type);
-                }
-            }
-            Asked::ServiceTier => read(value, &mut ask.service_tier),
-        }
     }
 
     fn response_schema() -> &'static Schema<Said> {

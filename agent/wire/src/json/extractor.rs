@@ -93,8 +93,6 @@ enum State {
     Lost,
     /// After a quote that may begin an anchor.
     LostKey,
-    /// After an anchor.
-    LostColon,
     Malformed,
 }
 
@@ -242,7 +240,6 @@ impl<F: Copy> Extractor<F> {
             State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
             State::Lost => self.lost(piece, at),
             State::LostKey => self.lost_key(piece, at),
-            State::LostColon => self.lost_colon(piece, at),
             State::Malformed => None,
         }
     }
@@ -471,19 +468,10 @@ impl<F: Copy> Extractor<F> {
             self.place.state = State::Lost;
         } else if anchor.is_some() {
             self.place.child = anchor;
-            self.place.state = State::LostColon;
+            self.place.state = State::Colon;
         }
         // Any other quote that ended something may as well begin the next.
         Some(end + 1)
-    }
-
-    fn lost_colon(&mut self, piece: &[u8], at: usize) -> Step {
-        let at = scan::not_space(piece, at)?;
-        if piece[at] != b':' {
-            return self.fail(at);
-        }
-        self.place.state = State::Value;
-        Some(at + 1)
     }
 
     /// Position of the quote that ends the string at hand, of which `piece[at..]` is the rest.

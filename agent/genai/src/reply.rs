@@ -1,40 +1,6 @@
-//! What an API's bodies say, in terms that all APIs share. Nothing here holds prompts or completions.
+//! What a response says, in terms that all APIs share. Nothing here holds a completion.
 
-use tokentap_wire::{
-    Nanos,
-    json::{Str, Value},
-};
-
-/// What a request asks for. Empty strings and `None` mean that it does not say.
-#[derive(Debug, Default)]
-pub(crate) struct Ask {
-    pub(crate) model: String,
-    pub(crate) stream: bool,
-    pub(crate) max_tokens: Option<i64>,
-    pub(crate) choices: Option<i64>,
-    pub(crate) temperature: Option<f64>,
-    pub(crate) top_p: Option<f64>,
-    pub(crate) top_k: Option<i64>,
-    pub(crate) frequency_penalty: Option<f64>,
-    pub(crate) presence_penalty: Option<f64>,
-    pub(crate) seed: Option<i64>,
-    pub(crate) stop: Vec<String>,
-    pub(crate) output_type: Option<&'static str>,
-    pub(crate) reasoning_level: String,
-    pub(crate) service_tier: String,
-    /// It has what every request of this API has.
-    pub(crate) fits: bool,
-}
-
-impl Ask {
-    /// Adds a stop sequence, up to a bound.
-    pub(crate) fn push_stop(&mut self, text: Str<'_>) {
-        const MOST: usize = 16;
-        if self.stop.len() < MOST && !text.is_empty() {
-            self.stop.push(text.decode());
-        }
-    }
-}
+use tokentap_wire::{Nanos, json::Value};
 
 /// What a response says.
 #[derive(Debug, Default)]

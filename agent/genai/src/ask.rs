@@ -1,0 +1,114 @@
+//! What a request asks for, in terms that all APIs share. Nothing here holds a prompt.
+
+use tokentap_wire::json::{Str, Value};
+
+use crate::reply::{count, read};
+
+/// Fields of request bodies. Every API has its own names for them, and they mean the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked {
+    /// What every request of the API has: an array.
+    Messages,
+    Model,
+    Stream,
+    MaxTokens,
+    /// The newer name of that, which wins.
+    MaxCompletionTokens,
+    Choices,
+    Temperature,
+    TopP,
+    TopK,
+    FrequencyPenalty,
+    PresencePenalty,
+    Seed,
+    /// One stop sequence.
+    Stop,
+    ReasoningLevel,
+    /// `text`, or the name of some kind of JSON.
+    FormatName,
+    /// An object that describes a kind of JSON.
+    FormatSchema,
+    /// What a response may hold besides text.
+    Modality,
+    ServiceTier,
+}
+
+/// What a request asks for. Empty strings and `None` mean that it does not say.
+#[derive(Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    max_tokens: Option<i64>,
+    max_completion_tokens: Option<i64>,
+    pub(crate) choices: Option<i64>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) top_p: Option<f64>,
+    pub(crate) top_k: Option<i64>,
+    pub(crate) frequency_penalty: Option<f64>,
+    pub(crate) presence_penalty: Option<f64>,
+    pub(crate) seed: Option<i64>,
+    pub(crate) stop: Vec<String>,
+    format: Option<&'static str>,
+    modality: Option<&'static str>,
+    pub(crate) reasoning_level: String,
+    pub(crate) service_tier: String,
+    has_messages: bool,
+}
+
+impl Ask {
+    /// Takes a field of the body.
+    pub(crate) fn read(&mut self, field: Asked, value: Value<'_>) {
+        match field {
+            Asked::Messages => self.has_messages |= matches!(value, Value::Array),
+            Asked::Model => read(value, &mut self.model),
+            Asked::Stream => self.stream = value.as_bool() == Some(true),
+            Asked::MaxTokens => self.max_tokens = count(value),
+            Asked::MaxCompletionTokens => self.max_completion_tokens = count(value),
+            Asked::Choices => self.choices = count(value),
+            Asked::Temperature => self.temperature = value.as_f64(),
+            Asked::TopP => self.top_p = value.as_f64(),
+            Asked::TopK => self.top_k = value.as_i64(),
+            Asked::FrequencyPenalty => self.frequency_penalty = value.as_f64(),
+            Asked::PresencePenalty => self.presence_penalty = value.as_f64(),
+            Asked::Seed => self.seed = value.as_i64(),
+            Asked::Stop => self.push_stop(value.as_str()),
+            Asked::ReasoningLevel => read(value, &mut self.reasoning_level),
+            Asked::FormatName => {
+                self.format = value.as_str().map(|name| if name.is("text") { "text" } else { "json" });
+            }
+            Asked::FormatSchema if matches!(value, Value::Object) => self.format = Some("json"),
+            Asked::FormatSchema => {}
+            Asked::Modality => {
+                let named = |name: &str| value.as_str().is_some_and(|text| text.is(name));
+                let known =
+                    [("audio", "speech"), ("image", "image")].into_iter().find(|(name, _)| named(name));
+                self.modality = known.map(|(_, kind)| kind).or(self.modality);
+            }
+            Asked::ServiceTier => read(value, &mut self.service_tier),
+        }
+    }
+
+    /// Whether it looks like a request to a model.
+    pub(crate) fn fits(&self) -> bool {
+        self.has_messages && (!self.model.is_empty() || self.max_tokens().is_some())
+    }
+
+    pub(crate) fn max_tokens(&self) -> Option<i64> {
+        self.max_completion_tokens.or(self.max_tokens)
+    }
+
+    /// `gen_ai.output.type`
+    pub(crate) fn output_type(&self) -> Option<&'static str> {
+        self.modality.or(self.format)
+    }
+
+    fn push_stop(&mut self, text: Option<Str<'_>>) {
+        const MOST: usize = 16;
+        if let Some(text) = text
+            && self.stop.len() < MOST
+            && !text.is_empty()
+        {
+            self.stop.push(text.decode());
+        }
+    }
+}

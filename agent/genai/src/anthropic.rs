@@ -160,10 +160,6 @@ impl Family for Anthropic {
         *slot = count(value).or(*slot);
     }
 
-    fn begin(&mut self) {}
-
-    fn end(&mut self, _reply: &mut Reply) {}
-
     fn conclude(&mut self, _ask: &mut Ask, reply: &mut Reply) {
         reply.usage = self.counts.settle(reply.done);
     }

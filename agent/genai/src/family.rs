@@ -78,9 +78,9 @@ pub(crate) trait Family: Debug + Default + Send + 'static {
     fn response_schema() -> &'static Schema<Self::Said>;
     fn said(&mut self, reply: &mut Reply, field: Self::Said, indices: &[u32], value: Value<'_>);
     /// A response, or an event of a streamed one, begins.
-    fn begin(&mut self);
+    fn begin(&mut self) {}
     /// It ends, maybe before its value did.
-    fn end(&mut self, reply: &mut Reply);
+    fn end(&mut self, _reply: &mut Reply) {}
     /// The call is over: settles what only the whole response can tell.
     fn conclude(&mut self, ask: &mut Ask, reply: &mut Reply);
 }

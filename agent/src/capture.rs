@@ -196,6 +196,7 @@ impl Events {
             }
             Kind::Fork => {
                 if let Some(child) = frame.child() {
+                    hands.prober.widen();
                     let change = hands.discovery.forked(child, tracked, hands.maps);
                     apply(change, hands.prober, hands.target);
                 }

@@ -1,5 +1,11 @@
 //! The thread that places probes: it looks through what a process has mapped, which takes milliseconds, so
 //! that the thread that reads the ring does not have to.
+//!
+//! A probe is for one process as long as that is enough: it patches only that process's memory, and others
+//! pay nothing. But to place one takes the kernel some 25 ms (it waits for every fork and exit in progress),
+//! in which a young process can have made its first call. So where processes that do not exist yet are
+//! wanted, by a rule or because a watched process has children, probes are for everybody, in what the young
+//! are likely to use; the kernel side passes over who is not watched.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,6 +30,8 @@ enum Order {
     Scan(u32, Option<Sender<Vec<String>>>),
     /// The process is gone.
     Forget(u32),
+    /// Processes that do not exist yet are wanted from now on.
+    Widen,
     /// Take every probe away.
     Stop,
 }
@@ -39,32 +47,36 @@ impl std::fmt::Debug for Order {
         match self {
             Self::Scan(pid, _) => write!(f, "Scan({pid})"),
             Self::Forget(pid) => write!(f, "Forget({pid})"),
+            Self::Widen => f.write_str("Widen"),
             Self::Stop => f.write_str("Stop"),
         }
     }
 }
 
 impl Prober {
-    /// Starts the thread. With rules, probes are placed for everybody, in what is known before the first
-    /// matching process starts; without, each process gets its own, and bystanders none.
+    /// Starts the thread. `wide`: processes are wanted that do not exist yet; what they are likely to use is
+    /// probed before this returns.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(
         attacher: Attacher,
         selector: &Selector,
+        wide: bool,
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, inbox) = channel();
         let mut work = Work {
             attacher,
             finder: Finder::default(),
-            host_wide: selector.has_rules(),
+            selector: selector.clone(),
+            wide: false,
+            scanned: BTreeSet::new(),
             refused: HashSet::new(),
             telemetry,
         };
-        if selector.has_rules() {
-            work.place_ahead(known_ahead(selector));
+        if wide {
+            work.widen();
         }
         let thread = std::thread::Builder::new().name("probes".into()).spawn(move || work.run(&inbox))?;
         Ok((Self { orders }, thread))
@@ -86,6 +98,11 @@ impl Prober {
     /// The process is gone: its probes are, too.
     pub fn forget(&self, pid: u32) {
         self.send(Order::Forget(pid));
+    }
+
+    /// Processes that do not exist yet are wanted from now on.
+    pub fn widen(&self) {
+        self.send(Order::Widen);
     }
 
     /// Takes every probe away and ends the thread.
@@ -115,21 +132,33 @@ fn known_ahead(selector: &Selector) -> Vec<PathBuf> {
 struct Work {
     attacher: Attacher,
     finder: Finder,
-    host_wide: bool,
+    selector: Selector,
+    /// Probes are for everybody.
+    wide: bool,
+    /// Processes that were looked through and are not gone.
+    scanned: BTreeSet<u32>,
     /// What could not be probed, so that it is said once.
     refused: HashSet<(FileId, Scope)>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Work {
-    fn place_ahead(&mut self, files: Vec<PathBuf>) {
-        for path in files {
+    fn widen(&mut self) {
+        if std::mem::replace(&mut self.wide, true) {
+            return;
+        }
+        for path in known_ahead(&self.selector) {
             match self.finder.at_path(&path) {
                 Ok(Some(code)) => self.place(&code, Scope::Host),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(path = %path.display(), %error, "not looked at ahead"),
             }
         }
+        // Both kinds of probe may be there for a moment: a call that is entered twice is left once.
+        for pid in self.scanned.clone() {
+            self.scan(pid);
+        }
+        self.attacher.detach_processes();
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) {
@@ -142,8 +171,10 @@ impl Work {
                     Order::Scan(pid, answer) => scans.push((pid, answer)),
                     Order::Forget(pid) => {
                         scans.retain(|(known, _)| *known != pid);
+                        self.scanned.remove(&pid);
                         self.attacher.detach_process(pid);
                     }
+                    Order::Widen => self.widen(),
                     Order::Stop => return,
                 }
             }
@@ -168,7 +199,8 @@ impl Work {
                 return Vec::new();
             }
         };
-        let scope = if self.host_wide { Scope::Host } else { Scope::Process(pid) };
+        self.scanned.insert(pid);
+        let scope = if self.wide { Scope::Host } else { Scope::Process(pid) };
         code.iter()
             .map(|code| {
                 self.place(code, scope);

@@ -96,7 +96,13 @@ impl Discovery {
         let mut refused = Vec::new();
         for pid in self.selector.pids().to_vec() {
             match self.named(pid, maps) {
-                Ok(process) => started.push(process),
+                Ok(process) => {
+                    started.push(process);
+                    if self.selector.follow() {
+                        let children = procfs::descendants(pid);
+                        started.extend(children.into_iter().filter_map(|child| self.observe(child, maps).ok()));
+                    }
+                }
                 Err(why) => refused.push(why),
             }
         }

@@ -31,6 +31,36 @@ pub fn parent(pid: u32) -> Option<u32> {
     status_field(pid, "PPid:")?.parse().ok()
 }
 
+/// The processes that descend from a process.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = Vec::new();
+    let mut next = vec![pid];
+    while let Some(ancestor) = next.pop() {
+        let children = parents.iter().filter(|(_, parent)| *parent == ancestor).map(|(child, _)| *child);
+        for child in children.filter(|child| !found.contains(child)).collect::<Vec<u32>>() {
+            found.push(child);
+            next.push(child);
+        }
+    }
+    found
+}
+
+/// Whether a process has children, or has had some that it waited for.
+#[must_use]
+pub fn has_forked(pid: u32) -> bool {
+    // Page faults of children that were waited for (field 11): any child has some.
+    stat_field(pid, 11).is_some_and(|faults| faults > 0) || !descendants(pid).is_empty()
+}
+
+/// A numeric field of `/proc/<pid>/stat`, counted from 1 as proc(5) does; 4 or later.
+fn stat_field(pid: u32, number: usize) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, field 2, is the process's to choose; behind its last parenthesis comes field 3.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
+}
+
 /// A field of `/proc/<pid>/status`, by its label.
 fn status_field(pid: u32, label: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -59,9 +89,7 @@ fn exiting(pid: u32) -> bool {
 /// Start time in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Field 22; the state, field 3, is the first behind the name.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat_field(pid, 22)
 }
 
 /// The command line, one string an argument.

@@ -1,5 +1,6 @@
 //! The selection: `--pid`, `--exe`, `--all`, `--no-follow`.
 
+use super::procfs;
 use crate::config::Glob;
 
 /// Which processes are wanted.
@@ -40,6 +41,13 @@ impl Selector {
     #[must_use]
     pub const fn has_rules(&self) -> bool {
         self.all || !self.exes.is_empty()
+    }
+
+    /// Whether processes that do not exist yet are wanted for sure: a rule may match them, or a process whose
+    /// children are wanted has children, or has had some.
+    #[must_use]
+    pub fn wants_unborn(&self) -> bool {
+        self.has_rules() || self.follow && self.pids.iter().any(|pid| procfs::has_forked(*pid))
     }
 
     /// Whether an executable is wanted, by its path or by the name it was started as (a script's name, when

@@ -29,6 +29,9 @@ pub enum Event {
     Streams,
     /// Streams not followed because the table of streams was full.
     StreamTableFull,
+    /// Bytes of streams that belong to no exchange: what was under way when the agent came, protocols that it
+    /// does not know, messages that cannot be paired. The log says why, at debug level.
+    PassedOverBytes,
     /// Calls that became a span.
     Calls,
     /// Those of them that are marked incomplete.
@@ -49,13 +52,14 @@ pub enum Event {
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 14] = [
+    pub const ALL: [(Self, &'static str, bool); 15] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
         (Self::WorkerFullEvents, "events_lost.worker_full", true),
         (Self::Streams, "streams", false),
         (Self::StreamTableFull, "lost.stream_table_full", true),
+        (Self::PassedOverBytes, "passed_over", false),
         (Self::Calls, "calls", false),
         (Self::CallsIncomplete, "calls.incomplete", false),
         (Self::Attached, "attached", false),

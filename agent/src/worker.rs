@@ -229,8 +229,12 @@ impl Worker {
     }
 }
 
-/// Sends on what became a span.
+/// Sends on what became a span, and counts what was passed over.
 fn finished(context: &Context, stream: &mut Stream) {
+    while let Some((reason, bytes)) = stream.calls.take_dropped() {
+        context.telemetry.add(Event::PassedOverBytes, bytes);
+        tracing::debug!(pid = stream.process.pid, reason, bytes, "passed over");
+    }
     while let Some(span) = stream.calls.take() {
         context.telemetry.add(Event::Calls, 1);
         if span.get(semconv::INCOMPLETE).is_some() {

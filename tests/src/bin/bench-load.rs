@@ -119,6 +119,8 @@ fn hold(mut connections: Vec<Connection>, request: &[u8], bytes: usize) -> anyho
     let mut buffer = [0; 16 << 10];
     for connection in &mut connections {
         connection.stream.write_all(request)?;
+    }
+    for connection in &mut connections {
         let mut read = 0;
         while read < bytes {
             match connection.stream.read(&mut buffer)? {

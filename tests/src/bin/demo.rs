@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, Write as _},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, ensure};
@@ -52,7 +52,17 @@ const ACTS: [Act; 5] = [
     Act { client: client::CURL, what: "curl", calls: &[("mock-br", false)] },
 ];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play() -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let ca = folder.path().join("ca.pem");
     let mock = Mock::start(Options::default(), &ca).context("cannot start the LLM server")?;

@@ -7,6 +7,8 @@ mod figure;
 mod scenario;
 mod stage;
 
+use std::process::ExitCode;
+
 use clap::{Parser, ValueEnum};
 
 use crate::figure::{Figure, table};
@@ -37,8 +39,18 @@ enum Scenario {
     Idle,
 }
 
-fn main() -> anyhow::Result<()> {
-    let Args { mut scenarios, json, seconds, rounds } = Args::parse();
+fn main() -> ExitCode {
+    match measure(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: Args) -> anyhow::Result<()> {
+    let Args { mut scenarios, json, seconds, rounds } = args;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
     }

@@ -122,9 +122,8 @@ pub(crate) fn idle(seconds: f64) -> anyhow::Result<Vec<Figure>> {
 
     eprintln!("idle: {OPEN_STREAMS} open streams");
     let watching = Agent::run(&["--exe", "bench-load"]);
-    let plan = Plan { model: "mock-endless", connections: OPEN_STREAMS, ..STREAMED };
+    let plan = Plan { model: "mock-chunks100-slow1000", connections: OPEN_STREAMS, ..STREAMED };
     let mut holding = Load::hold(&server, plan)?;
-    holding.wait_for_line("line that says holding", |line| line.contains("holding").then_some(()));
     // Until what was read of them is parsed.
     thread::sleep(Duration::from_secs(2));
     let held = resident_mib(watching.process().id())?;

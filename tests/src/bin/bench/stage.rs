@@ -76,8 +76,14 @@ impl Load {
     /// Opens streams, reads the beginning of each and leaves them open.
     pub(crate) fn hold(server: &Server, plan: Plan) -> anyhow::Result<Process> {
         let mut command = command(server, plan)?;
-        command.args(["--hold", "512"]);
-        Ok(Process::spawn(command))
+        // The head and a few chunks.
+        command.args(["--hold", "1024"]);
+        let process = Process::spawn(command);
+        let held = process
+            .stdout()
+            .wait(6 * PATIENCE, |lines| lines.iter().find(|line| line.contains("holding")).map(drop));
+        ensure!(held.is_some(), "the streams did not open\n{}", process.transcript());
+        Ok(process)
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -13,6 +13,7 @@ use crate::{
 
 const MSG_OOB: u64 = 0x1;
 const MSG_PEEK: u64 = 0x2;
+const MSG_TRUNC: u64 = 0x20;
 const MSG_ERRQUEUE: u64 = 0x2000;
 const EINPROGRESS: i64 = 115;
 const AF_INET: u16 = 2;
@@ -59,6 +60,8 @@ pub fn enter_transfer(fd: u32, pointer: u64, count_: u64, msg_flags: u64, socket
     if msg_flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return 0;
     }
+    // Bytes that are thrown away reach no buffer: they count as unreadable.
+    let pointer = if msg_flags & MSG_TRUNC != 0 { 0 } else { pointer };
     // SAFETY: copied out at once.
     let id = match (unsafe { FDS.get(who.fd(fd)) }).copied() {
         Some(id) => id,
@@ -132,18 +135,24 @@ pub fn exit_transfer(who: &Watched, call: &mut Call, result: i64, dir: Direction
     } else {
         start(call, total, pieces);
     }
-    if class == Class::Unknown as u8 {
+    if class == Class::Tls as u8 {
+        return None;
+    }
+    if class != Class::Http as u8 {
         let seen = stream::classify(call.cursor.base, call.cursor.len.min(call.cursor.left.max(total)));
-        // SAFETY: a live map value.
-        unsafe { (*state).class = seen as u8 };
         if seen == Class::Tls {
+            // SAFETY: a live map value.
+            unsafe { (*state).class = Class::Tls as u8 };
             bind(who, id, state);
-        }
-        if seen != Class::Http {
             return None;
         }
-    } else if class != Class::Http as u8 {
-        return None;
+        if class == Class::Unknown as u8 {
+            if seen == Class::Unknown {
+                return None;
+            }
+            // SAFETY: a live map value.
+            unsafe { (*state).class = seen as u8 };
+        }
     }
     stream::announce(who, id, state);
     let time = if dir == Direction::Write { call.time } else { now() };
@@ -289,7 +298,8 @@ pub fn exit_sendfile(who: &Watched, call: &mut Call, result: i64) -> Option<()> 
     }
     let state = STREAMS.get_ptr_mut(call.stream)?;
     // SAFETY: a live map value.
-    if unsafe { (*state).class } != Class::Http as u8 {
+    let class = unsafe { (*state).class };
+    if class != Class::Http as u8 && class != Class::Tunnel as u8 {
         return None;
     }
     let moved = Moved { dir: Direction::Write, total: result as u64, from: 0, time: call.time };

@@ -168,11 +168,10 @@ pub fn classify(from: u64, len: u64) -> Class {
         || starts(b"DELETE \0", 7)
         || starts(b"PATCH \0\0", 6)
         || starts(b"OPTIONS ", 8)
-        || starts(b"CONNECT ", 8)
     {
         return Class::Http;
     }
-    Class::Unknown
+    if starts(b"CONNECT ", 8) { Class::Tunnel } else { Class::Unknown }
 }
 
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.

@@ -57,6 +57,8 @@ pub enum Class {
     Http = 1,
     /// TLS records: never copied.
     Tls = 2,
+    /// An HTTP/1 CONNECT: copied until TLS begins inside.
+    Tunnel = 3,
 }
 
 /// What user space decided about a stream; value of the `VERDICTS` map, keyed by stream id.

@@ -1,7 +1,7 @@
 //! Spans leave the process here: OTLP and console, several at once, none waiting for another.
 //!
 //! [`start`] spawns one thread, named `export`, with its own current-thread runtime. Every exporter has its
-//! own bounded [`queue`] and its own task there, so that one that hangs costs the others nothing. Nothing in
+//! own bounded queue and its own task there, so that one that hangs costs the others nothing. Nothing in
 //! here blocks the threads that make spans: a full queue drops the newest span and counts it.
 
 mod console;

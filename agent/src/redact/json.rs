@@ -47,7 +47,7 @@ const IDENTIFIERS: [&str; 36] = [
 ];
 
 /// Keys of what users and models say in a structured form: names and numbers inside are masked, too.
-const OPAQUE: [&str; 22] = [
+const OPAQUE: [&str; 23] = [
     "args",
     "arguments",
     "bytes",
@@ -67,6 +67,7 @@ const OPAQUE: [&str; 22] = [
     "properties",
     "schema",
     "structuredContent",
+    "token_id",
     "token_ids",
     "user_location",
     "variables",

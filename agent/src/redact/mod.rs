@@ -3,10 +3,10 @@
 //! A [`Masker`] follows one stream and replaces bytes by others of the same number, so that offsets, lengths
 //! and framing stay true:
 //!
-//! - headers: values become `x` but for those that [`head`] lists; so do query values, trailers, chunk
+//! - headers: values become `x` but for those that `head.rs` lists; so do query values, trailers, chunk
 //!   extensions and the authority of an absolute-form target;
 //! - JSON and server-sent events: what is inside strings becomes `x`, but for identifiers under the keys that
-//!   [`json`] lists; numbers stay unless they can be content (token ids, embeddings, tool arguments);
+//!   `json.rs` lists; numbers stay unless they can be content (token ids, embeddings, tool arguments);
 //! - everything else is withheld: bodies with a content coding, of another type, and bytes of which nobody
 //!   knows what they are.
 //!
@@ -139,6 +139,8 @@ impl Lane {
                 MediaType::Events => Body::Events(Sse::default()),
                 MediaType::Unnamed => match bytes.trim_ascii_start().first() {
                     None | Some(b'{' | b'[') => Body::Json(Json::default()),
+                    // `data:`, `event:`, or a comment.
+                    Some(b'd' | b'e' | b':') => Body::Events(Sse::default()),
                     Some(_) => Body::Withheld,
                 },
                 MediaType::Other => Body::Withheld,

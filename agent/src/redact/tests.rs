@@ -285,6 +285,7 @@ fn bodies_that_cannot_be_masked_in_place_are_withheld() {
     check("Content-Type: application/json\r\nContent-Encoding: gzip\r\n", "secret", 6);
     check("", "secret", 6);
     check("", "{\"a\":\"b\"}", 0);
+    check("", "data: {}\n\n", 0);
 }
 
 #[test]

@@ -332,7 +332,7 @@ mod tests {
             "GET /a?key=s&api-version=2024-10-21&api_key=s=t&flag HTTP/1.1\r\n\r\n",
             "GET /a?key=x&api-version=2024-10-21&api_key=xxx&flag HTTP/1.1\r\n\r\n",
         );
-        check("GET /a?se%63=s?t s HTTP/1.1\n\n", "GET /a?sexxxxxxx x HTTP/1.1\n\n");
+        check("GET /a?na%63=s?t s HTTP/1.1\n\n", "GET /a?naxxxxxxx x HTTP/1.1\n\n");
         check("POST http://u:p@h:1/a?k=v HTTP/1.1\n\n", "POST http://xxxxxxx/a?k=x HTTP/1.1\n\n");
         check("CONNECT api.openai.com:443 HTTP/1.1\n\n", "CONNECT api.openai.com:443 HTTP/1.1\n\n");
         let model = "/v1beta/models/gemini-2.5-flash:streamGenerateContent";

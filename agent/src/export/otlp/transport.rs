@@ -52,6 +52,9 @@ where
         .pool_idle_timeout(Duration::from_secs(90))
         .pool_max_idle_per_host(1)
         .http2_only(version == Version::Http2)
+        // A connection on which an attempt timed out may lead nowhere: it must not serve the next one, too.
+        .http2_keep_alive_interval(config.timeout / 2)
+        .http2_keep_alive_timeout(config.timeout / 2)
         .build(connector))
 }
 

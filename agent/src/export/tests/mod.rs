@@ -15,6 +15,8 @@ use super::*;
 use crate::config::{BatchConfig, Compression, HeaderSetting, OtlpConfig, Protocol};
 use receiver::{Answer, Receiver, Speaks};
 
+/// How long an exporter waits for an answer where one does not come: long enough for one that does.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// Longer than anything here takes: a test that needs it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -101,8 +103,7 @@ fn check(
 ) {
     let speaks = if protocol == Protocol::Grpc { Speaks::Grpc } else { Speaks::Http1 };
     let receiver = Receiver::start(speaks, script);
-    let config =
-        OtlpConfig { timeout: Duration::from_millis(300), ..otlp(protocol, "http", receiver.address) };
+    let config = OtlpConfig { timeout: ATTEMPT, ..otlp(protocol, "http", receiver.address) };
     let handle = started([config], BatchConfig { max_export_batch_size: 1, ..at_once() });
     push(&handle, 1..=spans);
     let report = handle.drain(Instant::now() + PATIENCE);
@@ -156,6 +157,28 @@ fn spans_wait_for_a_collector_that_comes_later() {
         ids.extend(receiver.arrivals().iter().flat_map(receiver::Arrival::ids));
         assert_eq!(ids, [1, 2, 3]);
         assert_eq!((report.exported(), report.lost()), (3, 0));
+    }
+}
+
+#[test]
+fn a_connection_that_went_dead_is_not_used_again() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = OtlpConfig { timeout: ATTEMPT, ..otlp(protocol, "http", address) };
+        let handle = started([config], at_once());
+        push(&handle, [1]);
+        let (connected, connections) = mpsc::channel();
+        thread::spawn(move || {
+            // The test may have ended.
+            listener.incoming().try_for_each(|stream| connected.send(stream.unwrap()).ok())
+        });
+        let _dead = connections.recv_timeout(PATIENCE).unwrap();
+        let alive = connections.recv_timeout(PATIENCE).unwrap();
+        let speaks = if protocol == Protocol::Grpc { Speaks::Grpc } else { Speaks::Http1 };
+        let receiver = Receiver::serve_one(alive, speaks);
+        assert_eq!(receiver.arrival().ids(), [1]);
+        assert_eq!(handle.drain(Instant::now() + PATIENCE).exported(), 1);
     }
 }
 

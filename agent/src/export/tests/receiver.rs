@@ -23,7 +23,7 @@ use prost::Message as _;
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -97,17 +97,34 @@ impl Receiver {
         script: impl IntoIterator<Item = Answer>,
     ) -> Self {
         let listener = std::net::TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
+        let script = Arc::new(Mutex::new(script.into_iter().collect()));
+        Self::run(address, move |arrived| async move {
+            listener.set_nonblocking(true).unwrap();
+            accept(TcpListener::from_std(listener).unwrap(), speaks, script, arrived).await;
+        })
+    }
+
+    /// Serves a connection that was accepted elsewhere.
+    pub(super) fn serve_one(stream: std::net::TcpStream, speaks: Speaks) -> Self {
+        Self::run(stream.local_addr().unwrap(), move |arrived| async move {
+            stream.set_nonblocking(true).unwrap();
+            serve(TcpStream::from_std(stream).unwrap(), &speaks, Arc::default(), arrived).await;
+            std::future::pending().await
+        })
+    }
+
+    fn run<F: Future<Output = ()>>(
+        address: SocketAddr,
+        work: impl FnOnce(mpsc::Sender<Arrival>) -> F + Send + 'static,
+    ) -> Self {
         let (arrived, arrivals) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = accept(listener, speaks, script, arrived) => {}
+                    () = work(arrived) => {}
                     _ = stopped => {}
                 }
             });

@@ -16,7 +16,7 @@ async def main():
     async with aiohttp.ClientSession(opts.base_url, connector=connector, headers=headers) as session:
 
         async def warm():
-            async with session.get("/healthz") as response:
+            async with session.get("/v1/models") as response:
                 response.raise_for_status()
                 await response.read()
 

@@ -21,7 +21,7 @@ def sync():
     client = anthropic.Anthropic(**common, http_client=anthropic.DefaultHttpxClient(verify=verify))
 
     def warm():
-        client.get("/healthz", cast_to=object)
+        client.get("/v1/models", cast_to=object)
 
     def call(body, answer):
         try:
@@ -46,7 +46,7 @@ async def asynchronous():
     client = anthropic.AsyncAnthropic(**common, http_client=anthropic.DefaultAsyncHttpxClient(verify=verify))
 
     async def warm():
-        await client.get("/healthz", cast_to=object)
+        await client.get("/v1/models", cast_to=object)
 
     async def call(body, answer):
         try:

@@ -20,7 +20,7 @@ def sync():
     with httpx.Client(**common) as client:
 
         def warm():
-            client.get("/healthz").raise_for_status()
+            client.get("/v1/models").raise_for_status()
 
         def call(body, answer):
             with client.stream("POST", pace.PATHS[opts.api], json=body) as response:
@@ -40,7 +40,7 @@ async def asynchronous():
     async with httpx.AsyncClient(**common) as client:
 
         async def warm():
-            (await client.get("/healthz")).raise_for_status()
+            (await client.get("/v1/models")).raise_for_status()
 
         async def call(body, answer):
             async with client.stream("POST", pace.PATHS[opts.api], json=body) as response:

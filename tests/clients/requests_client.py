@@ -11,7 +11,7 @@ session.headers.update(pace.HEADERS[opts.api])
 
 
 def warm():
-    session.get(opts.base_url + "/healthz").raise_for_status()
+    session.get(opts.base_url + "/v1/models").raise_for_status()
 
 
 def call(body, answer):

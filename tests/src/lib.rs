@@ -10,5 +10,7 @@ pub mod ledger;
 pub mod mock;
 pub mod parts;
 pub mod process;
+pub mod random;
 pub mod receiver;
 pub mod span;
+pub mod tape;

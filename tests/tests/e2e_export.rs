@@ -7,7 +7,7 @@ use tokentap_tests::{
     agent::Agent,
     bodies,
     client::{self, Job, Via},
-    expect::check_calls,
+    expect::{INCOMPLETE, check_calls},
     mock::Mock,
     process::{Process, Signal},
     receiver::{Receiver, free_port},
@@ -167,15 +167,21 @@ fn a_second_signal_ends_at_once() {
 fn a_call_in_flight_at_the_end_is_exported_as_such() {
     let receiver = Receiver::python();
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", "python*", "--otlp-endpoint", &receiver.grpc()]);
+    let agent =
+        Agent::run(&["--exe", "python*", "--otlp-endpoint", &receiver.grpc(), "--otlp-protocol", "grpc"]);
     let job = Via::Tls.job(&mock, vec![bodies::stream(client::OPENAI.api, "mock-endless")]);
     let running = client::OPENAI.start(&job);
     mock.ledger().wait_for_streams(1);
     let printed = agent.finish();
     drop(running);
-    let answers = mock.ledger().wait_for_answers(1);
-    check_calls(&printed, &answers);
-    check_calls(&receiver.wait_for_spans(1), &answers);
+    let answer = &mock.ledger().wait_for_answers(1)[0];
+    for spans in [printed, receiver.wait_for_spans(1)] {
+        assert_eq!(spans.len(), 1, "{spans:#?}");
+        assert_eq!(*spans[0].get("gen_ai.response.id"), json!(answer.id));
+        assert_eq!(*spans[0].get("gen_ai.response.model"), json!(answer.response_model));
+        assert_eq!(*spans[0].get(INCOMPLETE), json!(true));
+        assert!(!spans[0].failed, "nobody can say that it failed: {:#?}", spans[0]);
+    }
 }
 
 #[test]

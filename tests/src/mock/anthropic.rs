@@ -4,10 +4,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    reply::{Body, Event, Random, Reply, Tell, pieces},
+    reply::{Body, Event, Reply, Tell, pieces},
     scenario::{Scenario, Turn},
 };
-use crate::ledger::{Answer, Api, Usage};
+use crate::{
+    ledger::{Answer, Api, Usage},
+    random::Random,
+};
 
 #[derive(Deserialize)]
 struct Request {

@@ -1,6 +1,9 @@
 //! An answer before it is sent: what goes over the wire, and what each piece of it tells the ledger.
 
-use crate::ledger::{Answer, Usage};
+use crate::{
+    ledger::{Answer, Usage},
+    random::Random,
+};
 
 /// A planned answer.
 pub(super) struct Reply {
@@ -71,51 +74,6 @@ impl Event {
     }
 }
 
-/// Numbers from a seed (splitmix64), the same on every run.
-pub(super) struct Random(u64);
-
-impl Random {
-    /// A series of its own for each answer.
-    pub(super) const fn new(seed: u64, number: u64) -> Self {
-        Self(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95))
-    }
-
-    pub(super) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub(super) const fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(super) fn word(&mut self) -> &'static str {
-        const WORDS: [&str; 16] = [
-            " the",
-            " model",
-            " answers",
-            " with",
-            " words",
-            " that",
-            " mean",
-            " nothing",
-            " at",
-            " all",
-            " “and”",
-            " some",
-            " ünïcode",
-            " 東京",
-            " \\n",
-            " end.",
-        ];
-        WORDS[(self.next() % WORDS.len() as u64) as usize]
-    }
-}
-
 /// Content pieces: `count` of them, or without end, of about `size` bytes in all when it is given.
 pub(super) fn pieces(
     mut random: Random,
@@ -124,10 +82,32 @@ pub(super) fn pieces(
 ) -> impl Iterator<Item = String> + use<> {
     let length = size.map(|size| size / count.unwrap_or(1).max(1));
     (0..count.unwrap_or(usize::MAX)).map(move |_| {
-        let mut piece = random.word().to_owned();
+        let mut piece = word(&mut random).to_owned();
         while length.is_some_and(|length| piece.len() < length) {
-            piece.push_str(random.word());
+            piece.push_str(word(&mut random));
         }
         piece
     })
+}
+
+fn word(random: &mut Random) -> &'static str {
+    const WORDS: [&str; 16] = [
+        " the",
+        " model",
+        " answers",
+        " with",
+        " words",
+        " that",
+        " mean",
+        " nothing",
+        " at",
+        " all",
+        " “and”",
+        " some",
+        " ünïcode",
+        " 東京",
+        " \\n",
+        " end.",
+    ];
+    WORDS[(random.next() % WORDS.len() as u64) as usize]
 }

@@ -6,8 +6,10 @@ use std::{
     borrow::Cow,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::OwnedFd,
 };
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 use tokentap_genai::{SpanKind, TraceContext};
 use tokentap_wire::Nanos;
 
@@ -147,11 +149,11 @@ fn grpc_answers_decide_what_becomes_of_a_batch() {
 #[test]
 fn spans_wait_for_a_collector_that_comes_later() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
-        let address = vacant();
-        let handle = started([otlp(protocol, "http", address)], at_once());
+        let vacant = Vacant::new();
+        let handle = started([otlp(protocol, "http", vacant.address)], at_once());
         push(&handle, 1..=3);
         let speaks = if protocol == Protocol::Grpc { Speaks::Grpc } else { Speaks::Http1 };
-        let receiver = Receiver::start_at(address, speaks, []);
+        let receiver = Receiver::start_on(vacant.listen(), speaks, []);
         let mut ids = receiver.arrival().ids();
         let report = handle.drain(Instant::now() + PATIENCE);
         ids.extend(receiver.arrivals().iter().flat_map(receiver::Arrival::ids));
@@ -184,7 +186,8 @@ fn a_connection_that_went_dead_is_not_used_again() {
 
 #[test]
 fn a_dead_collector_costs_the_drain_its_deadline_and_no_more() {
-    let handle = started([otlp(Protocol::Grpc, "http", vacant())], at_once());
+    let vacant = Vacant::new();
+    let handle = started([otlp(Protocol::Grpc, "http", vacant.address)], at_once());
     push(&handle, 1..=25);
     let report = handle.drain(Instant::now() + Duration::from_millis(200));
     assert_eq!(report.exporters[0].lost, [("drain_timeout", 25)]);
@@ -290,7 +293,7 @@ fn https_trusts_the_authority_it_is_given_and_no_other() {
 
 #[test]
 fn a_certificate_file_that_is_none_is_named() {
-    let mut config = otlp(Protocol::Grpc, "https", vacant());
+    let mut config = otlp(Protocol::Grpc, "https", Vacant::new().address);
     config.tls.authorities = Some("/nonexistent/ca.pem".into());
     let exporters = vec![ExporterConfig::Otlp(Box::new(config))];
     let why =
@@ -298,7 +301,22 @@ fn a_certificate_file_that_is_none_is_named() {
     assert!(why.to_string().starts_with("/nonexistent/ca.pem: "), "{why}");
 }
 
-/// An address at which nobody listens, for now.
-fn vacant() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// An address at which nobody listens, and nobody else can.
+struct Vacant {
+    socket: OwnedFd,
+    address: SocketAddr,
+}
+
+impl Vacant {
+    fn new() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = getsockname(&socket).unwrap().try_into().unwrap();
+        Self { socket, address }
+    }
+
+    fn listen(self) -> TcpListener {
+        listen(&self.socket, 16).unwrap();
+        self.socket.into()
+    }
 }

@@ -88,15 +88,14 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) fn start(speaks: Speaks, script: impl IntoIterator<Item = Answer>) -> Self {
-        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), speaks, script)
+        Self::start_on(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), speaks, script)
     }
 
-    pub(super) fn start_at(
-        address: SocketAddr,
+    pub(super) fn start_on(
+        listener: std::net::TcpListener,
         speaks: Speaks,
         script: impl IntoIterator<Item = Answer>,
     ) -> Self {
-        let listener = std::net::TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let script = Arc::new(Mutex::new(script.into_iter().collect()));
         Self::run(address, move |arrived| async move {

@@ -4,7 +4,6 @@
 //! programs in `/bin`, each with the shared libraries that it is linked to, at their usual paths. `vm-init` says
 //! on the serial console when it starts and how it ended ([`STARTED`], [`PASSED`], [`FAILED`]), then powers off.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::fs::symlink;
@@ -50,12 +49,8 @@ pub(crate) fn prepare() -> Result<PathBuf> {
     Part::Packages.install()?;
     Part::Kernels.install()?;
     let agent = build::agent()?;
-    let tests = build::test_programs(&["vm-init", "mock-llm"])?;
-    let mut programs = BTreeMap::from([("init".to_owned(), tests.join("vm-init"))]);
-    programs.insert("bin/tokentap".to_owned(), agent);
-    programs.insert("bin/mock-llm".to_owned(), tests.join("mock-llm"));
-    programs.insert("bin/curl".to_owned(), PathBuf::from("/usr/bin/curl"));
-    pack(&programs)
+    let tests = build::test_programs(&["vm-init"])?;
+    pack(&[("init", tests.join("vm-init")), ("bin/tokentap", agent), ("bin/curl", "/usr/bin/curl".into())])
 }
 
 /// Boots one kernel and says how it went, with the console's output when it did not pass.
@@ -104,7 +99,8 @@ fn boot(series: &str, initramfs: &Path) -> Result<Outcome> {
         .arg(&kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", "console=ttyS0 panic=-1 noapic loglevel=4 random.trust_cpu=on"])
+        // What the kernel does not know, it hands to vm-init as environment.
+        .args(["-append", "console=ttyS0 panic=-1 noapic loglevel=4 random.trust_cpu=on PATH=/bin TOKENTAP_BIN=/bin/tokentap"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -163,7 +159,7 @@ fn console(series: &str) -> PathBuf {
 }
 
 /// Makes an initramfs of `programs`, given by their path in it.
-fn pack(programs: &BTreeMap<String, PathBuf>) -> Result<PathBuf> {
+fn pack(programs: &[(&str, PathBuf)]) -> Result<PathBuf> {
     let home = tree::target("vm");
     let tree = home.join("root");
     if tree.is_dir() {

@@ -4,9 +4,8 @@ use std::path::Path;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=TOKENTAP_EBPF_OBJECT");
-    let object = std::env::var("TOKENTAP_EBPF_OBJECT").unwrap_or_else(|_unset| {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/tokentap").to_owned()
-    });
+    let object = std::env::var("TOKENTAP_EBPF_OBJECT")
+        .unwrap_or_else(|_unset| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/tokentap").to_owned());
     println!("cargo::rerun-if-changed={object}");
     if Path::new(&object).is_file() {
         println!("cargo::rustc-env=TOKENTAP_EBPF_OBJECT={object}");

@@ -60,7 +60,8 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
                 clock: clock.clone(),
                 verdicts: Some(verdicts),
             };
-            let pipeline = Pipeline::start(workers(), Pressure::Drop, &telemetry, || Worker::new(context.clone()))?;
+            let pipeline =
+                Pipeline::start(workers(), Pressure::Drop, &telemetry, || Worker::new(context.clone()))?;
             let watch = Watch { select: &select, telemetry: &telemetry, clock };
             let watched = watch.until_signal(Target::Pipeline(pipeline), decisions, drain_timeout)?;
             if let Target::Pipeline(pipeline) = watched.target {
@@ -87,7 +88,8 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
         }
         Action::Replay { tape, calls, export, drain_timeout } => {
             let telemetry = Telemetry::new();
-            let reader = TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;
+            let reader =
+                TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;
             let report = replay(reader, calls, &export, drain_timeout, &telemetry)?;
             Ok(conclude(&telemetry, Some(&report)))
         }
@@ -144,7 +146,8 @@ impl Watch<'_> {
         let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
         let mut kernel = bpf::load(options)?;
         kernel.attacher.attach_tracepoints()?;
-        let (prober, probes) = Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;
+        let (prober, probes) =
+            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;
         let mut maps = kernel.maps;
         let mut discovery = Discovery::new(selector, service_name.clone());
         let (started, refused) = discovery.start(&mut maps);
@@ -174,8 +177,7 @@ impl Watch<'_> {
             idle: Arc::clone(&idle),
         };
         let stopping = Arc::clone(&stop);
-        let reader =
-            std::thread::Builder::new().name("ring".into()).spawn(move || capture.run(&stopping))?;
+        let reader = std::thread::Builder::new().name("ring".into()).spawn(move || capture.run(&stopping))?;
         tracing::info!(processes = started.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {
             std::thread::sleep(LOOK);
@@ -230,7 +232,7 @@ fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> Outcome {
     tracing::info!(
         calls = telemetry.count(Event::Calls),
         incomplete = telemetry.count(Event::CallsIncomplete),
-        counters = snapshot.to_json(),
+        counters = %snapshot.to_json(),
         "done"
     );
     if losses.is_empty() && lost_spans == 0 {

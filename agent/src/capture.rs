@@ -101,7 +101,8 @@ impl Capture {
             let Self { ring, maps, discovery, prober, target, telemetry, .. } = &mut self;
             let frames = ring.drain(TURN, |record| match decode(record) {
                 Ok(frame) => {
-                    let mut hands = Hands { maps: &mut *maps, discovery: &mut *discovery, prober, target: &mut *target };
+                    let mut hands =
+                        Hands { maps: &mut *maps, discovery: &mut *discovery, prober, target: &mut *target };
                     events.take(&frame, record, &mut hands);
                 }
                 Err(error) => {

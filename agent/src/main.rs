@@ -15,7 +15,11 @@ const USAGE: u8 = 2;
 const LOSSY: u8 = 3;
 
 fn main() -> ExitCode {
-    let config = match Config::resolve(Cli::parse(), &|name| std::env::var(name).ok(), std::io::stdout().is_terminal()) {
+    let config = match Config::resolve(
+        Cli::parse(),
+        &|name| std::env::var(name).ok(),
+        std::io::stdout().is_terminal(),
+    ) {
         Ok(config) => config,
         Err(error) => {
             complain(&error);

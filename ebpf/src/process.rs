@@ -35,7 +35,10 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
     };
     // Another image has other handles: none of the old keys may match.
     let who = Watched { pid_tgid, generation: unique() };
-    if TRACKED.insert(tgid, Tracked { generation: who.generation, follow, reserved: 0 }, u64::from(BPF_ANY)).is_err() {
+    if TRACKED
+        .insert(tgid, Tracked { generation: who.generation, follow, reserved: 0 }, u64::from(BPF_ANY))
+        .is_err()
+    {
         warn!(&ctx, "no room to track process {}", tgid);
         count(Counter::MapFull, 1);
     }
@@ -73,7 +76,9 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
 pub fn task_newtask(ctx: TracePointContext) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
     // SAFETY: fields of the record, at these offsets in every kernel.
-    let (Ok(child), Ok(clone_flags)) = (unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }) else { return 0 };
+    let (Ok(child), Ok(clone_flags)) = (unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }) else {
+        return 0;
+    };
     // SAFETY: copied out at once.
     let follow = (unsafe { TRACKED.get(who.tgid()) }).map_or(0, |t| t.follow);
     if clone_flags & CLONE_THREAD != 0 || follow == 0 {
@@ -107,7 +112,9 @@ pub fn process_exit(_ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn enter_mmap(ctx: TracePointContext) -> u32 {
     // SAFETY: fields of the record.
-    let (Ok(prot), Ok(map_flags)) = (unsafe { (ctx.read_at::<u64>(32), ctx.read_at::<u64>(40)) }) else { return 0 };
+    let (Ok(prot), Ok(map_flags)) = (unsafe { (ctx.read_at::<u64>(32), ctx.read_at::<u64>(40)) }) else {
+        return 0;
+    };
     if prot & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 { socket::remember(0, 0, 0) } else { 0 }
 }
 

@@ -48,7 +48,9 @@ pub fn data(header: &Header, from: u64, flags: u64) -> Sent {
     } else if header.len <= 4048 {
         sent(submit!(HEADER_LEN + 4048, flags, |to| { fill::<4048>(to, header, from) }))
     } else {
-        sent(submit!(HEADER_LEN + MAX_CHUNK as usize, flags, |to| { fill::<{ MAX_CHUNK as u64 }>(to, header, from) }))
+        sent(submit!(HEADER_LEN + MAX_CHUNK as usize, flags, |to| {
+            fill::<{ MAX_CHUNK as u64 }>(to, header, from)
+        }))
     }
 }
 

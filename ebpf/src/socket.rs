@@ -109,7 +109,13 @@ fn bind(who: &Watched, id: u64, socket: *mut Stream) {
 
 /// Copies what a call moved.
 #[inline(always)]
-pub fn exit_transfer(who: &Watched, call: &mut Call, result: i64, dir: Direction, pieces: Pieces) -> Option<()> {
+pub fn exit_transfer(
+    who: &Watched,
+    call: &mut Call,
+    result: i64,
+    dir: Direction,
+    pieces: Pieces,
+) -> Option<()> {
     if result < 0 || (result == 0 && call.stream == 0) {
         return None;
     }

@@ -7,7 +7,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_loop, bpf_probe_read_user},
 };
 use tokentap_abi::{
-    Class, Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, Opened, Verdict, flags,
+    Class, Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, Opened, Verdict,
+    flags,
 };
 
 use crate::{
@@ -335,7 +336,8 @@ pub fn finish(copy: &mut Copy, reason: Counter) {
     if copy.ring_full > 0 {
         count(Counter::LostRingFull, copy.ring_full);
     }
-    let unreadable = copy.total.wrapping_sub(copy.delivered).wrapping_sub(copy.ring_full).wrapping_sub(copy.left);
+    let unreadable =
+        copy.total.wrapping_sub(copy.delivered).wrapping_sub(copy.ring_full).wrapping_sub(copy.left);
     if unreadable > 0 {
         count(Counter::LostUnreadable, unreadable);
     }

@@ -88,7 +88,7 @@ pub fn enter_sendfile64(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_sendfile64(ctx: TracePointContext) -> u32 {
-    ended(&ctx, |who, call, result| socket::exit_sendfile(who, call, result))
+    ended(&ctx, socket::exit_sendfile)
 }
 
 #[tracepoint]
@@ -98,7 +98,7 @@ pub fn enter_connect(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_connect(ctx: TracePointContext) -> u32 {
-    ended(&ctx, |who, call, result| socket::exit_connect(who, call, result))
+    ended(&ctx, socket::exit_connect)
 }
 
 #[tracepoint]
@@ -108,7 +108,7 @@ pub fn enter_accept(ctx: TracePointContext) -> u32 {
 
 #[tracepoint]
 pub fn exit_accept(ctx: TracePointContext) -> u32 {
-    ended(&ctx, |who, call, result| socket::exit_accept(who, call, result))
+    ended(&ctx, socket::exit_accept)
 }
 
 #[tracepoint]
@@ -140,5 +140,5 @@ pub fn enter_fcntl(ctx: TracePointContext) -> u32 {
 /// For `dup`, `dup2`, `dup3` and `fcntl`: the result is the new descriptor.
 #[tracepoint]
 pub fn exit_dup(ctx: TracePointContext) -> u32 {
-    ended(&ctx, |who, call, result| socket::exit_dup(who, call, result))
+    ended(&ctx, socket::exit_dup)
 }

@@ -117,7 +117,8 @@ fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     let out = if shape.ex() { ctx.arg::<u64>(3).unwrap_or(0) } else { 0 };
     // One call a thread: where SSL_read_ex is built on SSL_read the inner one replaces the outer one, whose
     // return then finds nothing, so that the bytes count once.
-    let call = TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
+    let call =
+        TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
     if TLS_CALLS.insert(who.pid_tgid, call, 0).is_err() {
         count(tokentap_abi::Counter::MapFull, 1);
     }

@@ -42,10 +42,8 @@ impl Ended {
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
         let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
-        // A string in quotes, with JSON in it.
-        let text = serde_json::Deserializer::from_str(counters).into_iter::<String>().next();
-        let text = text.and_then(Result::ok).unwrap_or_default();
-        let counters: Value = serde_json::from_str(&text).unwrap_or_default();
+        let counters = serde_json::Deserializer::from_str(counters).into_iter::<Value>().next();
+        let counters = counters.and_then(Result::ok).unwrap_or_default();
         counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
     }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{ProgramError, UProbe, uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope}},
+    programs::{
+        ProgramError, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+    },
 };
 
 use super::{BpfError, tracepoint};
@@ -150,14 +153,9 @@ impl Attacher {
     }
 
     fn tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), BpfError> {
-        tracepoint(&mut self.ebpf, program)?
-            .attach(category, name)
-            .map(|_link| ())
-            .map_err(|source| BpfError::Attach {
-                program: program.to_owned(),
-                point: format!("{category}:{name}"),
-                source,
-            })
+        tracepoint(&mut self.ebpf, program)?.attach(category, name).map(|_link| ()).map_err(|source| {
+            BpfError::Attach { program: program.to_owned(), point: format!("{category}:{name}"), source }
+        })
     }
 
     /// Whether this file's functions are probed for this scope.
@@ -238,9 +236,9 @@ fn probe(
         .ok_or_else(|| failed(format!("the eBPF object has no program {program}")))?;
     let scope = match scope {
         Scope::Host => UProbeScope::AllProcesses,
-        Scope::Process(pid) => {
-            UProbeScope::OneProcess(NonZeroU32::new(pid).ok_or_else(|| failed("pid 0 is the kernel's".to_owned()))?)
-        }
+        Scope::Process(pid) => UProbeScope::OneProcess(
+            NonZeroU32::new(pid).ok_or_else(|| failed("pid 0 is the kernel's".to_owned()))?,
+        ),
     };
     let link = uprobe
         .attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope)

@@ -78,7 +78,10 @@ pub fn load(options: LoadOptions) -> Result<Kernel, BpfError> {
     let adopt = u8::from(options.adopt);
     let has_loop = u8::from(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
     let mut loader = EbpfLoader::new();
-    loader.override_global("ADOPT", &adopt, true).override_global("HAS_LOOP", &has_loop, true).map_max_entries("EVENTS", options.ring_bytes);
+    loader
+        .override_global("ADOPT", &adopt, true)
+        .override_global("HAS_LOOP", &has_loop, true)
+        .map_max_entries("EVENTS", options.ring_bytes);
     let mut ebpf = loader.load(OBJECT)?;
     for (name, program) in ebpf.programs_mut() {
         load_program(name, program)?;
@@ -113,16 +116,14 @@ fn tail(error: &ProgramError) -> String {
     };
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LINES);
-    let mut out = lines.first().filter(|_| from > 0).map_or_else(String::new, |first| format!("{first}\n…\n"));
+    let mut out =
+        lines.first().filter(|_| from > 0).map_or_else(String::new, |first| format!("{first}\n…\n"));
     out.push_str(&lines[from..].join("\n"));
     out
 }
 
 /// Takes a program out for attaching.
-fn tracepoint<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> Result<&'a mut aya::programs::TracePoint, BpfError> {
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::TracePoint, BpfError> {
     ebpf.program_mut(name)
         .and_then(|p| p.try_into().ok())
         .ok_or_else(|| BpfError::Missing(format!("program {name}")))

@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags},
     process::geteuid,
-    thread::{UnshareFlags},
+    thread::UnshareFlags,
 };
 
 /// Something that is missing, and its mend.

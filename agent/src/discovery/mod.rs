@@ -100,7 +100,8 @@ impl Discovery {
                     started.push(process);
                     if self.selector.follow() {
                         let children = procfs::descendants(pid);
-                        started.extend(children.into_iter().filter_map(|child| self.observe(child, maps).ok()));
+                        started
+                            .extend(children.into_iter().filter_map(|child| self.observe(child, maps).ok()));
                     }
                 }
                 Err(why) => refused.push(why),
@@ -162,9 +163,8 @@ impl Discovery {
     /// A process replaced its image. With rules the kernel side watches it already, until told otherwise.
     pub fn executed(&mut self, pid: u32, tracked: Tracked, filename: &[u8], maps: &mut KernelMaps) -> Change {
         let filename = String::from_utf8_lossy(filename);
-        let wanted = self.observes(pid)
-            || self.selector.pids().contains(&pid)
-            || self.matches(pid, Some(&filename));
+        let wanted =
+            self.observes(pid) || self.selector.pids().contains(&pid) || self.matches(pid, Some(&filename));
         tracing::debug!(pid, started_as = %filename, wanted, "process executed");
         if !wanted {
             maps.untrack(pid);

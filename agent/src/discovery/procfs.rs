@@ -75,7 +75,9 @@ pub fn has_live_threads(pid: u32) -> bool {
         // that told of its exit is 'X' or 'Z', also while it still cleans up.
         fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"))
             .ok()
-            .and_then(|stat| Some(stat.rsplit_once(')')?.1.trim_start().starts_with(['R', 'S', 'D', 'T', 't', 'I'])))
+            .and_then(|stat| {
+                Some(stat.rsplit_once(')')?.1.trim_start().starts_with(['R', 'S', 'D', 'T', 't', 'I']))
+            })
             .unwrap_or(false)
             && (tid != pid || !exiting(pid))
     })

@@ -135,7 +135,9 @@ fn script(executable: &str, arguments: &[String]) -> Option<String> {
 fn stem(path: &str) -> String {
     let name = file_name(path);
     match name.rsplit_once('.') {
-        Some((stem, "py" | "js" | "mjs" | "cjs" | "ts" | "mts" | "jar" | "rb" | "php" | "pl")) if !stem.is_empty() => {
+        Some((stem, "py" | "js" | "mjs" | "cjs" | "ts" | "mts" | "jar" | "rb" | "php" | "pl"))
+            if !stem.is_empty() =>
+        {
             stem.to_owned()
         }
         _ => name.to_owned(),

@@ -91,9 +91,12 @@ mod tests {
         for (i, byte) in scrambled.iter_mut().enumerate().skip(20) {
             *byte = byte.wrapping_mul(31).wrapping_add((i * 7) as u8);
         }
-        for (name, bytes) in
-            [("empty", &b""[..]), ("no elf", &b"#!/bin/sh\n"[..]), ("cut", &exe[..700]), ("scrambled", &scrambled)]
-        {
+        for (name, bytes) in [
+            ("empty", &b""[..]),
+            ("no elf", &b"#!/bin/sh\n"[..]),
+            ("cut", &exe[..700]),
+            ("scrambled", &scrambled),
+        ] {
             let mut file = tempfile();
             file.write_all(bytes).unwrap();
             let found = functions(&file, |_| true);

@@ -51,7 +51,8 @@ fn executable_mappings(pid: u32) -> io::Result<Vec<Mapping>> {
 fn parse(line: &str) -> Option<Mapping> {
     let mut fields = line.splitn(6, ' ');
     let range = fields.next()?;
-    let (permissions, _offset, device, inode) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let (permissions, _offset, device, inode) =
+        (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     let name = fields.next()?.trim_start();
     if permissions.as_bytes().get(2) != Some(&b'x') {
         return None;
@@ -80,14 +81,23 @@ pub(super) fn identify(file: &File) -> io::Result<FileId> {
     const PAGE: usize = 4096;
     // SAFETY: a new private mapping at an address of the kernel's choice; nobody else knows it.
     let page = unsafe {
-        mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ | ProtFlags::EXEC, MapFlags::PRIVATE, file.as_fd(), 0)
+        mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            ProtFlags::READ | ProtFlags::EXEC,
+            MapFlags::PRIVATE,
+            file.as_fd(),
+            0,
+        )
     }?;
     let start = format!("{:x}-", page.addr());
     let found = executable_mappings(std::process::id());
     // SAFETY: unmaps exactly what was mapped above; nothing points into it.
     unsafe { munmap(page, PAGE) }?;
     let mapping = found?.into_iter().find(|mapping| mapping.range.starts_with(&start));
-    mapping.map(|mapping| mapping.file).ok_or_else(|| io::Error::other("the file was mapped but is not in maps"))
+    mapping
+        .map(|mapping| mapping.file)
+        .ok_or_else(|| io::Error::other("the file was mapped but is not in maps"))
 }
 
 #[cfg(test)]

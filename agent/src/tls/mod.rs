@@ -91,13 +91,11 @@ impl Finder {
 
 /// `None`: it could not be read now. `Some(None)`: it has no TLS code.
 fn search(open: &Path, name: &str) -> Option<Option<Found>> {
-    let symbols = File::open(open)
-        .map_err(elf::ElfError::from)
-        .and_then(|file| elf::functions(&file, openssl::wanted));
+    let symbols =
+        File::open(open).map_err(elf::ElfError::from).and_then(|file| elf::functions(&file, openssl::wanted));
     match symbols {
         Ok(symbols) => Some(
-            openssl::points(&symbols)
-                .map(|points| Found { library: openssl::NAME, points: points.into() }),
+            openssl::points(&symbols).map(|points| Found { library: openssl::NAME, points: points.into() }),
         ),
         Err(elf::ElfError::Io(error)) => {
             tracing::debug!(file = name, %error, "not searched for TLS code");

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn bundled_copies_have_the_librarys_name() {
+    fn bundled_copies_are_named_like_the_library() {
         assert!(is_library_name("libssl.so.3"));
         assert!(is_library_name("libssl-81ffa89e.so.3"));
         assert!(!is_library_name("libssl3.a"));

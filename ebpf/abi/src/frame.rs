@@ -197,10 +197,7 @@ impl Frame<'_> {
         if self.kind != Kind::Close || p.len() < Close::LEN {
             return None;
         }
-        Some(Close {
-            offsets: [u64_at(p, 0), u64_at(p, 8)],
-            skipped: [u64_at(p, 16), u64_at(p, 24)],
-        })
+        Some(Close { offsets: [u64_at(p, 0), u64_at(p, 8)], skipped: [u64_at(p, 16), u64_at(p, 24)] })
     }
 
     /// The socket stream of a [`Kind::Bind`] frame.
@@ -370,9 +367,7 @@ mod tests {
     fn payloads_read_back() {
         let open = frame(
             Kind::Open,
-            &[
-                1, 0, 2, 0, 0xbb, 0x01, 0, 0, 9, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            ],
+            &[1, 0, 2, 0, 0xbb, 0x01, 0, 0, 9, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         );
         let got = decode(&open).unwrap().open().unwrap();
         assert_eq!((got.family(), got.port, got.fd), (Family::V4, 443, 9));

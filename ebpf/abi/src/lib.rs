@@ -10,7 +10,8 @@ mod map;
 
 pub use frame::{Close, DecodeError, Family, Frame, Kind, Open, Opened, decode, encode};
 pub use map::{
-    COUNTERS, Class, Counter, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK, MAX_CHUNKS, Tracked, USER_STREAM, Verdict,
+    COUNTERS, Class, Counter, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK, MAX_CHUNKS, Tracked, USER_STREAM,
+    Verdict,
 };
 
 /// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.

@@ -94,7 +94,7 @@ fn parts_of_requests_mean_what_they_say() {
 fn a_stream_gives_the_same_as_a_plain_response_and_its_times() {
     let chunks = [
         delta(json!({"role": "assistant", "content": ""}), Json::Null),
-        delta(json!({"content": "hel"}), Json::Null),
+        delta(json!({"content": "hello"}), Json::Null),
         delta(json!({"content": "lo"}), Json::Null),
         delta(json!({}), json!("stop")),
         json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "gpt-4o-2024", "choices": [],

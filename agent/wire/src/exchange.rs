@@ -55,6 +55,20 @@ impl<'a> Headers<'a> {
         self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v)
     }
 
+    /// The members of a field that is a comma-separated list (RFC 9110 §5.6.1).
+    pub(crate) fn members(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+            .flat_map(|(_, value)| value.split(|&b| b == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|member| !member.is_empty())
+    }
+
+    /// Whether a field that is a list has this member.
+    pub(crate) fn has_member(&self, name: &'static str, member: &str) -> bool {
+        self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
+    }
+
     /// Every field, in wire order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         self.fields.iter().copied()
@@ -133,6 +147,8 @@ pub trait Sink {
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest;
     /// Bytes of the response body, content coding removed.
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
+    /// The trailer fields of the response: they come after its body.
+    fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}
     /// Bytes of one of the bodies are missing here (`None`: nobody knows how many). With a content coding,
     /// nothing more of that body follows.
     fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>);

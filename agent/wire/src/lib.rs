@@ -5,10 +5,13 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
+mod body;
 mod coding;
 mod connection;
 mod exchange;
+mod held;
 pub mod http1;
+mod http2;
 pub mod json;
 mod limits;
 pub mod reason;

@@ -7,8 +7,12 @@ pub struct Limits {
     pub head: usize,
     /// Most bytes kept per direction because the other direction has to come first, in bytes.
     pub held: usize,
-    /// Most requests without a whole response.
+    /// Most requests without a whole response on an HTTP/1 connection.
     pub in_flight: usize,
+    /// Most streams that are open at once on an HTTP/2 connection.
+    pub streams: usize,
+    /// Most bytes kept of the table of sent fields of one direction of HTTP/2, as RFC 7541 §4.1 counts them.
+    pub table: usize,
     /// Most bytes of a stream in which no known protocol was found before it is given up.
     pub search: u64,
     /// Most bytes that one body may become when its content coding is undone.
@@ -23,6 +27,8 @@ impl Default for Limits {
             head: 64 << 10,
             held: 16 << 10,
             in_flight: 64,
+            streams: 1024,
+            table: 64 << 10,
             search: 16 << 20,
             decoded: 256 << 20,
             ratio: 256,

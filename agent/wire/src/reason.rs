@@ -29,6 +29,31 @@ pub const CHUNK_SIZE: &str = "invalid chunk size";
 /// A chunk is longer than its size says.
 pub const CHUNK_END: &str = "chunk without an end of line";
 
+/// An HTTP/2 stream above [`crate::Limits::streams`].
+pub const TOO_MANY_STREAMS: &str = "too many streams";
+/// A response that the server pushed: nobody asked for it.
+pub const PUSHED: &str = "pushed response";
+/// A frame whose length does not fit its type (RFC 9113 §4.2, §6).
+pub const FRAME_SIZE: &str = "invalid frame size";
+/// A frame on a stream on which its type cannot be.
+pub const FRAME_STREAM: &str = "frame on the wrong stream";
+/// A CONTINUATION frame where there is none to be, or another frame inside a field block.
+pub const CONTINUATION: &str = "broken field block";
+/// More padding than frame.
+pub const PADDING: &str = "padding over the frame's length";
+/// What should be the client's connection preface is something else.
+pub const PREFACE: &str = "invalid connection preface";
+/// A field refers to a table entry that does not exist.
+pub const FIELD_INDEX: &str = "invalid index in a field block";
+/// A number in a field block is larger than any can be.
+pub const FIELD_INTEGER: &str = "number too large in a field block";
+/// A field block ends inside a field.
+pub const FIELD_CUT: &str = "field block without its end";
+/// The size of the table changes in the middle of a field block.
+pub const TABLE_SIZE: &str = "misplaced table size update";
+/// A string that is no Huffman code.
+pub const HUFFMAN: &str = "invalid huffman code";
+
 /// A content coding that is not known here.
 pub const UNKNOWN_CODING: &str = "unknown content coding";
 /// More content codings one upon the other than make sense.

@@ -1,7 +1,7 @@
 //! Where a direction of a stream stands: captured runs in, what is new and what is missing out.
 
 /// The next offset that a direction expects: they count from 0.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     next: u64,
 }
@@ -33,6 +33,13 @@ impl Position {
         self.next = offset.saturating_add(len).max(next);
         self.next - next
     }
+}
+
+/// Takes so many bytes off the input.
+pub(crate) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(len);
+    *input = rest;
+    taken
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::reason;
+use crate::{reason, reassembly::take};
 
 /// What the next bytes of a chunked body are.
 #[derive(Debug, PartialEq, Eq)]
@@ -142,12 +142,6 @@ const fn hex(byte: u8) -> Option<u64> {
         b'A'..=b'F' => Some((byte - b'A') as u64 + 10),
         _ => None,
     }
-}
-
-pub(super) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at(len);
-    *input = rest;
-    taken
 }
 
 #[cfg(test)]

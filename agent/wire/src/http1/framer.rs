@@ -6,10 +6,10 @@
 use memchr::memchr;
 
 use super::{
-    chunked::{self, Chunked, take},
+    chunked::{self, Chunked},
     head::{Body, Start, StartLine, unfold},
 };
-use crate::{Nanos, reason};
+use crate::{Nanos, reason, reassembly::take};
 
 /// The next piece of a direction.
 #[derive(Debug, PartialEq, Eq)]

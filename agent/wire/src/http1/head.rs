@@ -152,7 +152,7 @@ pub(super) fn unfold(head: &mut [u8]) {
 
 /// How the body of a request ends.
 pub(super) fn request_body(headers: Headers<'_>) -> Result<Body, &'static str> {
-    match transfer_codings(headers).last() {
+    match headers.members("transfer-encoding").last() {
         Some(last) if is_chunked(last) => Ok(Body::Chunked),
         Some(_) => Err(reason::TRANSFER_ENCODING),
         None => Ok(Body::Length(content_length(headers)?.unwrap_or(0))),
@@ -164,7 +164,7 @@ pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Re
     if kind == Kind::Head || matches!(status, 204 | 304) {
         return Ok(Body::Length(0));
     }
-    match transfer_codings(headers).last() {
+    match headers.members("transfer-encoding").last() {
         Some(last) if is_chunked(last) => Ok(Body::Chunked),
         Some(_) => Ok(Body::UntilClose),
         None => Ok(content_length(headers)?.map_or(Body::UntilClose, Body::Length)),
@@ -174,17 +174,6 @@ pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Re
 /// Whether another protocol begins after a response (RFC 9110 §7.8, §9.3.6).
 pub(super) fn switches(kind: Kind, status: u16) -> bool {
     status == 101 || (kind == Kind::Connect && (200..300).contains(&status))
-}
-
-/// The codings of a body in the order in which they were applied, chunked left out.
-pub(super) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
-    let content = list(headers, "content-encoding");
-    content.chain(transfer_codings(headers).filter(|coding| !is_chunked(coding)))
-}
-
-/// Whether a comma-separated field has this member.
-pub(super) fn has_member(headers: Headers<'_>, name: &'static str, member: &str) -> bool {
-    list(headers, name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
 }
 
 /// The authority of an absolute-form target (RFC 9112 §3.2.2), user information left out.
@@ -197,10 +186,6 @@ pub(super) fn authority(target: &[u8]) -> Option<&[u8]> {
     let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let authority = &rest[..end];
     Some(memchr::memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]))
-}
-
-fn transfer_codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
-    list(headers, "transfer-encoding")
 }
 
 fn is_chunked(coding: &[u8]) -> bool {
@@ -222,15 +207,6 @@ fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
         length = Some(number);
     }
     Ok(length)
-}
-
-fn list<'a>(headers: Headers<'a>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .iter()
-        .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
-        .flat_map(|(_, value)| value.split(|&b| b == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|member| !member.is_empty())
 }
 
 fn http_version(bytes: &[u8]) -> Option<Version> {

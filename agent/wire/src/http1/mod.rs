@@ -13,12 +13,12 @@ mod tests;
 
 use crate::{
     Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
-    coding::Want, reason,
+    body::BodyUse, coding::Want, held::Held, reason,
 };
 use exchange::{Exchange, Part, Queue};
 use framer::{Gap, Head, Step};
 use head::{Fields, Kind, Start, StartLine};
-use lane::{BodyUse, Held, Lane};
+use lane::Lane;
 pub use splitter::{Segment, Splitter};
 
 /// Follows a connection that speaks HTTP/1, or may turn out to.
@@ -35,14 +35,30 @@ pub(crate) struct Http1 {
     fields: Fields<'static>,
 }
 
+/// Whether a captured call begins with a message.
+pub(crate) fn begins_message(bytes: &[u8]) -> bool {
+    matches!(Start::of(bytes, true), Start::Request | Start::Response)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// No message was seen yet, in so many bytes. `fresh`: its first bytes have to begin one.
     Undecided { fresh: bool, searched: u64 },
     /// At least one message was seen.
     Decided,
+    /// The connection goes on as HTTP/2, which answers the last request.
+    Upgraded,
     /// Given up, or switched to a protocol that is not read.
     Over,
+}
+
+/// An exchange whose response comes by HTTP/2, and what has been captured after the upgrade.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    pub(crate) requests: Direction,
+    pub(crate) exchange: ExchangeId,
+    pub(crate) last: Nanos,
+    pub(crate) held: [Held; 2],
 }
 
 impl Http1 {
@@ -73,7 +89,9 @@ impl Http1 {
         sink: &mut S,
     ) {
         self.run(dir, bytes, starts_call, at, sink);
-        while let Some(dir) = self.releasable(sink) {
+        while self.state != State::Upgraded
+            && let Some(dir) = self.releasable(sink)
+        {
             let held = std::mem::replace(&mut self.lanes[dir.index()].held, Held::new());
             for (bytes, starts_call, at) in held.runs() {
                 self.run(dir, bytes, starts_call, at, sink);
@@ -82,6 +100,35 @@ impl Http1 {
                 self.half_close(dir, at, sink);
             }
         }
+    }
+
+    /// Bytes that begin no message were passed over.
+    pub(crate) fn skipped<S: Sink>(&mut self, len: usize, sink: &mut S) {
+        if len == 0 {
+            return;
+        }
+        sink.dropped(reason::OUT_OF_STEP, len as u64);
+        if let State::Undecided { fresh, searched } = &mut self.state {
+            *searched += len as u64;
+            if *fresh || *searched > self.limits.search {
+                self.state = State::Over;
+            }
+        }
+    }
+
+    pub(crate) const fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// What an upgrade to HTTP/2 leaves to it.
+    pub(crate) fn upgraded(&mut self) -> Option<Upgrade> {
+        if self.state != State::Upgraded {
+            return None;
+        }
+        self.state = State::Over;
+        let Exchange { id, last, .. } = *self.queue.awaiting()?;
+        let held = Direction::ALL.map(|dir| std::mem::take(&mut self.lanes[dir.index()].held));
+        Some(Upgrade { requests: self.requests?, exchange: id, last, held })
     }
 
     /// So many bytes of a direction are missing here.
@@ -167,7 +214,7 @@ impl Http1 {
 
     fn run<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
         let mut input = bytes;
-        while self.state != State::Over {
+        while !matches!(self.state, State::Over | State::Upgraded) {
             let starts_call = starts_call && input.len() == bytes.len();
             if !input.is_empty() && self.must_wait(dir) {
                 self.hold(dir, input, starts_call, at, sink);
@@ -190,8 +237,10 @@ impl Http1 {
                 Step::Malformed(reason, given_up) => self.malformed(dir, reason, given_up, at, sink),
             }
         }
-        if !input.is_empty() {
-            sink.dropped(reason::NOT_HTTP, input.len() as u64);
+        match input.len() {
+            0 => {}
+            _ if self.state == State::Upgraded => self.lanes[dir.index()].held.push(input, true, at),
+            len => sink.dropped(reason::NOT_HTTP, len as u64),
         }
     }
 
@@ -275,16 +324,6 @@ impl Http1 {
         }
     }
 
-    fn skipped<S: Sink>(&mut self, len: usize, sink: &mut S) {
-        sink.dropped(reason::OUT_OF_STEP, len as u64);
-        if let State::Undecided { fresh, searched } = &mut self.state {
-            *searched += len as u64;
-            if *fresh || *searched > self.limits.search {
-                self.state = State::Over;
-            }
-        }
-    }
-
     fn malformed<S: Sink>(
         &mut self,
         dir: Direction,
@@ -364,8 +403,8 @@ impl Http1 {
         let exchange = self.queue.push(Exchange {
             id,
             kind: Kind::of(head.method),
-            upgrade: head::has_member(head.headers, "connection", "upgrade"),
-            expect: head::has_member(head.headers, "expect", "100-continue"),
+            upgrade: head.headers.has_member("connection", "upgrade"),
+            expect: head.headers.has_member("expect", "100-continue"),
             sent_body: false,
             began,
             last: at,
@@ -379,7 +418,7 @@ impl Http1 {
         let lane = &mut self.lanes[dir.index()];
         match head::request_body(head.headers) {
             Ok(body) => {
-                (lane.body, exchange.undecodable) = BodyUse::new(interest, body, head.headers, &self.limits);
+                (lane.body, exchange.undecodable) = BodyUse::new(interest, head.headers, &self.limits);
                 lane.framer.begin(body);
             }
             Err(reason) => self.malformed(dir, reason, 0, at, sink),
@@ -415,6 +454,10 @@ impl Http1 {
             lane.framer.restart();
             return;
         }
+        if status == 101 && exchange.live && headers.has_member("upgrade", "h2c") {
+            self.state = State::Upgraded;
+            return;
+        }
         exchange.response = Part::Open;
         exchange.status = Some(status);
         let shown = exchange
@@ -432,7 +475,7 @@ impl Http1 {
             Ok(body) => {
                 let interest = shown.unwrap_or(crate::Interest::Skip);
                 let undecodable;
-                (lane.body, undecodable) = BodyUse::new(interest, body, headers, &self.limits);
+                (lane.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
                 exchange.undecodable = exchange.undecodable.or(undecodable);
                 lane.framer.begin(body);
             }

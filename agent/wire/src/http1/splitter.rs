@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Direction, Headers, Limits, Nanos,
+    body::codings,
     reassembly::{Position, Run},
 };
 
@@ -131,7 +132,7 @@ impl Splitter {
             Ok(body) => {
                 lane.body = Segment::Body {
                     chunked: body == Body::Chunked,
-                    encoded: head::codings(headers).next().is_some(),
+                    encoded: codings(headers).next().is_some(),
                 };
                 lane.framer.begin(body);
             }

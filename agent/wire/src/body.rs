@@ -1,0 +1,75 @@
+//! What is done with the bytes of a body.
+
+use crate::{
+    Headers, Interest, Limits,
+    coding::{Decoder, Want},
+};
+
+/// What is done with the bytes of the current body.
+#[derive(Debug)]
+pub(crate) enum BodyUse {
+    Skip,
+    Plain,
+    Coded(Box<Decoder>),
+}
+
+impl BodyUse {
+    /// What to do with a body; and why it cannot be decoded, if so.
+    pub(crate) fn new(
+        interest: Interest,
+        headers: Headers<'_>,
+        limits: &Limits,
+    ) -> (Self, Option<&'static str>) {
+        if interest == Interest::Skip {
+            return (Self::Skip, None);
+        }
+        match Decoder::new(codings(headers), *limits) {
+            Ok(None) => (Self::Plain, None),
+            Ok(Some(decoder)) => (Self::Coded(Box::new(decoder)), None),
+            Err(reason) => (Self::Skip, Some(reason)),
+        }
+    }
+
+    /// Takes bytes as they were sent and gives them on as they were meant.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut give: impl FnMut(&[u8]) -> Want,
+    ) -> Result<(), &'static str> {
+        let wanted = match self {
+            Self::Skip => return Ok(()),
+            Self::Plain => Ok(give(bytes)),
+            Self::Coded(decoder) => decoder.feed(bytes, &mut give),
+        };
+        if wanted != Ok(Want::More) {
+            *self = Self::Skip;
+        }
+        wanted.map(|_| ())
+    }
+
+    /// Bytes are missing: a coding cannot be undone any further.
+    pub(crate) fn gap(&mut self) {
+        if matches!(self, Self::Coded(_)) {
+            *self = Self::Skip;
+        }
+    }
+
+    /// The body is over.
+    pub(crate) fn finish(&mut self) -> Result<(), &'static str> {
+        match std::mem::replace(self, Self::Skip) {
+            Self::Coded(decoder) => decoder.finish(),
+            Self::Skip | Self::Plain => Ok(()),
+        }
+    }
+
+    pub(crate) const fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Skip)
+    }
+}
+
+/// The codings of a body in the order in which they were applied, chunked left out.
+pub(crate) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
+    let transfer = headers.members("transfer-encoding");
+    let transfer = transfer.filter(|coding| !coding.eq_ignore_ascii_case(b"chunked"));
+    headers.members("content-encoding").chain(transfer)
+}

@@ -1,0 +1,466 @@
+//! Cuts one direction of an HTTP/2 connection into frames (RFC 9113 §4, §6), in step.
+//!
+//! Only a field block that is cut is buffered.
+
+use crate::{Nanos, reason, reassembly::take};
+
+/// What a client sends first (RFC 9113 §3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of a frame's header.
+pub(super) const HEADER: usize = 9;
+
+/// The first 9 bytes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) length: u32,
+    kind: u8,
+    flags: u8,
+    pub(super) stream: u32,
+}
+
+mod kind {
+    pub(super) const DATA: u8 = 0;
+    pub(super) const HEADERS: u8 = 1;
+    pub(super) const PRIORITY: u8 = 2;
+    pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const PUSH_PROMISE: u8 = 5;
+    pub(super) const PING: u8 = 6;
+    pub(super) const GOAWAY: u8 = 7;
+    pub(super) const WINDOW_UPDATE: u8 = 8;
+    pub(super) const CONTINUATION: u8 = 9;
+    /// RFC 9218 §7.1
+    pub(super) const PRIORITY_UPDATE: u8 = 16;
+}
+
+const END_STREAM: u8 = 0x1;
+const ACK: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// The next piece of a direction.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// The input is used up.
+    More,
+    /// Content of a stream.
+    Data(u32, &'a [u8]),
+    /// This side of a stream has ended, after its data.
+    End(u32),
+    /// A field block is whole.
+    Block(Block<'a>),
+    /// A stream was ended at once.
+    Reset(u32),
+    /// Streams above this number are not looked at by this side.
+    GoAway(u32),
+    /// A rule was broken: the direction is out of step.
+    Malformed(&'static str),
+}
+
+/// A field block, put together from its frames.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block<'a> {
+    pub(super) stream: u32,
+    /// It promises a response that nobody asked for.
+    pub(super) promise: bool,
+    /// This side of the stream ends with it.
+    pub(super) end: bool,
+    pub(super) fields: Fragment<'a>,
+    /// Time of its first byte.
+    pub(super) began: Nanos,
+}
+
+/// The bytes of a field block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fragment<'a> {
+    Whole(&'a [u8]),
+    /// They came in pieces; [`Framer::recycle`] takes the buffer back.
+    Joined(Vec<u8>),
+    /// Some are missing, or they are too many: so many that were there are given up.
+    Lost(&'static str, usize),
+}
+
+impl Block<'_> {
+    /// The same, without the input that it was cut from.
+    pub(super) fn into_owned(self) -> Block<'static> {
+        let fields = match self.fields {
+            Fragment::Whole(bytes) => Fragment::Joined(bytes.to_vec()),
+            Fragment::Joined(bytes) => Fragment::Joined(bytes),
+            Fragment::Lost(reason, len) => Fragment::Lost(reason, len),
+        };
+        Block { fields, ..self }
+    }
+}
+
+impl Fragment<'_> {
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::Joined(bytes) => Some(bytes),
+            Self::Lost(..) => None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Lost(_, len) => *len,
+            _ => self.bytes().map_or(0, <[u8]>::len),
+        }
+    }
+}
+
+/// What missing bytes did to a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// So many bytes of the stream's data are missing, and nothing else.
+    Data(u32, u64),
+    /// Nothing that matters is missing, or what is will be told with its block.
+    Hidden,
+    /// What comes next is not known. The frame that was passing was this stream's data: so many bytes of that
+    /// are missing, and the flag says whether the stream ended with it.
+    Lost(Option<(u32, u64, bool)>),
+}
+
+/// One direction of a connection.
+#[derive(Debug)]
+pub(super) struct Framer {
+    state: State,
+    /// The field block that is passing.
+    open: Option<Open>,
+    block: Vec<u8>,
+    max_block: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the connection preface, after so many bytes of it.
+    Preface(usize),
+    /// In a frame's header, or in the fields of fixed size after it.
+    Fixed {
+        bytes: [u8; HEADER + MAX_PREFIX],
+        have: usize,
+        began: Nanos,
+    },
+    Payload(Payload),
+}
+
+/// The most bytes of fixed fields: pad length and priority.
+const MAX_PREFIX: usize = 6;
+const START: State = State::Fixed { bytes: [0; HEADER + MAX_PREFIX], have: 0, began: Nanos(0) };
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Payload {
+    header: Header,
+    /// Bytes of content to come, and of padding after it.
+    content: u32,
+    padding: u32,
+    /// What the content says has been told.
+    told: bool,
+    /// The last stream of a GOAWAY frame.
+    last: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Open {
+    stream: u32,
+    promise: bool,
+    end: bool,
+    lost: Option<(&'static str, usize)>,
+    began: Nanos,
+}
+
+/// A buffer this large is kept for the next block that is cut.
+const KEPT_BUFFER: usize = 4 << 10;
+
+impl Framer {
+    /// A direction whose next byte begins a frame.
+    pub(super) const fn new(max_block: usize) -> Self {
+        Self { state: START, open: None, block: Vec::new(), max_block }
+    }
+
+    /// The next byte begins the connection preface.
+    pub(super) fn expect_preface(&mut self) {
+        self.state = State::Preface(0);
+    }
+
+    /// The next byte begins a frame, whatever was before.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(self.max_block);
+    }
+
+    /// Takes the next piece off `input`.
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8], at: Nanos) -> Step<'a> {
+        loop {
+            match self.state {
+                State::Payload(payload) if payload.content == 0 && !payload.told => {
+                    self.state = State::Payload(Payload { told: true, ..payload });
+                    if let Some(step) = self.tell(payload, &[]) {
+                        return step;
+                    }
+                }
+                State::Payload(Payload { content: 0, padding: 0, .. }) => self.state = START,
+                _ if input.is_empty() => return Step::More,
+                State::Preface(have) => {
+                    let len = input.len().min(PREFACE.len() - have);
+                    if take(input, len) != &PREFACE[have..have + len] {
+                        return Step::Malformed(reason::PREFACE);
+                    }
+                    self.state = if have + len == PREFACE.len() { START } else { State::Preface(have + len) };
+                }
+                State::Fixed { .. } => {
+                    if let Err(reason) = self.fixed(input, at) {
+                        return Step::Malformed(reason);
+                    }
+                }
+                State::Payload(mut payload) => {
+                    if payload.content == 0 {
+                        let len = input.len().min(payload.padding as usize);
+                        take(input, len);
+                        payload.padding -= len as u32;
+                        self.state = State::Payload(payload);
+                        continue;
+                    }
+                    let len = input.len().min(payload.content as usize);
+                    let bytes = take(input, len);
+                    payload.content -= len as u32;
+                    payload.told = payload.content == 0 && payload.header.carries_fields();
+                    self.state = State::Payload(payload);
+                    if payload.header.kind == kind::DATA {
+                        return Step::Data(payload.header.stream, bytes);
+                    }
+                    if payload.header.carries_fields() {
+                        if payload.told {
+                            if let Some(step) = self.tell(payload, bytes) {
+                                return step;
+                            }
+                        } else {
+                            self.keep(bytes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes back the buffer of a block.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= KEPT_BUFFER {
+            buffer.clear();
+            self.block = buffer;
+        }
+    }
+
+    /// Passes over missing bytes.
+    pub(super) fn gap(&mut self, missing: u64) -> Gap {
+        let State::Payload(payload) = &mut self.state else { return Gap::Lost(None) };
+        let data = payload.header.kind == kind::DATA && !payload.told;
+        if missing > u64::from(payload.content) + u64::from(payload.padding) {
+            let end = payload.header.has(END_STREAM);
+            return Gap::Lost(data.then_some((payload.header.stream, u64::from(payload.content), end)));
+        }
+        // Not more than what is to come.
+        let content = (missing as u32).min(payload.content);
+        payload.content -= content;
+        payload.padding -= missing as u32 - content;
+        if data && content > 0 {
+            return Gap::Data(payload.header.stream, u64::from(content));
+        }
+        if content > 0 && payload.header.carries_fields() {
+            self.give_up(reason::OUT_OF_STEP, 0);
+        }
+        Gap::Hidden
+    }
+
+    /// Takes bytes of fixed fields; when they are whole, the payload begins.
+    fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), &'static str> {
+        let State::Fixed { mut bytes, mut have, mut began } = self.state else { return Ok(()) };
+        if have == 0 {
+            began = at;
+        }
+        for part in 0..2 {
+            let whole = match part {
+                0 => HEADER,
+                _ => HEADER + Header::read(&bytes).prefix(),
+            };
+            let len = input.len().min(whole.saturating_sub(have));
+            bytes[have..have + len].copy_from_slice(take(input, len));
+            have += len;
+            if have < whole {
+                self.state = State::Fixed { bytes, have, began };
+                return Ok(());
+            }
+            if part == 0 && have == HEADER {
+                let header = Header::read(&bytes);
+                header.check()?;
+                self.check_order(header)?;
+            }
+        }
+        self.begin(&bytes, began)
+    }
+
+    /// RFC 9113 §4.3: nothing comes between the frames of a field block.
+    fn check_order(&self, header: Header) -> Result<(), &'static str> {
+        let continues = header.kind == kind::CONTINUATION;
+        match self.open {
+            Some(open) if !continues || open.stream != header.stream => Err(reason::CONTINUATION),
+            None if continues => Err(reason::CONTINUATION),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), &'static str> {
+        let header = Header::read(bytes);
+        let prefix = header.prefix();
+        let padding = if header.is_padded() { u32::from(bytes[HEADER]) } else { 0 };
+        let content = header.length.checked_sub(prefix as u32 + padding).ok_or(reason::PADDING)?;
+        let last = if header.kind == kind::GOAWAY { number(&bytes[HEADER..]) } else { 0 };
+        if matches!(header.kind, kind::HEADERS | kind::PUSH_PROMISE) {
+            let promise = header.kind == kind::PUSH_PROMISE;
+            let end = !promise && header.has(END_STREAM);
+            self.open = Some(Open { stream: header.stream, promise, end, lost: None, began });
+        }
+        self.state = State::Payload(Payload { header, content, padding, told: false, last });
+        Ok(())
+    }
+
+    /// What a frame means whose content is whole; `bytes` are the last of it.
+    fn tell<'a>(&mut self, payload: Payload, bytes: &'a [u8]) -> Option<Step<'a>> {
+        let Payload { header, last, .. } = payload;
+        match header.kind {
+            kind::DATA if header.has(END_STREAM) => Some(Step::End(header.stream)),
+            kind::RST_STREAM => Some(Step::Reset(header.stream)),
+            kind::GOAWAY => Some(Step::GoAway(last)),
+            _ if !header.carries_fields() => None,
+            _ if !header.has(END_HEADERS) => {
+                self.keep(bytes);
+                None
+            }
+            _ => {
+                let whole = self.block.is_empty();
+                if !whole || bytes.len() > self.max_block {
+                    self.keep(bytes);
+                }
+                let Open { stream, promise, end, lost, began } = self.open.take()?;
+                let fields = match lost {
+                    Some((reason, len)) => Fragment::Lost(reason, len),
+                    None if whole => Fragment::Whole(bytes),
+                    None => Fragment::Joined(std::mem::take(&mut self.block)),
+                };
+                Some(Step::Block(Block { stream, promise, end, fields, began }))
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.block.len() + bytes.len() > self.max_block {
+            self.give_up(reason::HEAD_TOO_LONG, bytes.len());
+        } else if let Some(Open { lost: Some((_, len)), .. }) = &mut self.open {
+            *len += bytes.len();
+        } else {
+            self.block.extend_from_slice(bytes);
+        }
+    }
+
+    /// The block that is passing cannot be read: what was kept of it and `more` bytes are given up.
+    fn give_up(&mut self, reason: &'static str, more: usize) {
+        let given_up = std::mem::take(&mut self.block).len() + more;
+        if let Some(open) = &mut self.open {
+            let (_, len) = open.lost.get_or_insert((reason, 0));
+            *len += given_up;
+        }
+    }
+}
+
+impl Header {
+    /// Reads a header, which is whole.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        Self {
+            length: u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]),
+            kind: bytes[3],
+            flags: bytes[4],
+            stream: number(&bytes[5..]),
+        }
+    }
+
+    /// Whether bytes of unknown origin begin with a frame's header: one that is in use, as a sender would write
+    /// it.
+    pub(super) fn is_plausible(self, reserved: bool) -> bool {
+        let flags = match self.kind {
+            kind::DATA => END_STREAM | PADDED,
+            kind::HEADERS => END_STREAM | END_HEADERS | PADDED | PRIORITY,
+            kind::PUSH_PROMISE => END_HEADERS | PADDED,
+            kind::SETTINGS | kind::PING => ACK,
+            kind::CONTINUATION => END_HEADERS,
+            kind::PRIORITY
+            | kind::RST_STREAM
+            | kind::GOAWAY
+            | kind::WINDOW_UPDATE
+            | kind::PRIORITY_UPDATE => 0,
+            _ => return false,
+        };
+        let most = match self.kind {
+            kind::DATA => 1 << 19,
+            kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION => 1 << 16,
+            _ => 1 << 10,
+        };
+        !reserved && self.flags & !flags == 0 && self.length <= most && self.check().is_ok()
+    }
+
+    /// Whether a frame like this can be the first one of several.
+    pub(super) fn may_start(self) -> bool {
+        self.kind != kind::CONTINUATION
+    }
+
+    /// Length and stream, by type (RFC 9113 §6). A type that is not known may have any.
+    fn check(self) -> Result<(), &'static str> {
+        let length = match self.kind {
+            kind::PRIORITY => self.length == 5,
+            kind::RST_STREAM | kind::WINDOW_UPDATE => self.length == 4,
+            kind::SETTINGS if self.has(ACK) => self.length == 0,
+            kind::SETTINGS => self.length.is_multiple_of(6),
+            kind::PING => self.length == 8,
+            kind::GOAWAY => self.length >= 8,
+            _ => self.length as usize >= self.prefix(),
+        };
+        let stream = match self.kind {
+            kind::SETTINGS | kind::PING | kind::GOAWAY | kind::PRIORITY_UPDATE => self.stream == 0,
+            kind::DATA..=kind::RST_STREAM | kind::PUSH_PROMISE | kind::CONTINUATION => self.stream != 0,
+            _ => true,
+        };
+        match (length, stream) {
+            (true, true) => Ok(()),
+            (false, _) => Err(reason::FRAME_SIZE),
+            (true, false) => Err(reason::FRAME_STREAM),
+        }
+    }
+
+    /// How many bytes of fixed size come before the content.
+    fn prefix(self) -> usize {
+        let padded = usize::from(self.is_padded());
+        match self.kind {
+            kind::HEADERS if self.has(PRIORITY) => padded + 5,
+            kind::PUSH_PROMISE => padded + 4,
+            kind::GOAWAY => 4,
+            _ => padded,
+        }
+    }
+
+    fn is_padded(self) -> bool {
+        matches!(self.kind, kind::DATA | kind::HEADERS | kind::PUSH_PROMISE) && self.has(PADDED)
+    }
+
+    fn carries_fields(self) -> bool {
+        matches!(self.kind, kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION)
+    }
+
+    const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// A number of 31 bits; the reserved one before them is ignored.
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0] & 0x7f, bytes[1], bytes[2], bytes[3]])
+}

@@ -21,7 +21,7 @@ use crate::{
     bpf::{Attacher, FileId, Scope},
     discovery::{Selector, procfs},
     telemetry::{Event, Telemetry},
-    tls::{Finder, TlsCode, system_libraries},
+    tls::{Finder, TlsCode, executable_files, system_libraries},
 };
 
 /// What the prober is asked to do.
@@ -190,8 +190,8 @@ impl Work {
     }
 
     fn scan(&mut self, pid: u32) -> Vec<String> {
-        let code = match self.finder.in_process(pid) {
-            Ok(code) => code,
+        let mapped = match executable_files(pid) {
+            Ok(mapped) => mapped,
             Err(error) => {
                 if procfs::has_live_threads(pid) {
                     tracing::warn!(pid, %error, "cannot look through the process, its TLS traffic is not seen");
@@ -201,12 +201,15 @@ impl Work {
         };
         self.scanned.insert(pid);
         let scope = if self.wide { Scope::Host } else { Scope::Process(pid) };
-        code.iter()
-            .map(|code| {
-                self.place(code, scope);
-                format!("{} in {}", code.library, code.name)
-            })
-            .collect()
+        let mut found = Vec::new();
+        // Each file is probed before the next is searched: the process is running on.
+        for mapping in &mapped {
+            if let Some(code) = self.finder.in_mapping(pid, mapping) {
+                self.place(&code, scope);
+                found.push(format!("{} in {}", code.library, code.name));
+            }
+        }
+        found
     }
 
     fn place(&mut self, code: &TlsCode, scope: Scope) {

@@ -26,7 +26,9 @@ pub(super) enum ElfError {
     Object(#[from] object::Error),
 }
 
-/// The functions whose symbol is `wanted` and whose code lies in the file, dynamic symbols first.
+/// The functions whose symbol is `wanted` and whose code lies in the file. The full symbol table is looked
+/// through only when the dynamic one, which is smaller, has none of them: a file that exports some of a
+/// library's functions exports the others.
 ///
 /// Reads only the headers and the symbol tables: a process can map files of any size.
 pub(super) fn functions(file: &File, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Function>, ElfError> {
@@ -39,6 +41,9 @@ pub(super) fn functions(file: &File, wanted: impl Fn(&[u8]) -> bool) -> Result<V
         .collect();
     let mut found: Vec<Function> = Vec::new();
     for table in [elf.dynamic_symbol_table(), elf.symbol_table()].into_iter().flatten() {
+        if !found.is_empty() {
+            break;
+        }
         for symbol in table.symbols() {
             if symbol.kind() != SymbolKind::Text || symbol.is_undefined() {
                 continue;

@@ -50,16 +50,10 @@ struct Found {
 const REMEMBERED: usize = 16 << 10;
 
 impl Finder {
-    /// The TLS code that a process has mapped now.
-    ///
-    /// # Errors
-    /// When the process is gone or not ours to see.
-    pub fn in_process(&mut self, pid: u32) -> io::Result<Vec<TlsCode>> {
-        let mut code = Vec::new();
-        for mapping in executable_files(pid)? {
-            code.extend(self.in_file(mapping.file, mapping.open(pid), mapping.name));
-        }
-        Ok(code)
+    /// The TLS code in a file that a process has mapped.
+    #[must_use]
+    pub fn in_mapping(&mut self, pid: u32, mapping: &Mapping) -> Option<TlsCode> {
+        self.in_file(mapping.file, mapping.open(pid), mapping.name.clone())
     }
 
     /// The TLS code in a file that no process may have mapped yet.

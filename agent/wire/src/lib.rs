@@ -9,6 +9,7 @@ mod body;
 mod coding;
 mod connection;
 mod exchange;
+pub mod grpc;
 mod held;
 pub mod http1;
 mod http2;

@@ -54,6 +54,9 @@ pub const TABLE_SIZE: &str = "misplaced table size update";
 /// A string that is no Huffman code.
 pub const HUFFMAN: &str = "invalid huffman code";
 
+/// A gRPC message begins with flags that do not exist.
+pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
+
 /// A content coding that is not known here.
 pub const UNKNOWN_CODING: &str = "unknown content coding";
 /// More content codings one upon the other than make sense.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Ending, ExchangeId, Interest, Nanos, RequestHead, ResponseHead, Role, Sink};
+use crate::{Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink};
 
 /// Writes down what it is told, and panics when the calls of an exchange make no sense.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ pub(crate) struct Seen {
     pub(crate) request_ended: bool,
     pub(crate) status: Option<u16>,
     pub(crate) response_body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
     /// Bytes of a body are missing.
     pub(crate) gap: bool,
     pub(crate) ending: Option<Ending>,
@@ -105,6 +106,11 @@ impl Sink for Recorder {
         let seen = self.open(id);
         assert!(seen.status.is_some());
         seen.response_body.extend_from_slice(bytes);
+    }
+
+    fn trailers(&mut self, id: ExchangeId, fields: Headers<'_>, _at: Nanos) {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        self.open(id).trailers.extend(fields.iter().map(|(name, value)| (text(name), text(value))));
     }
 
     fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>) {

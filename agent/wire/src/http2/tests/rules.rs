@@ -18,6 +18,18 @@ fn rfc_9113_8_8_a_request_and_its_response() {
 }
 
 #[test]
+fn rfc_9113_8_1_trailers_are_told() {
+    let mut watch = Watch::begun();
+    watch.call(Write, ask(1, "/a.B/C", true));
+    watch.call(Read, [answer(1, "200", false), data(1, "x", false)].concat());
+    let trailers = block(&[("grpc-status", "5"), ("+grpc-message", "no")]);
+    watch.call(Read, frame(1, END_HEADERS | END_STREAM, 1, &trailers));
+    watch.expect(&["POST /a.B/C [] 200 [x] Complete"]);
+    let want = [("grpc-status".into(), "5".into()), ("grpc-message".into(), "no".into())];
+    assert_eq!(watch.recorder.seen[&0].trailers, want);
+}
+
+#[test]
 fn rfc_9113_5_streams_are_told_apart_however_they_are_interleaved() {
     let count = 300;
     let number = |i: u32| 2 * i + 1;
@@ -65,8 +77,8 @@ fn rfc_9113_6_frames_that_carry_no_exchange_are_passed_over() {
     ]
     .concat();
     let calls = [
-        (Write, [noise.clone(), ask(1, "/a", true)].concat()),
-        (Read, [noise.clone(), answer(1, "200", false), noise.clone(), data(1, "x", true)].concat()),
+        (Write, [&noise[..], &ask(1, "/a", true)].concat()),
+        (Read, [&noise[..], &answer(1, "200", false), &noise, &data(1, "x", true)].concat()),
     ];
     check(&calls, &["POST /a [] 200 [x] Complete"]);
 }

@@ -158,9 +158,16 @@ impl Watch<'_> {
             prober.stop();
             bail!("none of the processes can be observed, and no other can turn up");
         }
+        let mut launchers = false;
         for process in &started {
-            tell(process, &prober.scan_now(process.pid));
+            let found = prober.scan_now(process.pid);
+            tell(process, &found);
+            launchers |= found.is_empty();
             target.note(Note::Observed(Arc::clone(process)));
+        }
+        if launchers && *follow {
+            // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
+            prober.widen_now();
         }
         target.flush();
         let stop = Arc::new(AtomicBool::new(false));

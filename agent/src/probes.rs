@@ -30,8 +30,8 @@ enum Order {
     Scan(u32, Option<Sender<Vec<String>>>),
     /// The process is gone.
     Forget(u32),
-    /// Processes that do not exist yet are wanted from now on.
-    Widen,
+    /// Processes that do not exist yet are wanted from now on; somebody may wait until it is done.
+    Widen(Option<Sender<()>>),
     /// Take every probe away.
     Stop,
 }
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Order {
         match self {
             Self::Scan(pid, _) => write!(f, "Scan({pid})"),
             Self::Forget(pid) => write!(f, "Forget({pid})"),
-            Self::Widen => f.write_str("Widen"),
+            Self::Widen(_) => f.write_str("Widen"),
             Self::Stop => f.write_str("Stop"),
         }
     }
@@ -102,7 +102,16 @@ impl Prober {
 
     /// Processes that do not exist yet are wanted from now on.
     pub fn widen(&self) {
-        self.send(Order::Widen);
+        self.send(Order::Widen(None));
+    }
+
+    /// As [`Self::widen`], and waits until the probes are there.
+    pub fn widen_now(&self) {
+        let (answer, answered) = channel();
+        self.send(Order::Widen(Some(answer)));
+        if answered.recv().is_err() {
+            tracing::debug!("the prober has ended");
+        }
     }
 
     /// Takes every probe away and ends the thread.
@@ -174,7 +183,11 @@ impl Work {
                         self.scanned.remove(&pid);
                         self.attacher.detach_process(pid);
                     }
-                    Order::Widen => self.widen(),
+                    Order::Widen(answer) => {
+                        self.widen();
+                        // Dropping it is the answer, too.
+                        drop(answer.map(|answer| answer.send(())));
+                    }
                     Order::Stop => return,
                 }
             }

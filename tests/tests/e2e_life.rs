@@ -170,11 +170,15 @@ fn a_target_in_another_mount_namespace_is_watched() {
     fs::copy(mock.ca(), stage.join("ca.pem")).unwrap();
     let mut target = Command::new("unshare");
     target.args(["--mount", "sh", "-c", INTO_NAMESPACE, "sh"]).args([&stage, &root]);
-    target.args(["--cacert", "/ca.pem"]).args(&curl_arguments(&mock, Via::Tls)[4..]);
+    let url = format!("{}/v1/chat/completions", Via::Tls.job(&mock, Vec::new()).base_url);
+    // The body comes from standard input: until it is there, curl waits with its libraries loaded.
+    target.args(["--cacert", "/ca.pem", "--data", "@-", &url]);
     let mut target = Process::spawn(target);
-    target.wait_for_line("ready", |line| (line == "ready").then_some(()));
-    let agent = Agent::run(&["--pid", &target.id().to_string()]);
-    target.write("go\n");
+    let pid = target.id();
+    wait_until("its TLS library is loaded", || loads_tls(pid));
+    let agent = Agent::run(&["--pid", &pid.to_string()]);
+    target.write(&call(Api::OpenaiChat, "mock").to_string());
+    target.close_stdin();
     assert!(target.wait(PATIENCE).success(), "{}", target.transcript());
     let answers = mock.ledger().wait_for_answers(1);
     check_calls(&agent.finish(), &answers);
@@ -185,8 +189,6 @@ set -e
 stage=$1 root=$2; shift 2
 mount -t tmpfs tmpfs "$root"
 cp -a "$stage/." "$root"
-echo ready
-read go
 exec chroot "$root" /bin/curl --silent --show-error "$@"
 "#;
 
@@ -202,9 +204,7 @@ fn a_target_whose_files_are_deleted_is_watched() {
     job.curl = folder.path().join("bin/curl");
     let mut running = client::CURL.start(&job);
     let pid = running.process().id();
-    wait_until("its TLS library is loaded", || {
-        fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("libssl.so"))
-    });
+    wait_until("its TLS library is loaded", || loads_tls(pid));
     for file in ["bin/curl", "lib/libssl.so.3", "lib/libcrypto.so.3"] {
         fs::remove_file(folder.path().join(file)).unwrap();
     }
@@ -213,6 +213,10 @@ fn a_target_whose_files_are_deleted_is_watched() {
     let calls = running.finish().len();
     let answers = mock.ledger().wait_for_answers(calls);
     check_calls(&agent.finish(), &answers);
+}
+
+fn loads_tls(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("libssl.so"))
 }
 
 /// `bin/<program>` and `lib/*` with everything that it links, flat, as `ldd` finds it.

@@ -116,6 +116,33 @@ fn a_streamed_chunk_costs_no_allocation_however_it_is_cut() {
     }
 }
 
+/// An HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn an_http2_frame_costs_no_allocation_and_an_exchange_leaves_nothing_behind() {
+    let mut stream = Stream::new();
+    stream.call(Direction::Write, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let mut number = 1;
+    let mut exchange = |chunks: usize| {
+        // POST / and 200, from the static table.
+        stream.call(Direction::Write, &frame(1, 5, number, &[0x83, 0x84]));
+        stream.call(Direction::Read, &frame(1, 4, number, &[0x88]));
+        let chunk = frame(0, 0, number, b"data: {\"delta\":\"hi\"}\n\n");
+        let cost = cost(|| (0..chunks).for_each(|_| stream.call(Direction::Read, &chunk)));
+        stream.call(Direction::Read, &frame(0, 1, number, b""));
+        number += 2;
+        (cost, stream.sink.ended)
+    };
+    exchange(10);
+    assert_eq!(exchange(1000).0, (0, 0));
+    let (_, bytes) = cost(|| (0..100_000).for_each(|_| assert_eq!(exchange(0).0, (0, 0))));
+    assert_eq!((bytes, exchange(0).1), (0, 100_003));
+}
+
 #[test]
 fn an_exchange_leaves_nothing_behind() {
     let mut stream = Stream::new();

@@ -2,6 +2,7 @@
 
 mod loss;
 mod properties;
+mod recorded;
 mod rules;
 
 use Direction::{Read, Write};

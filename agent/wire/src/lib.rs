@@ -15,6 +15,7 @@ pub mod http1;
 mod http2;
 pub mod json;
 mod limits;
+pub mod ndjson;
 pub mod reason;
 mod reassembly;
 #[cfg(test)]

@@ -102,6 +102,10 @@ impl Agent {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
             command.env_remove(name);
         }
+        // Executables on the search path are known before they run; a user's Node is there.
+        let mut path = vec![parts::root().join("target/parts/node/bin")];
+        path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+        command.env("PATH", std::env::join_paths(path).expect("a search path"));
         command.envs(environment.iter().copied());
         Self { process: Process::spawn(command), _alone: alone }
     }

@@ -23,8 +23,6 @@ pub struct Client {
     pub name: &'static str,
     /// What it speaks.
     pub api: Api,
-    /// The pattern that selects its executable.
-    pub exe: &'static str,
     program: Program,
 }
 
@@ -36,7 +34,7 @@ enum Program {
 }
 
 const fn python(name: &'static str, api: Api, script: &'static str, asynchronous: bool) -> Client {
-    Client { name, api, exe: "python*", program: Program::Python { script, asynchronous } }
+    Client { name, api, program: Program::Python { script, asynchronous } }
 }
 
 /// OpenAI's SDK for Python.
@@ -57,10 +55,9 @@ pub const HTTPX_ASYNC: Client = python("httpx async", Api::AnthropicMessages, "h
 /// aiohttp, which has asyncio only.
 pub const AIOHTTP: Client = python("aiohttp", Api::OpenaiChat, "aiohttp_client.py", true);
 /// OpenAI's SDK for Node.
-pub const NODE: Client =
-    Client { name: "node openai", api: Api::OpenaiChat, exe: "node", program: Program::Node };
+pub const NODE: Client = Client { name: "node openai", api: Api::OpenaiChat, program: Program::Node };
 /// curl.
-pub const CURL: Client = Client { name: "curl", api: Api::OpenaiChat, exe: "curl", program: Program::Curl };
+pub const CURL: Client = Client { name: "curl", api: Api::OpenaiChat, program: Program::Curl };
 
 /// What a client is to do.
 #[derive(Clone, Debug)]
@@ -166,6 +163,21 @@ impl Client {
     #[must_use]
     pub fn run(self, job: &Job) -> Vec<Report> {
         self.start(job).finish()
+    }
+
+    /// The pattern that selects its executable: the whole path where it is one of the tests' own, so that what
+    /// else runs on this machine is left alone.
+    ///
+    /// # Panics
+    /// When the part is missing.
+    #[must_use]
+    pub fn exe(self) -> String {
+        let path = match self.program {
+            Program::Python { .. } => parts::part("venv/bin/python"),
+            Program::Node => parts::part("node/bin/node"),
+            Program::Curl => "curl".into(),
+        };
+        path.to_string_lossy().into_owned()
     }
 
     /// Path of its API.

@@ -35,7 +35,7 @@ fn check(client: Client, via: Via) {
     let mock = Mock::for_test();
     let folder = tempfile::tempdir().unwrap();
     let tape = folder.path().join("bytes.tape");
-    let agent = Agent::record(&tape, &["--exe", client.exe, "--with-content"]);
+    let agent = Agent::record(&tape, &["--exe", &client.exe(), "--with-content"]);
     for load in LOADS {
         for report in client.run(&job(&mock, client, via, load)) {
             assert_eq!((report.error, report.bytes), (None, load.0));
@@ -139,7 +139,8 @@ fn with_a_tiny_ring_every_byte_is_delivered_or_counted() {
         let mock = Mock::for_test();
         let folder = tempfile::tempdir().unwrap();
         let tape = folder.path().join("tiny.tape");
-        let agent = Agent::record(&tape, &["--exe", "python*", "--with-content", "--ring-size", "64K"]);
+        let agent =
+            Agent::record(&tape, &["--exe", &client::OPENAI.exe(), "--with-content", "--ring-size", "64K"]);
         for load in LOADS {
             assert_eq!(client::HTTPX.run(&job(&mock, client::HTTPX, via, load)).len(), load.1);
         }
@@ -165,7 +166,7 @@ fn with_a_tiny_ring_every_byte_is_delivered_or_counted() {
 #[test]
 fn with_a_tiny_ring_no_call_is_wrong() {
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", "python*", "--ring-size", "64K"]);
+    let agent = Agent::run(&["--exe", &client::OPENAI.exe(), "--ring-size", "64K"]);
     for load in LOADS {
         assert_eq!(client::HTTPX.run(&job(&mock, client::HTTPX, Via::Tls, load)).len(), load.1);
     }
@@ -199,7 +200,7 @@ fn with_a_tiny_ring_no_call_is_wrong() {
 #[test]
 fn calls_with_large_bodies_are_exact() {
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", "python*"]);
+    let agent = Agent::run(&["--exe", &client::OPENAI.exe()]);
     for (client, via) in
         [(client::HTTPX, Via::Tls), (client::AIOHTTP, Via::Tls), (client::REQUESTS, Via::Plain)]
     {

@@ -12,7 +12,7 @@ use tokentap_tests::{
 /// The agent is there first and knows the program only by its name.
 fn watched_from_the_start(client: Client) {
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", client.exe]);
+    let agent = Agent::run(&["--exe", &client.exe()]);
     let mut calls = 0;
     for via in Via::BOTH {
         let mut job = via.job(&mock, bodies::assorted(client.api));

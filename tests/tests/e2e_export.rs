@@ -38,7 +38,7 @@ fn check_resource(spans: &[Span], pid: u32) {
 /// Exports to `endpoint` with the flags that belong to it.
 fn check(receiver: &Receiver, flags: &[&str]) {
     let mock = Mock::for_test();
-    let agent = Agent::run(&[&["--exe", "python*"], flags].concat());
+    let agent = Agent::run(&[&["--exe", &client::OPENAI.exe()], flags].concat());
     let job = job(&mock);
     let running = client::OPENAI.start(&job);
     let pid = running.process().id();
@@ -85,7 +85,7 @@ fn several_receivers_each_get_everything() {
     let mock = Mock::for_test();
     let agent = Agent::run(&[
         "--exe",
-        "python*",
+        &client::OPENAI.exe(),
         "--otlp-endpoint",
         &receivers[0].grpc(),
         "--otlp-endpoint",
@@ -108,7 +108,7 @@ fn the_standard_variables_choose_the_receiver() {
     let receiver = Receiver::python();
     let mock = Mock::for_test();
     let agent = Agent::run_in(
-        &["--exe", "python*"],
+        &["--exe", &client::OPENAI.exe()],
         &[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &receiver.http()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
@@ -126,7 +126,14 @@ fn a_receiver_that_starts_later_gets_everything() {
     let port = free_port();
     let mock = Mock::for_test();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let agent = Agent::run(&["--exe", "python*", "--otlp-endpoint", &endpoint, "--otlp-protocol", "grpc"]);
+    let agent = Agent::run(&[
+        "--exe",
+        &client::OPENAI.exe(),
+        "--otlp-endpoint",
+        &endpoint,
+        "--otlp-protocol",
+        "grpc",
+    ]);
     let calls = client::OPENAI.run(&job(&mock)).len();
     let answers = mock.ledger().wait_for_answers(calls);
     check_calls(&agent.wait_for_spans(calls), &answers);
@@ -139,7 +146,8 @@ fn a_receiver_that_starts_later_gets_everything() {
 fn spans_that_nobody_takes_are_counted_and_change_the_exit_status() {
     let mock = Mock::for_test();
     let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let agent = Agent::run(&["--exe", "python*", "--otlp-endpoint", &endpoint, "--drain-timeout", "1s"]);
+    let agent =
+        Agent::run(&["--exe", &client::OPENAI.exe(), "--otlp-endpoint", &endpoint, "--drain-timeout", "1s"]);
     let calls = client::OPENAI.run(&job(&mock)).len();
     check_calls(&agent.wait_for_spans(calls), &mock.ledger().wait_for_answers(calls));
     let ended = agent.stop();
@@ -152,7 +160,8 @@ fn spans_that_nobody_takes_are_counted_and_change_the_exit_status() {
 fn a_second_signal_ends_at_once() {
     let mock = Mock::for_test();
     let endpoint = format!("http://127.0.0.1:{}", free_port());
-    let agent = Agent::run(&["--exe", "python*", "--otlp-endpoint", &endpoint, "--drain-timeout", "10m"]);
+    let agent =
+        Agent::run(&["--exe", &client::OPENAI.exe(), "--otlp-endpoint", &endpoint, "--drain-timeout", "10m"]);
     let calls = client::OPENAI.run(&job(&mock)).len();
     assert!(agent.wait_for_spans(calls).len() == calls);
     agent.process().signal(Signal::TERM);
@@ -167,8 +176,14 @@ fn a_second_signal_ends_at_once() {
 fn a_call_in_flight_at_the_end_is_exported_as_such() {
     let receiver = Receiver::python();
     let mock = Mock::for_test();
-    let agent =
-        Agent::run(&["--exe", "python*", "--otlp-endpoint", &receiver.grpc(), "--otlp-protocol", "grpc"]);
+    let agent = Agent::run(&[
+        "--exe",
+        &client::OPENAI.exe(),
+        "--otlp-endpoint",
+        &receiver.grpc(),
+        "--otlp-protocol",
+        "grpc",
+    ]);
     let job = Via::Tls.job(&mock, vec![bodies::stream(client::OPENAI.api, "mock-endless")]);
     let running = client::OPENAI.start(&job);
     mock.ledger().wait_for_streams(1);

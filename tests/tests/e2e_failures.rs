@@ -16,7 +16,7 @@ const CLIENTS: [Client; 3] = [client::REQUESTS, client::HTTPX_ASYNC, client::OPE
 /// Calls with these models, plain and streamed, and exactly one right span for each.
 fn check(client: Client, models: &[&str]) {
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", client.exe]);
+    let agent = Agent::run(&["--exe", &client.exe()]);
     let mut calls = 0;
     for via in Via::BOTH {
         let requests = models.iter().flat_map(|model| [call(client.api, model), stream(client.api, model)]);
@@ -59,7 +59,7 @@ fn without_token_counts_none_are_claimed() {
 fn a_client_that_leaves_a_stream_ends_the_call() {
     for client in [client::OPENAI, client::OPENAI_ASYNC, client::HTTPX_ASYNC, client::NODE] {
         let mock = Mock::for_test();
-        let agent = Agent::run(&["--exe", client.exe]);
+        let agent = Agent::run(&["--exe", &client.exe()]);
         for via in Via::BOTH {
             let mut job = via.job(&mock, vec![stream(client.api, "mock-endless"); 2]);
             job.cancel_after = Some(5);
@@ -75,7 +75,7 @@ fn a_client_that_leaves_a_stream_ends_the_call() {
 fn a_target_killed_in_mid_call_leaves_one_incomplete_call() {
     for via in Via::BOTH {
         let mock = Mock::for_test();
-        let agent = Agent::run(&["--exe", "python*"]);
+        let agent = Agent::run(&["--exe", &client::OPENAI.exe()]);
         let job = via.job(&mock, vec![stream(Api::OpenaiChat, "mock-endless")]);
         let running = client::OPENAI.start(&job);
         mock.ledger().wait_for_streams(1);

@@ -1,0 +1,95 @@
+//! Golden tapes: recorded captures give the spans that were blessed, however their bytes are cut and their
+//! streams are mixed. Needs no root. `UPDATE_GOLDEN=1` blesses what comes out.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::{Value, json};
+use tokentap_tests::{
+    parts,
+    process::{PATIENCE, Process},
+    tape,
+};
+
+/// Every tape of the folder.
+fn tapes() -> Vec<PathBuf> {
+    let mut tapes: Vec<PathBuf> = fs::read_dir(parts::file("tapes"))
+        .expect("the tapes")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tape"))
+        .collect();
+    tapes.sort();
+    assert!(tapes.len() > 5, "{} tapes", tapes.len());
+    tapes
+}
+
+/// The spans of a tape in order of their start, without what is made up anew each time.
+fn replay(tape: &Path) -> Value {
+    let mut command = Command::new(parts::agent());
+    command.arg("replay").arg(tape).arg("--console=json");
+    let mut process = Process::spawn(command);
+    let status = process.wait(PATIENCE);
+    assert!(status.success(), "{}: {status}\n{}", tape.display(), process.transcript());
+    let mut spans: Vec<Value> = process
+        .stdout()
+        .all()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    for span in &mut spans {
+        let span = span.as_object_mut().expect("a span is an object");
+        span.retain(|key, _| !["trace_id", "span_id", "scope", "resource", "pid"].contains(&key.as_str()));
+    }
+    spans.sort_by_key(|span| (span["start"].to_string(), span.to_string()));
+    json!(spans)
+}
+
+#[test]
+fn tapes_give_the_spans_that_were_blessed() {
+    for tape in tapes() {
+        let golden = tape.with_extension("json");
+        let spans = replay(&tape);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, format!("{spans:#}\n")).expect("a golden file is written");
+        }
+        let blessed: Value = fs::read(&golden)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_else(|| panic!("{} is missing: bless it with UPDATE_GOLDEN=1", golden.display()));
+        assert!(spans == blessed, "{}\ngot {spans:#}\nblessed {blessed:#}", tape.display());
+    }
+}
+
+#[test]
+fn cutting_and_mixing_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for original in tapes() {
+        let spans = replay(&original);
+        for seed in 0..12 {
+            let recut = folder.path().join(format!("{seed}.tape"));
+            tape::recut(&original, seed, &recut);
+            let got = replay(&recut);
+            assert!(got == spans, "{}, seed {seed}\ngot {got:#}\nbefore {spans:#}", original.display());
+        }
+    }
+}
+
+/// A tape whose writer was killed is good up to there: what was recorded whole comes out.
+#[test]
+fn a_tape_that_ends_early_gives_what_is_on_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let original = &tapes()[0];
+    let bytes = fs::read(original).expect("a tape");
+    let all = replay(original).as_array().map_or(0, Vec::len);
+    let short = folder.path().join("short.tape");
+    fs::write(&short, &bytes[..bytes.len() - 100]).expect("a tape is written");
+    let mut command = Command::new(parts::agent());
+    command.arg("replay").arg(&short).arg("--console=json");
+    let mut process = Process::spawn(command);
+    // Something is missing: it says so.
+    assert_eq!(process.wait(PATIENCE).code(), Some(3), "{}", process.transcript());
+    assert_eq!(process.stdout().all().len(), all, "{}", process.transcript());
+}

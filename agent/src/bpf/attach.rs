@@ -154,7 +154,11 @@ impl Attacher {
 
     fn tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), BpfError> {
         tracepoint(&mut self.ebpf, program)?.attach(category, name).map(|_link| ()).map_err(|source| {
-            BpfError::Attach { program: program.to_owned(), point: format!("{category}:{name}"), source }
+            BpfError::Attach {
+                program: program.to_owned(),
+                point: format!("{category}:{name}"),
+                source: Box::new(source),
+            }
         })
     }
 

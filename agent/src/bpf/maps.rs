@@ -45,7 +45,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, BpfError> {
 }
 
 fn in_map(name: &'static str) -> impl Fn(aya::maps::MapError) -> BpfError {
-    move |source| BpfError::Map { name, source }
+    move |source| BpfError::Map { name, source: Box::new(source) }
 }
 
 /// Who is watched, which descriptors are sockets, what is decided about streams, and the counters.

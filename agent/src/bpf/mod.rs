@@ -43,7 +43,7 @@ pub enum BpfError {
         /// Tracepoint.
         point: String,
         /// What the kernel said.
-        source: ProgramError,
+        source: Box<ProgramError>,
     },
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: it does not belong to this build, run `cargo xtask build-ebpf`")]
@@ -57,7 +57,7 @@ pub enum BpfError {
         /// Map name.
         name: &'static str,
         /// What the kernel said.
-        source: MapError,
+        source: Box<MapError>,
     },
 }
 

@@ -78,7 +78,7 @@ fn missing_capabilities() -> Vec<String> {
             let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
             u64::from_str_radix(line.trim(), 16).ok()
         })
-        .unwrap_or(if geteuid().is_root() { u64::MAX } else { 0 });
+        .unwrap_or_else(|| if geteuid().is_root() { u64::MAX } else { 0 });
     NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| (*name).to_owned()).collect()
 }
 

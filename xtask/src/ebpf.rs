@@ -46,15 +46,11 @@ pub(crate) fn build(force: bool) -> Result<()> {
 /// `cargo <verb>` for the eBPF package and its target.
 pub(crate) fn cargo(compiler: &Compiler, verb: &str) -> Command {
     let mut command = compiler.cargo();
-    command.current_dir(tree::root()).args([
-        verb,
-        "--quiet",
-        "--package",
-        "tokentap-ebpf",
-        "--release",
-        "--target",
-        TARGET,
-    ]);
+    command
+        .current_dir(tree::root())
+        .args([verb, "--quiet", "--package", "tokentap-ebpf", "--release", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(tree::target(BUILD));
     if compiler.build_std {
         command.args(["-Z", "build-std=core"]);
     }

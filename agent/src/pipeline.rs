@@ -188,7 +188,9 @@ impl Shard {
             },
         };
         if let Some(Work::Batch(batch)) = unsent {
-            self.batch = without_data(batch, telemetry);
+            // A small batch waits and grows: that the queue is full of small ones is no reason to lose data.
+            self.batch =
+                if batch.frames.len() < BATCH_BYTES { batch } else { without_data(batch, telemetry) };
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn cargo(compiler: &Compiler, verb: &str) -> Command {
     let mut command = compiler.cargo();
     command
         .current_dir(tree::root())
-        .args([verb, "--quiet", "--package", "tokentap-ebpf", "--release", "--target", TARGET])
+        .args([verb, "--package", "tokentap-ebpf", "--release", "--target", TARGET])
         .arg("--target-dir")
         .arg(tree::target(BUILD));
     if compiler.build_std {

@@ -38,7 +38,7 @@ pub enum Outcome {
 }
 
 /// How often signals are looked for.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Does what the configuration says, until it is done or a signal comes.
 ///

@@ -20,7 +20,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
-    _alone: File,
+    _turn: Turn,
+}
+
+/// The right to run an agent, taken by itself where calls are made before the agent is there.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: File,
 }
 
 /// How an agent ended.
@@ -32,6 +38,8 @@ pub struct Ended {
     pub spans: Vec<Span>,
     /// What it said about itself.
     pub log: String,
+    /// Nobody else runs an agent while this is looked at.
+    _turn: Turn,
 }
 
 impl Ended {
@@ -55,7 +63,7 @@ impl Agent {
     /// Without root, or when it does not get ready.
     #[must_use]
     pub fn run(arguments: &[&str]) -> Self {
-        Self::run_in(arguments, &[])
+        Turn::take().run(arguments)
     }
 
     /// The same, with more of the environment.
@@ -64,9 +72,7 @@ impl Agent {
     /// Without root, or when it does not get ready.
     #[must_use]
     pub fn run_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let agent = Self::spawn(&[&["run", "--console=json"], arguments].concat(), environment);
-        agent.wait_until_ready();
-        agent
+        Turn::take().run_in(arguments, environment)
     }
 
     /// `tokentap record --out TAPE` with these arguments, once it is ready.
@@ -87,16 +93,15 @@ impl Agent {
     /// Without root.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        Self::spawn(arguments, &[])
+        Self::spawn(arguments, &[], Turn::take())
     }
 
-    fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn spawn(arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "end-to-end tests load eBPF programs: run them as root (`sudo -E cargo test`), or only those that \
              need none (`cargo test --lib --test tapes`)"
         );
-        let alone = alone();
         let mut command = Command::new(parts::agent());
         command.args(arguments);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
@@ -107,7 +112,7 @@ impl Agent {
         path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
         command.env("PATH", std::env::join_paths(path).expect("a search path"));
         command.envs(environment.iter().copied());
-        Self { process: Process::spawn(command), _alone: alone }
+        Self { process: Process::spawn(command), _turn: turn }
     }
 
     fn wait_until_ready(&self) {
@@ -146,9 +151,10 @@ impl Agent {
     /// # Panics
     /// When it does not end.
     #[must_use]
-    pub fn wait(mut self) -> Ended {
-        let status = self.process.wait(2 * PATIENCE);
-        Ended { status, spans: spans(&self.process.stdout().all()), log: self.process.stderr().text() }
+    pub fn wait(self) -> Ended {
+        let Self { mut process, _turn } = self;
+        let status = process.wait(2 * PATIENCE);
+        Ended { status, spans: spans(&process.stdout().all()), log: process.stderr().text(), _turn }
     }
 
     /// Stops it: the spans that it printed, of which nothing may have been lost.
@@ -157,7 +163,7 @@ impl Agent {
     /// When its exit status says otherwise.
     #[must_use]
     pub fn finish(self) -> Vec<Span> {
-        let Ended { status, spans, log } = self.stop();
+        let Ended { status, spans, log, .. } = self.stop();
         assert!(status.code() == Some(0), "{status}\n{log}");
         spans
     }
@@ -167,16 +173,37 @@ fn spans(lines: &[String]) -> Vec<Span> {
     lines.iter().map(|line| Span::from_console(line)).collect()
 }
 
-/// Holds the machine-wide lock for as long as the file is open.
-fn alone() -> File {
-    let path = std::env::temp_dir().join("tokentap-end-to-end.lock");
-    let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
-    let lock = lock.unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
-    for _ in 0..2 * 600 {
-        if lock.try_lock().is_ok() {
-            return lock;
+impl Turn {
+    /// Waits until no other test runs an agent on this machine.
+    ///
+    /// # Panics
+    /// When others take more than ten minutes.
+    #[must_use]
+    pub fn take() -> Self {
+        let path = std::env::temp_dir().join("tokentap-end-to-end.lock");
+        let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+        let lock = lock.unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
+        for _ in 0..10 * 600 {
+            if lock.try_lock().is_ok() {
+                return Self { _lock: lock };
+            }
+            thread::sleep(Duration::from_millis(100));
         }
-        thread::sleep(Duration::from_millis(500));
+        panic!("another end-to-end test has held {} for ten minutes", path.display());
     }
-    panic!("another end-to-end test has held {} for ten minutes", path.display());
+
+    /// [`Agent::run`], in this turn.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn run(self, arguments: &[&str]) -> Agent {
+        self.run_in(arguments, &[])
+    }
+
+    fn run_in(self, arguments: &[&str], environment: &[(&str, &str)]) -> Agent {
+        let agent = Agent::spawn(&[&["run", "--console=json"], arguments].concat(), environment, self);
+        agent.wait_until_ready();
+        agent
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
 };
 
 use serde::Deserialize;
@@ -278,13 +278,21 @@ impl Running {
         self.process.close_stdin();
     }
 
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait(3 * PATIENCE)
+    }
+
     /// Waits for its end: one report for each call.
     ///
     /// # Panics
-    /// When it fails, does not end, or makes fewer calls than it was told to.
+    /// When it does not end, or makes fewer calls than it was told to.
     #[must_use]
     pub fn finish(mut self) -> Vec<Report> {
-        let status = self.process.wait(3 * PATIENCE);
+        let status = self.wait();
         let reports: Vec<Report> = self
             .process
             .stdout()

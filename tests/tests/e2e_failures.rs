@@ -11,64 +11,70 @@ use tokentap_tests::{
     process::Signal,
 };
 
-const CLIENTS: [Client; 3] = [client::REQUESTS, client::HTTPX_ASYNC, client::OPENAI_ASYNC];
-
-/// Calls with these models, plain and streamed, and exactly one right span for each.
-fn check(client: Client, models: &[&str]) {
+/// Calls with these models, plain and streamed, of each client: exactly one right span for each.
+fn check(clients: &[Client], models: &[&str]) {
     let mock = Mock::for_test();
-    let agent = Agent::run(&["--exe", &client.exe()]);
+    let agent = watch(clients);
     let mut calls = 0;
-    for via in Via::BOTH {
-        let requests = models.iter().flat_map(|model| [call(client.api, model), stream(client.api, model)]);
-        calls += client.run(&via.job(&mock, requests.collect())).len();
+    for client in clients {
+        for via in Via::BOTH {
+            let requests =
+                models.iter().flat_map(|model| [call(client.api, model), stream(client.api, model)]);
+            calls += client.run(&via.job(&mock, requests.collect())).len();
+        }
     }
     let answers = mock.ledger().wait_for_answers(calls);
     check_calls(&agent.finish(), &answers);
 }
 
+/// An agent that watches these clients whenever they start.
+fn watch(clients: &[Client]) -> Agent {
+    let executables: Vec<String> = clients.iter().map(|client| client.exe()).collect();
+    let arguments: Vec<&str> = executables.iter().flat_map(|exe| ["--exe", exe]).collect();
+    Agent::run(&arguments)
+}
+
 #[test]
 fn refused_calls_name_the_error() {
-    for client in [client::REQUESTS, client::ANTHROPIC_ASYNC] {
-        check(client, &["mock-400", "mock-401", "mock-404", "mock-429", "mock-500", "mock-503", "mock-529"]);
-    }
+    let models = ["mock-400", "mock-401", "mock-404", "mock-429", "mock-500", "mock-503", "mock-529"];
+    check(&[client::REQUESTS, client::ANTHROPIC_ASYNC], &models);
 }
 
 #[test]
 fn an_error_inside_a_stream_fails_the_call() {
-    for client in CLIENTS {
-        check(client, &["mock-error", "mock-error-chunks40"]);
-    }
+    let clients = [client::REQUESTS, client::HTTPX_ASYNC, client::OPENAI_ASYNC, client::ANTHROPIC];
+    check(&clients, &["mock-error", "mock-error-chunks40"]);
 }
 
 #[test]
 fn a_cut_connection_leaves_an_incomplete_call() {
-    for client in CLIENTS {
-        check(client, &["mock-cut", "mock-cut-chunks40"]);
-    }
+    check(&[client::REQUESTS, client::HTTPX_ASYNC, client::OPENAI_ASYNC], &["mock-cut", "mock-cut-chunks40"]);
 }
 
 #[test]
 fn without_token_counts_none_are_claimed() {
-    for client in [client::REQUESTS, client::ANTHROPIC] {
-        check(client, &["mock-nousage", "mock-nousage-chunks40"]);
-    }
+    check(&[client::REQUESTS, client::ANTHROPIC], &["mock-nousage", "mock-nousage-chunks40"]);
 }
 
-/// The client leaves, the server would go on for a minute.
+/// The clients leave, the server would go on for a minute.
 #[test]
 fn a_client_that_leaves_a_stream_ends_the_call() {
-    for client in [client::OPENAI, client::OPENAI_ASYNC, client::HTTPX_ASYNC, client::NODE] {
-        let mock = Mock::for_test();
-        let agent = Agent::run(&["--exe", &client.exe()]);
+    let clients = [client::OPENAI, client::OPENAI_ASYNC, client::HTTPX_ASYNC, client::NODE];
+    let mock = Mock::for_test();
+    let agent = watch(&clients);
+    let mut calls = 0;
+    for client in clients {
         for via in Via::BOTH {
             let mut job = via.job(&mock, vec![stream(client.api, "mock-endless"); 2]);
             job.cancel_after = Some(5);
-            assert!(client.run(&job).iter().all(|report| report.events == 5), "{}", client.name);
+            let reports = client.run(&job);
+            assert!(reports.iter().all(|report| report.events == 5), "{reports:?}");
+            calls += reports.len();
         }
-        let answers = mock.ledger().wait_for_answers(4);
-        assert!(answers.iter().all(|answer| !answer.whole));
-        check_calls(&agent.finish(), &answers);
     }
+    let answers = mock.ledger().wait_for_answers(calls);
+    assert!(answers.iter().all(|answer| !answer.whole));
+    check_calls(&agent.finish(), &answers);
 }
 
 #[test]

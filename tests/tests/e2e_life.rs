@@ -1,13 +1,13 @@
 //! Processes come, go, change and hide; the agent comes and goes too.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde_json::json;
 use tokentap_tests::{
-    agent::Agent,
+    agent::{Agent, Turn},
     bodies::{self, call, stream},
     client::{self, Via},
-    expect::check_calls,
+    expect::{INCOMPLETE, check_calls},
     kernel,
     ledger::Api,
     mock::Mock,
@@ -140,20 +140,23 @@ fn the_other_processes_are_watched_all_the_same() {
 #[test]
 fn an_agent_that_is_killed_leaves_nothing_behind() {
     const FUNCTION: &str = "SSL_write";
+    let turn = Turn::take();
     let mock = Mock::for_test();
     let mut job = Via::Tls.job(&mock, vec![call(Api::OpenaiChat, "mock"); 10]);
     job.wait = true;
     let mut running = client::REQUESTS.start(&job);
     let target = running.process().id();
     let (before, code) = (kernel::programs(), kernel::code_of(target, "libssl.so", FUNCTION));
-    let agent = Agent::run(&["--pid", &target.to_string()]);
-    assert_ne!(kernel::programs(), before, "the agent has programs");
+    let agent = turn.run(&["--pid", &target.to_string()]);
+    let programs: BTreeSet<u32> = kernel::programs().difference(&before).copied().collect();
+    assert!(!programs.is_empty(), "the agent has programs");
     assert_ne!(kernel::code_of(target, "libssl.so", FUNCTION), code, "there is a probe");
     agent.process().signal(Signal::KILL);
-    assert!(!agent.wait().status.success());
+    let ended = agent.wait();
+    assert!(!ended.status.success());
     // The kernel frees programs and probes after the process is gone.
     wait_until("no programs and no probes are left", || {
-        kernel::programs() == before && kernel::code_of(target, "libssl.so", FUNCTION) == code
+        kernel::programs().is_disjoint(&programs) && kernel::code_of(target, "libssl.so", FUNCTION) == code
     });
     running.go();
     assert!(running.finish().iter().all(|report| report.status == Some(200)), "the target works");
@@ -246,4 +249,45 @@ fn a_call_is_handed_on_within_a_second() {
     check_calls(&spans, &mock.ledger().wait_for_answers(1));
     assert_eq!(agent.finish().len(), 1);
     assert_eq!(spans[0].resource["service.name"], json!("curl"));
+}
+
+/// Nobody saw how the first call began; those after it are as right as ever.
+#[test]
+fn a_process_that_is_in_mid_call_is_watched_from_its_next_call_on() {
+    let turn = Turn::take();
+    let mock = Mock::for_test();
+    let openai = Api::OpenaiChat;
+    let mut running = Via::BOTH.map(|via| {
+        let requests =
+            vec![stream(openai, "mock-slow100-chunks40"), call(openai, "mock"), stream(openai, "mock")];
+        client::REQUESTS.start(&via.job(&mock, requests))
+    });
+    mock.ledger().wait_for_streams(running.len());
+    let pids = running.each_ref().map(|client| client.process().id().to_string());
+    let agent = turn.run(&["--pid", &pids[0], "--pid", &pids[1]]);
+    running.iter_mut().for_each(|client| assert!(client.wait().success()));
+    let mut answers = mock.ledger().wait_for_answers(6);
+    answers.retain(|answer| answer.request_model.as_deref() == Some("mock"));
+    let (later, first): (Vec<_>, Vec<_>) =
+        agent.finish().into_iter().partition(|span| *span.get("gen_ai.request.model") == json!("mock"));
+    check_calls(&later, &answers);
+    assert!(first.iter().all(|span| *span.get(INCOMPLETE) == json!(true)), "{first:#?}");
+}
+
+/// As in the manual: a name with a star, and everything of that name is watched, whoever started it.
+#[test]
+fn a_pattern_of_names_selects_what_matches() {
+    let mock = Mock::for_test();
+    let mut job = Via::Tls.job(&mock, bodies::assorted(client::REQUESTS.api));
+    job.wait = true;
+    let mut before = client::REQUESTS.start(&job);
+    let agent = Agent::run(&["--exe", "python*"]);
+    before.go();
+    job.wait = false;
+    let calls = before.finish().len() + client::REQUESTS.run(&job).len();
+    let answers = mock.ledger().wait_for_answers(calls);
+    // Other Pythons may run on this machine.
+    let mut spans = agent.finish();
+    spans.retain(|span| *span.get("server.port") == json!(mock.tls().port()));
+    check_calls(&spans, &answers);
 }

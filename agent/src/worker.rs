@@ -146,7 +146,8 @@ impl Worker {
                             stream.connection.lost(dir, seen, end - seen, at, &mut stream.calls);
                         }
                     }
-                    self.end(stream, Ending::Cut, at);
+                    let ending = if frame.has(flags::LEFT) { Ending::Left } else { Ending::Cut };
+                    self.end(stream, ending, at);
                 }
             }
             Kind::Bind | Kind::Exec | Kind::Fork | Kind::Exit | Kind::Map => {}

@@ -16,6 +16,9 @@ const MSG_PEEK: u64 = 0x2;
 const MSG_TRUNC: u64 = 0x20;
 const MSG_ERRQUEUE: u64 = 0x2000;
 const EINPROGRESS: i64 = 115;
+const EPIPE: i64 = 32;
+/// The network's errors, from `ENETDOWN` to `EHOSTUNREACH`.
+const NETWORK_ERRORS: core::ops::RangeInclusive<i64> = 100..=113;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// Sizes and offsets of `struct user_msghdr` and `struct mmsghdr` on 64-bit.
@@ -107,6 +110,21 @@ fn bind(who: &Watched, id: u64, socket: *mut Stream) {
     ring::event(&header, id);
 }
 
+/// Whether a call's result says that the connection failed.
+#[inline(always)]
+fn ends(result: i64) -> bool {
+    result == -EPIPE || NETWORK_ERRORS.contains(&-result)
+}
+
+/// The return of a call on a TLS connection's socket, which is not remembered. Inside a TLS call it may tell
+/// that the connection is over.
+#[inline(always)]
+pub fn exit_ciphertext(pid_tgid: u64, result: i64, dir: Direction) {
+    if ends(result) || (result == 0 && dir == Direction::Read) {
+        tls::over(pid_tgid);
+    }
+}
+
 /// Copies what a call moved.
 #[inline(always)]
 pub fn exit_transfer(
@@ -116,7 +134,16 @@ pub fn exit_transfer(
     dir: Direction,
     pieces: Pieces,
 ) -> Option<()> {
-    if result < 0 || (result == 0 && call.stream == 0) {
+    if result < 0 {
+        if ends(result)
+            && let Some(state) = STREAMS.get_ptr_mut(call.stream)
+        {
+            // SAFETY: a live map value.
+            unsafe { (*state).over = 1 };
+        }
+        return None;
+    }
+    if result == 0 && call.stream == 0 {
         return None;
     }
     let id = stream_of(who, call)?;
@@ -130,6 +157,8 @@ pub fn exit_transfer(
     };
     if result == 0 {
         if dir == Direction::Read && call.count != 0 {
+            // SAFETY: a live map value.
+            unsafe { (*state).over = 1 };
             stream::half_close(who, id, state, dir);
         }
         return None;

@@ -40,7 +40,9 @@ pub struct Stream {
     pub after_skip: u8,
     /// [`flags`] of every frame.
     pub flags: u16,
-    pub reserved: [u16; 1],
+    /// 1 once the peer closed, or the network failed.
+    pub over: u8,
+    pub reserved: u8,
     /// How it was opened and to whom.
     pub open: Open,
 }
@@ -107,7 +109,10 @@ pub fn close(who: &Watched, id: u64) {
         if (*stream).announced != 0 {
             let mut header = ring::header(Kind::Close, who, Close::LEN as u32);
             header.stream = id;
-            header.flags = (*stream).flags;
+            // The end of a TLS connection is seen on its socket, where that is known.
+            let told = (*stream).flags & flags::TLS == 0 || (*stream).bound != 0;
+            let left = if told && (*stream).over == 0 { flags::LEFT } else { 0 };
+            header.flags = (*stream).flags | left;
             ring::event(&header, Close { offsets: (*stream).offsets, skipped: (*stream).skipped });
         }
     }

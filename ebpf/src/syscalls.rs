@@ -5,6 +5,8 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
 
+use tokentap_abi::Direction;
+
 use crate::{
     maps::{CALLS, Watched},
     socket::{self, Cursor, Pieces},
@@ -40,12 +42,26 @@ fn arg<const N: usize>(ctx: &TracePointContext) -> u64 {
 /// Does what a call's end asks for, with the call and its result, and forgets the call.
 #[inline(always)]
 fn ended(ctx: &TracePointContext, act: impl FnOnce(&Watched, &mut Call, i64) -> Option<()>) -> u32 {
+    ended_or(ctx, act, |_, _| ())
+}
+
+/// As [`ended`]; `other` is for a call that was not remembered, with the thread and the result.
+#[inline(always)]
+fn ended_or(
+    ctx: &TracePointContext,
+    act: impl FnOnce(&Watched, &mut Call, i64) -> Option<()>,
+    other: impl FnOnce(u64, i64),
+) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = CALLS.get_ptr_mut(pid_tgid) else { return 0 };
-    // SAFETY: only this thread uses its entry, which stays until it is removed below; the result is a field
-    // of the record.
-    let (call, result) = unsafe { (&mut *call, ctx.read_at::<i64>(16)) };
-    if let (Some(who), Ok(result)) = (Watched::current(), result) {
+    // SAFETY: a field of the record.
+    let Ok(result) = (unsafe { ctx.read_at::<i64>(16) }) else { return 0 };
+    let Some(call) = CALLS.get_ptr_mut(pid_tgid) else {
+        other(pid_tgid, result);
+        return 0;
+    };
+    // SAFETY: only this thread uses its entry, which stays until it is removed below.
+    let call = unsafe { &mut *call };
+    if let Some(who) = Watched::current() {
         act(&who, call, result).unwrap_or(());
     }
     CALLS.remove(pid_tgid).unwrap_or(());
@@ -63,9 +79,11 @@ macro_rules! transfer {
 
         #[tracepoint]
         pub fn $exit(ctx: TracePointContext) -> u32 {
-            ended(&ctx, |who, call, result| {
-                socket::exit_transfer(who, call, result, tokentap_abi::Direction::$dir, Pieces::$pieces)
-            })
+            ended_or(
+                &ctx,
+                |who, call, result| socket::exit_transfer(who, call, result, Direction::$dir, Pieces::$pieces),
+                |pid_tgid, result| socket::exit_ciphertext(pid_tgid, result, Direction::$dir),
+            )
         }
     };
 }

@@ -164,6 +164,19 @@ fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Op
     Some(())
 }
 
+/// The connection of the call in progress is over, says its socket.
+#[inline(always)]
+pub fn over(pid_tgid: u64) {
+    // SAFETY: only this thread writes its entry.
+    let Some(handle) = (unsafe { TLS_CALLS.get(pid_tgid) }).map(|call| call.handle) else { return };
+    if let Some(who) = Watched::current()
+        && let Some((_, state)) = stream_of(&who, handle)
+    {
+        // SAFETY: a live map value.
+        unsafe { (*state).over = 1 };
+    }
+}
+
 /// The stream of a TLS handle, made when it is first seen.
 #[inline(always)]
 pub fn stream_of(who: &Watched, handle: u64) -> Option<(u64, *mut Stream)> {

@@ -177,6 +177,11 @@ impl Call {
 
     /// How the call ended, which is not always how its exchange did.
     fn settle(&self, ending: Ending, reply: &Reply) -> Ending {
+        // Who watches a server sees both its own end of the connection, and its client's leave.
+        let ending = match ending {
+            Ending::Left if self.kind == SpanKind::Server => Ending::Cut,
+            ending => ending,
+        };
         let told = self.response_gap || reply.failure.seen || !reply.unfinished();
         match ending {
             _ if self.done.is_some() => Ending::Complete,
@@ -191,6 +196,7 @@ impl Call {
     fn incomplete(&self, ending: Ending, odd: bool) -> Option<Cow<'static, str>> {
         Some(match ending {
             Ending::Cut => "cut".into(),
+            Ending::Left => "cancelled".into(),
             Ending::Lost => "gap".into(),
             Ending::ProcessExit => "process_exit".into(),
             Ending::AgentStop => "agent_stop".into(),
@@ -218,6 +224,9 @@ impl Call {
         }
         let (name, description) = match ending {
             Ending::Cut => ("connection_closed", "the connection was closed before the response was whole"),
+            // It had all that it came for.
+            Ending::Left if reply.finished() => return None,
+            Ending::Left => ("cancelled", "the caller closed the connection before the response was whole"),
             Ending::ProcessExit => ("process_exit", "the process ended before the response was whole"),
             Ending::Malformed(_) => ("malformed_response", "the bytes stopped being HTTP"),
             _ => return None,

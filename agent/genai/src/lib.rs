@@ -25,14 +25,14 @@
 //!   by HTTP.
 //! - **`error.type`**: the provider's error code, else its error type, else the HTTP status; of an error
 //!   inside a successful response without either, `_OTHER`. When no whole response came:
-//!   `connection_closed` (by either side, so also when the caller gives up), `process_exit`,
-//!   `malformed_response`.
+//!   `cancelled` (the caller closed first), `connection_closed` (the server did, or nobody knows who),
+//!   `process_exit`, `malformed_response`.
 //! - **`gen_ai.response.finish_reasons`**: a choice that did not say why it ended is `error` when the call
 //!   failed in mid-stream; otherwise nobody knows, and the attribute is left out.
-//! - **`tokentap.incomplete.reason`**, when part of the call was not seen: `cut`, `process_exit`,
-//!   `agent_stop`, `stale`, `gap` (captured bytes were lost), `late_join` (some header fields are not known, as
+//! - **`tokentap.incomplete.reason`**, when part of the call was not seen: `cut`, `cancelled`,
+//!   `process_exit`, `agent_stop`, `stale`, `gap` (captured bytes were lost), `late_join` (some header fields are not known, as
 //!   they refer to what was sent before capture began), `malformed:…`, `undecodable:…` (a content coding). Only
-//!   the first two and malformed HTTP are failures of the call; the rest is ours. A stream that ends in good
+//!   the first three and malformed HTTP are failures of the call; the rest is ours. A stream that ends in good
 //!   order but with neither its last event nor a reason is `cut` as well.
 //!
 //! # Adding an API

@@ -57,6 +57,11 @@ impl Reply {
         self.choices.iter().any(|choice| choice.reason.is_empty())
     }
 
+    /// Every choice said why it ended.
+    pub(crate) fn finished(&self) -> bool {
+        !self.choices.is_empty() && !self.unfinished()
+    }
+
     /// Why each choice ended, by index, with `unknown` for those that did not say. Empty when that is `None`
     /// and one did not, or when no choice was seen.
     pub(crate) fn finish_reasons(&mut self, unknown: Option<&str>) -> Vec<String> {

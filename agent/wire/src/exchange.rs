@@ -120,6 +120,8 @@ pub enum Ending {
     Complete,
     /// The connection was closed, reset or shut down before the response was whole.
     Cut,
+    /// As [`Self::Cut`], and it is known that the observed process did it, while its peer had not.
+    Left,
     /// Captured bytes that held the end of a message were lost, so nobody knows when it came.
     Lost,
     /// The observed process ended.

@@ -111,4 +111,6 @@ pub mod flags {
     pub const LATE: u16 = 1 << 1;
     /// Bytes right before this frame were left out on purpose (a verdict), not lost.
     pub const SKIPPED: u16 = 1 << 2;
+    /// Of a close: the process closed a connection that its peer had not ended and that had not failed.
+    pub const LEFT: u16 = 1 << 3;
 }

@@ -270,7 +270,10 @@ impl Http2 {
                         self.block(dir, block, at, sink);
                     }
                 }
-                Step::Reset(stream) => self.end(stream, Ending::Cut, at, sink),
+                Step::Reset(stream) => {
+                    let ending = if dir == Direction::Write { Ending::Left } else { Ending::Cut };
+                    self.end(stream, ending, at, sink);
+                }
                 Step::GoAway(last) if !request && self.requests.is_some() => {
                     self.end_where(|number, _| number > last, Ending::Cut, at, sink);
                 }

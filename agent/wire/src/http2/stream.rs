@@ -133,7 +133,7 @@ impl Stream {
                 let ending = self.undecodable.map_or(Ending::Complete, Ending::Undecodable);
                 sink.end(self.id, ending, answered);
             }
-            (None, Ending::Cut) if self.response.unsure => sink.end(self.id, Ending::Lost, at),
+            (None, Ending::Cut | Ending::Left) if self.response.unsure => sink.end(self.id, Ending::Lost, at),
             (None, _) => sink.end(self.id, ending, at),
         }
     }

@@ -110,7 +110,7 @@ fn rfc_9113_6_4_and_6_8_streams_that_are_reset_or_refused_are_cut() {
         (Read, answer(3, "200", true)),
     ];
     let want = [
-        "POST /1 [] 200 [some] Cut",
+        "POST /1 [] 200 [some] Left",
         "POST /3 [] 200 [] Complete",
         "POST /5 [… 413 [] Complete",
         "POST /7 [] - [] Cut",

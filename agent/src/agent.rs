@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::time::Timespec;
 use tokentap_genai::Options;
 
 use crate::{
@@ -37,8 +38,8 @@ pub enum Outcome {
     Lossy,
 }
 
-/// How often signals are looked for.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked whether anything is left to watch; a signal ends the wait.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// Does what the configuration says, until it is done or a signal comes.
 ///
@@ -186,7 +187,8 @@ impl Watch<'_> {
         let reader = std::thread::Builder::new().name("ring".into()).spawn(move || capture.run(&stopping))?;
         tracing::info!(processes = started.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {
-            std::thread::sleep(LOOK);
+            // Unlike the standard library's, this one does not go on after a signal.
+            let _rest = rustix::thread::nanosleep(&LOOK);
         }
         let deadline = Instant::now() + drain_timeout;
         if idle.load(Ordering::Acquire) {

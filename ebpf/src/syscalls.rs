@@ -81,7 +81,9 @@ macro_rules! transfer {
         pub fn $exit(ctx: TracePointContext) -> u32 {
             ended_or(
                 &ctx,
-                |who, call, result| socket::exit_transfer(who, call, result, Direction::$dir, Pieces::$pieces),
+                |who, call, result| {
+                    socket::exit_transfer(who, call, result, Direction::$dir, Pieces::$pieces)
+                },
                 |pid_tgid, result| socket::exit_ciphertext(pid_tgid, result, Direction::$dir),
             )
         }

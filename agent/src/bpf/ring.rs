@@ -25,7 +25,7 @@ use super::log::KernelLog;
 /// ring fills, which spares the targets an interrupt per frame.
 const BUSY: Duration = Duration::from_millis(5);
 /// …and this often when none came for a while.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(200);
 /// How long "a while" is.
 const CALM: Duration = Duration::from_secs(1);
 

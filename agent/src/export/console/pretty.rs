@@ -151,9 +151,10 @@ fn fitted(text: &str, width: usize) -> String {
 }
 
 fn span_of_time(time: Duration) -> String {
-    match time.as_millis() {
-        millis @ ..1_000 => format!("{millis}ms"),
-        ..60_000 => format!("{:.2}s", time.as_secs_f64()),
+    match time.as_micros() {
+        micros @ ..10_000 => format!("{:.1}ms", micros as f64 / 1e3),
+        micros @ ..1_000_000 => format!("{}ms", micros / 1_000),
+        ..60_000_000 => format!("{:.2}s", time.as_secs_f64()),
         _ => format!("{}m{:02}s", time.as_secs() / 60, time.as_secs() % 60),
     }
 }
@@ -234,9 +235,13 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        for (nanos, want) in
-            [(0, "0ms"), (999_999_999, "999ms"), (1_204_000_000, "1.20s"), (125_000_000_000, "2m05s")]
-        {
+        for (nanos, want) in [
+            (437_000, "0.4ms"),
+            (10_900_000, "10ms"),
+            (999_999_999, "999ms"),
+            (1_204_000_000, "1.20s"),
+            (125_000_000_000, "2m05s"),
+        ] {
             assert_eq!(span_of_time(Duration::from_nanos(nanos)), want);
         }
     }

@@ -44,6 +44,8 @@ impl Server {
 pub(crate) struct Plan {
     pub(crate) model: &'static str,
     pub(crate) plain: bool,
+    /// Files of this size instead of calls.
+    pub(crate) download: Option<usize>,
     pub(crate) connections: usize,
 }
 
@@ -67,6 +69,9 @@ impl Load {
         command.args(["--wait", "--seconds", &seconds.to_string()]);
         if plan.plain {
             command.arg("--plain");
+        }
+        if let Some(bytes) = plan.download {
+            command.args(["--download", &bytes.to_string()]);
         }
         let process = Process::spawn(command);
         process.wait_for_line("line that says ready", |line| line.contains("ready").then_some(()));

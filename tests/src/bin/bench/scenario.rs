@@ -146,7 +146,7 @@ pub(crate) fn bystanders(seconds: f64, rounds: usize) -> anyhow::Result<Vec<Figu
     for round in 1..=rounds {
         for ((name, flags), runs) in VARIANTS.into_iter().zip(&mut runs) {
             eprintln!("bystanders: {name}, round {round} of {rounds}");
-            let watched = Load::start(&server, STREAMED, 0.0)?;
+            let watched = Load::start(&server, STREAMED, 0.1)?;
             let id = watched.id().to_string();
             let agent = flags.map(|flags| Agent::run(&[flags, &["--pid", id.as_str()]].concat()));
             runs.push(Load::start(&server, STREAMED, seconds)?.run()?.0.calls_per_second);

@@ -149,7 +149,8 @@ impl Watch<'_> {
         let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
         let mut kernel = bpf::load(options)?;
         kernel.attacher.attach_tracepoints()?;
-        let (prober, probes) = Prober::start(kernel.attacher, &selector, Arc::clone(self.telemetry))?;
+        let (prober, probes) =
+            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;
         let mut maps = kernel.maps;
         let mut discovery = Discovery::new(selector, service_name.clone());
         let (started, refused) = discovery.start(&mut maps);
@@ -169,7 +170,7 @@ impl Watch<'_> {
         }
         if launchers && *follow {
             // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
-            prober.ahead_now();
+            prober.widen_now();
         }
         target.flush();
         let stop = Arc::new(AtomicBool::new(false));

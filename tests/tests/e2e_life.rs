@@ -87,6 +87,11 @@ fn forked_workers_are_followed() {
     let mut parent = Process::spawn(parent);
     parent.wait_for_line("ready", |line| (line == "ready").then_some(()));
     let agent = Agent::run(&["--pid", &parent.id().to_string()]);
+    // The first fork since it is watched: from then on children are expected.
+    let code = || kernel::code_of(std::process::id(), "libssl.so", "SSL_write");
+    let before = code();
+    parent.write("go\n");
+    wait_until("what children use is probed", || code() != before);
     parent.write("go\n");
     assert!(parent.wait(PATIENCE).success(), "{}", parent.transcript());
     let answers = mock.ledger().wait_for_answers(8);
@@ -101,6 +106,9 @@ def call(model):
     request = urllib.request.Request(sys.argv[2] + "/v1/chat/completions", body)
     urllib.request.urlopen(request, context=context).read()
 print("ready", flush=True)
+sys.stdin.readline()
+if os.fork() == 0:
+    os._exit(0)
 sys.stdin.readline()
 children = []
 for _ in range(4):

@@ -120,10 +120,9 @@ fn command(server: &Server, plan: Plan) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// The agent, watching a process that makes calls. The server on this machine uses the same library: it does
-/// not pay for it, nor for the empty probes.
+/// The agent, watching a process that makes calls.
 pub(crate) fn agent(pid: u32) -> Agent {
-    Agent::run(&["--no-follow", "--pid", &pid.to_string()])
+    Agent::run(&["--pid", &pid.to_string()])
 }
 
 /// Empty probes on the functions that the agent probes in this process; they go when this is dropped.

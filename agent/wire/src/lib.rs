@@ -8,6 +8,7 @@
 mod body;
 mod coding;
 mod connection;
+pub mod eventstream;
 mod exchange;
 pub mod grpc;
 mod held;

@@ -16,6 +16,7 @@ pub mod http1;
 mod http2;
 pub mod json;
 mod limits;
+pub mod multipart;
 pub mod ndjson;
 pub mod reason;
 mod reassembly;

@@ -68,6 +68,11 @@ pub const EVENT_GAP: &str = "missing bytes of an event stream message";
 /// A body ended inside an event stream message.
 pub const EVENT_CUT: &str = "event stream message without its end";
 
+/// A boundary of a multipart body is followed by something else than the end of its line.
+pub const PART_BOUNDARY: &str = "invalid boundary of a multipart body";
+/// A multipart body ended before its last boundary.
+pub const PART_CUT: &str = "multipart body without its end";
+
 /// A content coding that is not known here.
 pub const UNKNOWN_CODING: &str = "unknown content coding";
 /// More content codings one upon the other than make sense.

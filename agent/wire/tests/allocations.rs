@@ -7,7 +7,7 @@ use std::{
 
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink,
-    eventstream, sse,
+    eventstream, multipart, sse,
 };
 
 /// Counts what the current thread allots.
@@ -207,5 +207,27 @@ fn an_event_stream_message_costs_no_allocation_however_it_is_cut() {
         send(10);
         assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
         assert_eq!(whole, 1010);
+    }
+}
+
+#[test]
+fn a_form_costs_no_allocation_and_its_file_no_memory_however_it_is_cut() {
+    let part = b"--b\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\nRIFF\r\n--\0\r\n";
+    for size in [part.len(), 1, 7, 64 << 10] {
+        let file = part.repeat((size / part.len()).max(1));
+        let mut parser = multipart::Parser::new(b"b", 1024);
+        let mut files = 0;
+        let mut send = |times: usize| {
+            for _ in 0..times {
+                for piece in file.chunks(size) {
+                    parser.feed(piece, |piece| {
+                        files += u32::from(piece == multipart::Piece::End { bytes: 9, whole: true });
+                    });
+                }
+            }
+        };
+        send(10);
+        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert!(files >= 1009);
     }
 }

@@ -57,6 +57,9 @@ pub const HUFFMAN: &str = "invalid huffman code";
 /// A gRPC message begins with flags that do not exist.
 pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
 
+/// What should be base64 is something else.
+pub const BASE64: &str = "invalid base64";
+
 /// What should be the prelude of an event stream message is none, or its checksum is wrong.
 pub const EVENT_PRELUDE: &str = "invalid prelude of an event stream message";
 /// The headers of an event stream message are not what its prelude says, or of an unknown type.

@@ -83,6 +83,15 @@ impl Decoder {
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
     }
 
+    /// Makes it ready for another message in the same codings.
+    pub(crate) fn reset(&mut self) -> Result<(), &'static str> {
+        self.taken = 0;
+        self.stages.iter_mut().try_for_each(|stage| {
+            stage.given = 0;
+            stage.codec.reset()
+        })
+    }
+
     /// The message is over: its codings must be, too.
     pub(crate) fn finish(&self) -> Result<(), &'static str> {
         let whole = self.taken == 0 || self.stages.iter().all(|stage| stage.codec.is_whole());
@@ -164,6 +173,20 @@ impl Codec {
         }
     }
 
+    /// Begins anew, with the memory that it has, unless that depends on the message (br).
+    fn reset(&mut self) -> Result<(), &'static str> {
+        match self {
+            Self::Gzip(gzip) => gzip.reset(),
+            Self::Deflate(deflate) => deflate.reset(),
+            Self::Brotli(brotli) => **brotli = Brotli::new(),
+            Self::Zstd { decoder, whole } => {
+                *whole = false;
+                decoder.reinit().map_err(|_| reason::CORRUPT)?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_whole(&self) -> bool {
         match self {
             Self::Gzip(gzip) => gzip.is_whole(),
@@ -190,33 +213,41 @@ pub(crate) fn inflate(
 
 /// The coding `deflate`: the zlib format (RFC 1950), which some senders leave away.
 struct Deflate {
-    /// `None` until two bytes have told which of both it is.
-    inflate: Option<Decompress>,
+    inflate: Decompress,
+    /// Two bytes have told which of both it is.
+    known: bool,
     first: Option<u8>,
     over: bool,
 }
 
 impl Deflate {
-    const fn new() -> Self {
-        Self { inflate: None, first: None, over: false }
+    fn new() -> Self {
+        Self { inflate: Decompress::new(true), known: false, first: None, over: false }
+    }
+
+    const fn reset(&mut self) {
+        self.known = false;
+        self.first = None;
+        self.over = false;
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
         if self.over {
             return Ok(Progress { taken: input.len(), given: 0 });
         }
-        if self.inflate.is_none() {
+        if !self.known {
             let Some(&byte) = input.first() else { return Ok(Progress { taken: 0, given: 0 }) };
             let Some(first) = self.first else {
                 self.first = Some(byte);
                 return Ok(Progress { taken: 1, given: 0 });
             };
             let wrapped = first & 0x0f == 8 && u16::from_be_bytes([first, byte]) % 31 == 0;
+            self.known = true;
+            self.inflate.reset(wrapped);
             // The first byte alone gives nothing yet: even an empty block is longer.
-            inflate(self.inflate.insert(Decompress::new(wrapped)), &[first], out)?;
+            inflate(&mut self.inflate, &[first], out)?;
         }
-        let Some(stream) = &mut self.inflate else { return Ok(Progress { taken: 0, given: 0 }) };
-        let (progress, over) = inflate(stream, input, out)?;
+        let (progress, over) = inflate(&mut self.inflate, input, out)?;
         self.over = over;
         Ok(progress)
     }

@@ -153,6 +153,16 @@ impl Connection {
         }
     }
 
+    /// The direction of the responses, once it is known. HTTP/1 only: what follows a turn of the direction
+    /// begins a message there.
+    #[must_use]
+    pub fn responses(&self) -> Option<Direction> {
+        match self.protocol() {
+            Protocol::Http1 => self.http1.requests().map(Direction::opposite),
+            _ => None,
+        }
+    }
+
     fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
         self.reject(dir, sink);
         match &mut self.next {

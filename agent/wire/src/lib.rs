@@ -5,9 +5,11 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
+pub mod base64;
 mod body;
 mod coding;
 mod connection;
+pub mod eventstream;
 mod exchange;
 pub mod grpc;
 mod held;
@@ -15,6 +17,7 @@ pub mod http1;
 mod http2;
 pub mod json;
 mod limits;
+pub mod multipart;
 pub mod ndjson;
 pub mod reason;
 mod reassembly;

@@ -1,5 +1,5 @@
 //! Why bytes were not read as an exchange: every reason that [`crate::Ending::Malformed`],
-//! [`crate::Ending::Undecodable`] and [`crate::Sink::dropped`] can carry.
+//! [`crate::Ending::Undecodable`], [`crate::Sink::dropped`] and the parsers of bodies can give.
 
 /// Bytes of a connection that was joined late, or after a loss, before the next message began.
 pub const OUT_OF_STEP: &str = "no message start seen yet";
@@ -73,6 +73,25 @@ pub const AFTER_CLOSE: &str = "bytes after a WebSocket close";
 pub const EXTENSION: &str = "unknown WebSocket extension";
 /// WebSocket messages that are compressed with reference to some of which bytes are missing.
 pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
+
+/// What should be base64 is something else.
+pub const BASE64: &str = "invalid base64";
+
+/// What should be the prelude of an event stream message is none, or its checksum is wrong.
+pub const EVENT_PRELUDE: &str = "invalid prelude of an event stream message";
+/// The headers of an event stream message are not what its prelude says, or of an unknown type.
+pub const EVENT_HEADERS: &str = "invalid headers of an event stream message";
+/// The checksum of an event stream message is not that of its bytes.
+pub const EVENT_CHECKSUM: &str = "wrong checksum of an event stream message";
+/// Bytes of an event stream message are missing.
+pub const EVENT_GAP: &str = "missing bytes of an event stream message";
+/// A body ended inside an event stream message.
+pub const EVENT_CUT: &str = "event stream message without its end";
+
+/// A boundary of a multipart body is followed by something else than the end of its line.
+pub const PART_BOUNDARY: &str = "invalid boundary of a multipart body";
+/// A multipart body ended before its last boundary.
+pub const PART_CUT: &str = "multipart body without its end";
 
 /// A content coding that is not known here.
 pub const UNKNOWN_CODING: &str = "unknown content coding";

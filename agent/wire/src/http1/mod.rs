@@ -68,6 +68,10 @@ impl Http1 {
         }
     }
 
+    pub(crate) const fn requests(&self) -> Option<Direction> {
+        self.requests
+    }
+
     pub(crate) const fn state(&self) -> State {
         self.state
     }

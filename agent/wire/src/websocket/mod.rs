@@ -9,6 +9,8 @@ mod deflate;
 mod frame;
 mod lane;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use crate::{Ending, ExchangeId, Limits, Nanos, Role, Sink};
 pub(crate) use deflate::Extensions;

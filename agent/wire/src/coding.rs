@@ -44,15 +44,15 @@ enum Codec {
 }
 
 /// What a codec did in one step.
-struct Progress {
-    taken: usize,
-    given: usize,
+pub(crate) struct Progress {
+    pub(crate) taken: usize,
+    pub(crate) given: usize,
 }
 
 const OUT: usize = 16 << 10;
 const MAX_STAGES: usize = 3;
 /// Below this size a body may grow by any ratio.
-const SMALL: u64 = 1 << 20;
+pub(crate) const SMALL: u64 = 1 << 20;
 /// 8 MiB, the most that RFC 9659 lets a content coding ask for.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -198,7 +198,11 @@ impl Codec {
 }
 
 /// One step of raw or zlib-wrapped deflate; the flag says whether its stream ended.
-fn inflate(inflate: &mut Decompress, input: &[u8], out: &mut [u8]) -> Result<(Progress, bool), &'static str> {
+pub(crate) fn inflate(
+    inflate: &mut Decompress,
+    input: &[u8],
+    out: &mut [u8],
+) -> Result<(Progress, bool), &'static str> {
     let (taken, given) = (inflate.total_in(), inflate.total_out());
     let status = inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| reason::CORRUPT)?;
     // Both are at most the lengths of the slices.

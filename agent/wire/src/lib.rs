@@ -24,10 +24,12 @@ mod reassembly;
 #[cfg(test)]
 mod recorder;
 pub mod sse;
+mod websocket;
 
 pub use connection::{Connection, Protocol};
 pub use exchange::{
-    Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
+    Sink, Version,
 };
 pub use limits::Limits;
 pub use tokentap_abi::Direction;

@@ -33,6 +33,8 @@ pub const CHUNK_END: &str = "chunk without an end of line";
 pub const TOO_MANY_STREAMS: &str = "too many streams";
 /// A response that the server pushed: nobody asked for it.
 pub const PUSHED: &str = "pushed response";
+/// An interim response (1xx) after which no final one can come (RFC 9113 §8.1).
+pub const INTERIM_END: &str = "interim response that ends the stream";
 /// A frame whose length does not fit its type (RFC 9113 §4.2, §6).
 pub const FRAME_SIZE: &str = "invalid frame size";
 /// A frame on a stream on which its type cannot be.

@@ -16,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
     replay.play(&mut tee);
     tee.recorder.check_over();
     let bodies = tee.recorder.exchanges.values();
-    let numbers = Numbers::of(bodies.map(|exchange| &exchange.response_body[..]));
+    let numbers = Numbers::of(bodies.map(|exchange| &exchange.response_body.0[..]));
     while let Some(span) = tee.calls.take() {
         check(&span, &numbers);
     }

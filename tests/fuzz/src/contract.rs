@@ -30,8 +30,8 @@ struct Open {
     request: Option<Interest>,
     /// `None`: it has not begun.
     response: Option<Interest>,
-    /// Its last call.
-    at: Nanos,
+    /// The last calls about the request and about the response: the two may come in any order.
+    at: [Nanos; 2],
 }
 
 impl Contract {
@@ -55,13 +55,22 @@ impl Contract {
     }
 
     #[track_caller]
-    fn open(&mut self, id: ExchangeId, at: Option<Nanos>) -> &mut Open {
-        let open = self.open.get_mut(&id.0).expect("a call for an exchange that is not open");
-        if let Some(at) = at {
-            assert!(at >= open.at, "time runs backwards");
-            open.at = at;
-        }
-        open
+    fn open(&mut self, id: ExchangeId) -> &mut Open {
+        self.open.get_mut(&id.0).expect("a call for an exchange that is not open")
+    }
+
+    #[track_caller]
+    fn request_at(&mut self, id: ExchangeId, at: Nanos) -> &mut Option<Interest> {
+        let Open { request, at: [last, _], .. } = self.open(id);
+        assert!(at >= std::mem::replace(last, at), "time runs backwards");
+        request
+    }
+
+    #[track_caller]
+    fn response_at(&mut self, id: ExchangeId, at: Nanos) -> &mut Option<Interest> {
+        let Open { response, at: [_, last], .. } = self.open(id);
+        assert!(at >= std::mem::replace(last, at), "time runs backwards");
+        response
     }
 }
 
@@ -70,42 +79,43 @@ impl Sink for Contract {
         assert_eq!(id.0, self.begun, "exchanges are numbered in the order of the requests");
         self.begun += 1;
         let interest = self.wants(&head.headers);
-        self.open.insert(id.0, Open { request: Some(interest), response: None, at });
+        self.open.insert(id.0, Open { request: Some(interest), response: None, at: [at, Nanos(0)] });
         assert!(self.open.len() <= self.most_open, "more exchanges than the limits allow");
         interest
     }
 
     fn request_body(&mut self, id: ExchangeId, _bytes: &[u8], at: Nanos) {
-        assert_eq!(self.open(id, Some(at)).request, Some(Interest::Body), "a body that nobody wants");
+        assert_eq!(*self.request_at(id, at), Some(Interest::Body), "a body that nobody wants");
     }
 
     fn request_end(&mut self, id: ExchangeId, at: Nanos) {
-        assert!(self.open(id, Some(at)).request.take().is_some(), "a request ended twice");
+        assert!(self.request_at(id, at).take().is_some(), "a request ended twice");
     }
 
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest {
-        assert!(matches!(head.status, 0 | 101 | 200..), "not a final response: {}", head.status);
+        // 101 is the last response of its connection; what is below 100 is no status, but was sent as one.
+        assert!(!matches!(head.status, 100 | 102..200), "not a final response: {}", head.status);
         let interest = self.wants(&head.headers);
-        let before = self.open(id, Some(at)).response.replace(interest);
+        let before = self.response_at(id, at).replace(interest);
         assert_eq!(before, None, "a second response");
         interest
     }
 
     fn response_body(&mut self, id: ExchangeId, _bytes: &[u8], at: Nanos) {
-        assert_eq!(self.open(id, Some(at)).response, Some(Interest::Body), "a body that nobody wants");
+        assert_eq!(*self.response_at(id, at), Some(Interest::Body), "a body that nobody wants");
     }
 
     fn trailers(&mut self, id: ExchangeId, _fields: Headers<'_>, at: Nanos) {
-        assert!(self.open(id, Some(at)).response.is_some(), "trailers before the response");
+        assert!(self.response_at(id, at).is_some(), "trailers before the response");
     }
 
     fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
-        let open = self.open(id, None);
+        let open = self.open(id);
         assert!(!request || open.request.is_some(), "a gap in a request that has ended");
     }
 
-    fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos) {
-        let open = self.open(id, Some(at));
+    fn end(&mut self, id: ExchangeId, ending: Ending, _at: Nanos) {
+        let open = self.open(id);
         assert!(ending != Ending::Complete || open.response.is_some(), "complete without a response");
         self.open.remove(&id.0);
     }

@@ -1,6 +1,6 @@
 //! Everything that a sink is told, for comparing two runs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use tokentap_wire::{
     Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
@@ -18,8 +18,18 @@ pub struct Recorder {
     contract: Contract,
 }
 
+/// Bytes that are shown as text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
 /// A header field, name and value.
-pub type Field = (Vec<u8>, Vec<u8>);
+pub type Field = (Bytes, Bytes);
 
 /// An exchange, as far as it was seen.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,13 +37,13 @@ pub struct Exchange {
     /// Which end was watched.
     pub role: Option<Role>,
     /// Method, target and fields.
-    pub request: (Vec<u8>, Vec<u8>, Vec<Field>),
+    pub request: (Bytes, Bytes, Vec<Field>),
     /// Body of the request; a gap is a [`GAP`].
-    pub request_body: Vec<u8>,
+    pub request_body: Bytes,
     /// Status and fields.
     pub response: Option<(u16, Vec<Field>)>,
     /// Body of the response; a gap is a [`GAP`].
-    pub response_body: Vec<u8>,
+    pub response_body: Bytes,
     /// Trailer fields of the response.
     pub trailers: Vec<Field>,
     /// Bytes of a body are missing.
@@ -69,7 +79,7 @@ impl Recorder {
 }
 
 fn fields(headers: Headers<'_>) -> Vec<Field> {
-    headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    headers.iter().map(|(name, value)| (Bytes(name.to_vec()), Bytes(value.to_vec()))).collect()
 }
 
 impl Sink for Recorder {
@@ -77,14 +87,14 @@ impl Sink for Recorder {
         let interest = self.contract.request(id, head, at);
         let exchange = self.exchange(id);
         exchange.role = Some(head.role);
-        exchange.request = (head.method.to_vec(), head.target.to_vec(), fields(head.headers));
+        exchange.request = (Bytes(head.method.to_vec()), Bytes(head.target.to_vec()), fields(head.headers));
         exchange.times[0] = Some(at);
         interest
     }
 
     fn request_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos) {
         self.contract.request_body(id, bytes, at);
-        self.exchange(id).request_body.extend_from_slice(bytes);
+        self.exchange(id).request_body.0.extend_from_slice(bytes);
     }
 
     fn request_end(&mut self, id: ExchangeId, at: Nanos) {
@@ -102,7 +112,7 @@ impl Sink for Recorder {
 
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos) {
         self.contract.response_body(id, bytes, at);
-        self.exchange(id).response_body.extend_from_slice(bytes);
+        self.exchange(id).response_body.0.extend_from_slice(bytes);
     }
 
     fn trailers(&mut self, id: ExchangeId, trailers: Headers<'_>, at: Nanos) {
@@ -115,7 +125,7 @@ impl Sink for Recorder {
         let exchange = self.exchange(id);
         exchange.gap = true;
         let body = if request { &mut exchange.request_body } else { &mut exchange.response_body };
-        body.extend_from_slice(GAP);
+        body.0.extend_from_slice(GAP);
     }
 
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos) {

@@ -201,7 +201,7 @@ mod tests {
             recorder.check_over();
             endings.extend(recorder.exchanges.into_values().map(|exchange| {
                 let status = exchange.response.map_or(0, |(status, _)| status);
-                (status, exchange.response_body.len(), exchange.ending)
+                (status, exchange.response_body.0.len(), exchange.ending)
             }));
         }
         endings

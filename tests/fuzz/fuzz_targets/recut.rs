@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     replay.play(&mut whole);
     whole.check_over();
     let exchanges = whole.exchanges.values();
-    if exchanges.len() == 0 || !whole.dropped.is_empty() || !exchanges.clone().all(is_clear) {
+    if !replay.begins_with(&whole) || !whole.dropped.is_empty() || !exchanges.clone().all(is_clear) {
         return;
     }
     let mut recut = Recorder::new(&replay.limits);

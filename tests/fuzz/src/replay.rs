@@ -5,7 +5,11 @@
 
 use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos, Sink};
 
-use crate::script::{self, Step};
+use crate::{
+    http2,
+    recorder::Recorder,
+    script::{self, Step},
+};
 
 /// Setting: the connection is seen from its first byte.
 pub const OPENED: u8 = 1;
@@ -24,6 +28,9 @@ mod action {
     /// As much time passes as the number says, and old exchanges end; then its bytes pass.
     pub(super) const SWEEP: u8 = 7;
 }
+
+/// Time of the first step; each takes a nanosecond.
+const FIRST: Nanos = Nanos(2);
 
 /// A captured connection.
 #[derive(Debug)]
@@ -61,6 +68,16 @@ impl Replay {
         self.opened && self.steps.iter().all(whole)
     }
 
+    /// Whether the first bytes are those of the first exchange, or of HTTP/2.
+    #[must_use]
+    pub fn begins_with(&self, played: &Recorder) -> bool {
+        let preface = &http2::PREFACE[..24];
+        let first = played.exchanges.get(&0).and_then(|exchange| exchange.times[0]);
+        first.is_some_and(|at| {
+            at == FIRST || self.steps.iter().take(1).any(|step| step.bytes.starts_with(preface))
+        })
+    }
+
     /// Plays it as it was captured.
     pub fn play<S: Sink>(&self, sink: &mut S) {
         self.play_cut(sink, |bytes| std::iter::once(bytes));
@@ -79,7 +96,7 @@ impl Replay {
         let start = if self.opened { Connection::opened } else { Connection::new };
         let mut connection = start(self.limits);
         let mut offsets = [0_u64; 2];
-        let mut now = Nanos(1);
+        let mut now = Nanos(FIRST.0 - 1);
         for step in &self.steps {
             now.0 += 1;
             let dir = direction(step.code);

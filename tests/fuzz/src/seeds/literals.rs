@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use flate2::{
-    Compression,
+    Compression, Crc,
     write::{GzEncoder, ZlibEncoder},
 };
 
@@ -39,7 +39,15 @@ const HTTP1: [(u8, &[u8]); 5] = [
 ];
 
 /// Inputs that are pieces: odd codes have a gap before them.
-const PIECES: [(&str, &[(u8, &[u8])]); 7] = [
+const PIECES: [(&str, &[(u8, &[u8])]); 8] = [
+    (
+        "multipart",
+        &[
+            (0, b"--b-1\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhis"),
+            (0, b"per\r\n--b-1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nRIFF\r\n--b"),
+            (0, b"-1--\r\n"),
+        ],
+    ),
     ("ndjson", &[(0, b"{\"a\":1}\r\n{\"b\""), (0, b":2}\n\n"), (1, b"3}\n{\"c\":4}")]),
     ("grpc", &[(0, b"\0\0\0\0\x05hel"), (0, b"lo\x01\0\0\0\0"), (0, b"\x80\0\0\0\x0egrpc-status: 0")]),
     ("grpc", &[(0, b"\0\0\0\0\x0ahel"), (1, b"\x03lo"), (1, b"")]),
@@ -66,6 +74,10 @@ const PIECES: [(&str, &[(u8, &[u8])]); 7] = [
 pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let settings = |settings: u8, script: Vec<u8>| [vec![settings], script].concat();
     let mut all: Vec<_> = PIECES.iter().map(|(target, pieces)| (*target, steps(pieces))).collect();
+    let (first, second) = (event("a", b"{\"bytes\":\"e30=\"}"), event("b", b""));
+    let (half, rest) = first.split_at(first.len() / 2);
+    all.push(("eventstream", steps(&[(0, half), (0, rest), (0, &second)])));
+    all.push(("eventstream", steps(&[(0, half), (1, rest), (1, &second)])));
     all.push(("hpack", steps(&BLOCKS)));
     all.push(("http2", settings(replay::OPENED | http2::PREFACE_FIRST, http2_call(http2_step))));
     all.push(("http2", settings(0, http2_call(http2_step))));
@@ -108,6 +120,22 @@ fn encode(coding: &str, body: &[u8]) -> Vec<u8> {
             encoder.finish().expect(in_memory)
         }
     }
+}
+
+/// An Amazon event stream message with an `:event-type` header.
+fn event(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let sum = |bytes: &[u8]| {
+        let mut sum = Crc::new();
+        sum.update(bytes);
+        sum.sum().to_be_bytes()
+    };
+    let headers = [&b"\x0b:event-type\x07\0"[..], &[kind.len() as u8], kind.as_bytes()].concat();
+    let len = 16 + headers.len() + payload.len();
+    let mut message = [(len as u32).to_be_bytes(), (headers.len() as u32).to_be_bytes()].concat();
+    message.extend(sum(&message));
+    message.extend([&headers[..], payload].concat());
+    message.extend(sum(&message));
+    message
 }
 
 fn steps(steps: &[(u8, &[u8])]) -> Vec<u8> {

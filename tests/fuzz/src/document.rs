@@ -17,9 +17,9 @@ pub enum Document {
     /// A string.
     Str(String),
     /// An array.
-    Array(Vec<Document>),
+    Array(Vec<Self>),
     /// An object.
-    Object(Vec<(String, Document)>),
+    Object(Vec<(String, Self)>),
 }
 
 /// A value that is wanted, as the extractor reports it.

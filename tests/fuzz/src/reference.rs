@@ -39,7 +39,7 @@ fn lines_of_any_end(text: &[u8]) -> Vec<&[u8]> {
     while let Some(end) = rest.iter().position(|&byte| byte == b'\n' || byte == b'\r') {
         lines.push(&rest[..end]);
         rest = &rest[end..];
-        rest = rest.strip_prefix(b"\r\n").unwrap_or(&rest[1..]);
+        rest = rest.strip_prefix(b"\r\n").unwrap_or_else(|| &rest[1..]);
     }
     lines
 }

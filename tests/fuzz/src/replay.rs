@@ -80,7 +80,7 @@ impl Replay {
 
     /// Plays it as it was captured.
     pub fn play<S: Sink>(&self, sink: &mut S) {
-        self.play_cut(sink, |bytes| std::iter::once(bytes));
+        self.play_cut(sink, std::iter::once);
     }
 
     /// Plays it with each run of bytes cut again.

@@ -38,8 +38,11 @@ const HTTP1: [(u8, &[u8]); 5] = [
     (1, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05hello"),
 ];
 
+/// Codes and bytes.
+type Steps = &'static [(u8, &'static [u8])];
+
 /// Inputs that are pieces: odd codes have a gap before them.
-const PIECES: [(&str, &[(u8, &[u8])]); 8] = [
+const PIECES: [(&str, Steps); 8] = [
     (
         "multipart",
         &[

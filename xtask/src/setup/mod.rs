@@ -20,8 +20,8 @@ use crate::shell::say;
 use crate::tree;
 
 /// Debian packages, apart from those that one part alone needs.
-const PACKAGES: [&str; 8] =
-    ["gcc", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
+const PACKAGES: [&str; 9] =
+    ["gcc", "g++", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
 
 /// Something that comes from outside.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

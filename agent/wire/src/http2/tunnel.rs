@@ -10,6 +10,7 @@ use crate::{
 
 /// What the DATA frames of a stream carry instead of bodies.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is in a box, and sooner or later most are open")]
 pub(super) enum Tunnel {
     /// A WebSocket, once the server agrees: what the client has sent, and whether some of that is missing.
     Asked {

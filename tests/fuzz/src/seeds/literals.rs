@@ -7,7 +7,7 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 
-use crate::{http2, replay, script};
+use crate::{http2, replay, script, websocket};
 
 /// What the first byte of an input of the target `coding` chooses from.
 pub const CODINGS: [&str; 6] = ["gzip", "zstd", "br", "deflate", "gzip, zstd", "br, gzip"];
@@ -73,6 +73,26 @@ const PIECES: [(&str, Steps); 8] = [
     ("json", &[(0, br#"{"messages":[{"x":"a\"#), (1, br#"","usage":{"prompt_tokens":7}}"#)]),
 ];
 
+/// Conversations over WebSocket: messages in parts with a ping between them, compressed ones, a loss, a close of
+/// both sides.
+const CONVERSATION: Steps = &[
+    (2, b"\x81{\"type\":\"session.update\"}"),
+    (3, b"\x01{\"type\":"),
+    (3, b"\x89?"),
+    (2, b"\x8a?"),
+    (3, b"\x80\"session.updated\"}"),
+    (5, b"{\"type\":\"response.done\"}"),
+    (5, b"{\"type\":\"response.done\"}"),
+    (11, b"\x82bytes"),
+    (12, b"{\"type\":\"input\"}"),
+    (17, b"\x81\x05Hello"),
+    (16, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f"),
+    (22, b"?"),
+    (16, b"\x51\x58"),
+    (2, b"\x88\x03\xe8"),
+    (3, b"\x88\x03\xe8"),
+];
+
 /// Inputs by target.
 pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let settings = |settings: u8, script: Vec<u8>| [vec![settings], script].concat();
@@ -90,6 +110,12 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
         let call = http2_call(|dir, kind, flags, payload| (dir, http2::frame(kind, flags, 1, payload)));
         all.push((target, settings(replay::OPENED, [steps(&preface), call.clone()].concat())));
         all.push((target, settings(0, call)));
+    }
+    for deflate in [0, websocket::DEFLATE, websocket::DEFLATE_EACH] {
+        all.push(("websocket", settings(deflate, steps(CONVERSATION))));
+        // Without the loss.
+        let whole: Vec<_> = CONVERSATION.iter().filter(|(code, _)| code >> 1 & 3 != 3).copied().collect();
+        all.push(("websocket", settings(deflate, steps(&whole))));
     }
     for target in ["splitter", "redact"] {
         all.push((target, steps(&HTTP1)));

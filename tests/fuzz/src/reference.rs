@@ -54,6 +54,22 @@ pub fn lines(body: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Base64 with padding (RFC 4648 §4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for group in bytes.chunks(3) {
+        let mut word = [0; 4];
+        word[1..=group.len()].copy_from_slice(group);
+        let word = u32::from_be_bytes(word);
+        let digits = [18, 12, 6, 0].map(|shift| DIGITS[(word >> shift & 63) as usize]);
+        text.extend(&digits[..=group.len()]);
+        text.extend(std::iter::repeat_n(b'=', 3 - group.len()));
+    }
+    text
+}
+
 /// The whole messages that one side of a WebSocket sends until it closes or breaks a rule, without compression
 /// (RFC 6455 §5).
 #[must_use]

@@ -253,3 +253,38 @@ fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::Recorder;
+
+    #[test]
+    fn a_script_is_the_same_conversation_over_both_protocols() {
+        for settings in [0, DEFLATE, DEFLATE_EACH] {
+            let mut input = vec![settings];
+            script::write(&mut input, what::FRAME << 1, b"\x81ask");
+            script::write(&mut input, what::FRAME << 1 | 1, b"\x82tell");
+            if settings != 0 {
+                script::write(&mut input, what::PACKED << 1, b"again");
+                script::write(&mut input, what::PACKED << 1, b"again");
+            }
+            script::write(&mut input, 1 << 3 | what::FRAME << 1, b"\x81other");
+            let script = Script::new(&input);
+            let want =
+                if settings == 0 { vec!["ask", "tell"] } else { vec!["ask", "tell", "again", "again"] };
+            let limits = Limits::default();
+            let said = |play: &dyn Fn(&mut Recorder), exchange| {
+                let mut recorder = Recorder::new(&limits);
+                play(&mut recorder);
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let messages = recorder.exchanges[&exchange].messages.iter();
+                messages.map(|message| text(&message.bytes.0)).collect::<Vec<_>>()
+            };
+            assert_eq!(said(&|sink| script.play_http1(0, limits, sink), 0), want);
+            assert_eq!(said(&|sink| script.play_http2(limits, sink), 0), want);
+            assert_eq!(said(&|sink| script.play_http2_recut(limits, sink), 0), want);
+            assert_eq!(said(&|sink| script.play_http2(limits, sink), 1), ["other"]);
+        }
+    }
+}

@@ -57,7 +57,7 @@ impl Contract {
     }
 
     fn wants(&self, headers: &Headers<'_>) -> Interest {
-        let coded = ["content-encoding", "transfer-encoding"]
+        let coded = ["content-encoding", "transfer-encoding", "sec-websocket-extensions"]
             .iter()
             .any(|name| headers.all(name).any(|value| !value.trim_ascii().eq_ignore_ascii_case(b"chunked")));
         if coded && self.want == Want::PlainBodies { Interest::Skip } else { Interest::Body }

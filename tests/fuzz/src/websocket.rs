@@ -62,7 +62,7 @@ impl Script {
             (true, _) => "permessage-deflate",
             _ => "",
         };
-        let mut coders = [(); 2 * CONVERSATIONS].map(|()| coder());
+        let mut coders = [const { None }; 2 * CONVERSATIONS];
         let mut steps = Vec::new();
         for Step { code, bytes } in script::read(script) {
             let conversation = usize::from(code >> 3 & 3) % CONVERSATIONS;
@@ -72,12 +72,12 @@ impl Script {
             let what = code >> 1 & 3;
             let bytes = match (what, bytes.split_first()) {
                 (what::FRAME, Some((&first, payload))) => frame(first, mask, payload),
-                (what::PACKED, _) => frame(0xc1, mask, &packed(coder, &bytes)),
+                (what::PACKED, _) => {
+                    coder.take_if(|_| settings & DEFLATE_EACH != 0);
+                    frame(0xc1, mask, &packed(coder.get_or_insert_with(self::coder), &bytes))
+                }
                 _ => bytes,
             };
-            if settings & DEFLATE_EACH != 0 {
-                *coder = self::coder();
-            }
             steps.push(Passing { conversation, dir, bytes, lost: what == what::LOSS });
         }
         steps.retain(|step| !step.bytes.is_empty());

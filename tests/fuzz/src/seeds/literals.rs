@@ -110,6 +110,7 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
         let call = http2_call(|dir, kind, flags, payload| (dir, http2::frame(kind, flags, 1, payload)));
         all.push((target, settings(replay::OPENED, [steps(&preface), call.clone()].concat())));
         all.push((target, settings(0, call)));
+        all.push((target, settings(replay::OPENED | replay::SMALL, [steps(&preface), tunnel()].concat())));
     }
     for deflate in [0, websocket::DEFLATE, websocket::DEFLATE_EACH] {
         all.push(("websocket", settings(deflate, steps(CONVERSATION))));
@@ -165,6 +166,21 @@ fn event(kind: &str, payload: &[u8]) -> Vec<u8> {
     message.extend([&headers[..], payload].concat());
     message.extend(sum(&message));
     message
+}
+
+/// A WebSocket on a stream of HTTP/2, whose client begins before it is answered.
+fn tunnel() -> Vec<u8> {
+    const ASK: &[u8] = b"\x02\x07CONNECT\0\x09:protocol\x09websocket\x04\x05/live";
+    let text = |bytes: &[u8]| http2::frame(0, 0, 1, bytes);
+    let calls = [
+        (0, http2::frame(1, 4, 1, ASK)),
+        (0, text(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")),
+        (1, [http2::frame(1, 4, 1, b"\x88"), text(b"\x01\x03Hel")].concat()),
+        (1, text(b"\x80\x02lo")),
+        (1, text(b"\x88\0")),
+        (0, http2::frame(0, 1, 1, b"")),
+    ];
+    steps(&calls.each_ref().map(|(code, bytes)| (*code, &bytes[..])))
 }
 
 fn steps(steps: &[(u8, &[u8])]) -> Vec<u8> {

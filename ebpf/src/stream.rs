@@ -149,7 +149,7 @@ pub fn half_close(who: &Watched, id: u64, stream: *mut Stream, dir: Direction) {
 /// A short piece that could still become an HTTP/1 request counts as HTTP: some clients send the first bytes
 /// of a request alone.
 #[inline(always)]
-pub fn classify(from: u64, len: u64) -> Class {
+pub fn classify(from: u64, len: u64, late: bool) -> Class {
     let mut first = [0u8; 8];
     let n = ring::at_most::<8>(len);
     // SAFETY: `first` has 8 bytes and `n` is at most 8; the helper checks `from`.
@@ -178,7 +178,26 @@ pub fn classify(from: u64, len: u64) -> Class {
     {
         return Class::Http;
     }
-    if starts(b"CONNECT ", 8) { Class::Tunnel } else { Class::Unknown }
+    // What a PROXY protocol header is in front of may be TLS as well, as behind a CONNECT.
+    if starts(b"CONNECT ", 8) || starts(b"PROXY \0\0", 6) || starts(b"\r\n\r\n\0\r\nQ", 8) {
+        return Class::Tunnel;
+    }
+    if late && n == 8 && begins_frame(&first) { Class::Http } else { Class::Unknown }
+}
+
+/// Whether a call on a connection that was open before begins with an HTTP/2 frame that opens an exchange, or one
+/// that often comes right before it (RFC 9113 §6.2, §6.7, §6.9).
+#[inline(always)]
+fn begins_frame(first: &[u8; 8]) -> bool {
+    const HEADERS_FLAGS: u8 = 0x2d;
+    const END_HEADERS: u8 = 4;
+    match *first {
+        [0, high, low, 1, flags, stream, ..] => {
+            (high | low) != 0 && flags & !HEADERS_FLAGS == 0 && flags & END_HEADERS != 0 && stream < 0x80
+        }
+        [0, 0, 8, 6, 0 | 1, 0, 0, 0] | [0, 0, 4, 8, 0, 0..=0x7f, ..] => true,
+        _ => false,
+    }
 }
 
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.

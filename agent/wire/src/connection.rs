@@ -5,7 +5,7 @@ use crate::{
     held::Held,
     http1::{Http1, State, To, Upgrade, begins_message},
     http2::{Candidate, Http2, PREFACE, PROOF},
-    reason,
+    proxy, reason,
     reassembly::{Position, Run},
     websocket::WebSocket,
 };
@@ -45,7 +45,7 @@ pub struct Connection {
     http1: Http1,
     /// What it has gone on as.
     next: Option<Next>,
-    /// What may turn out to be HTTP/2, by direction.
+    /// What may come before HTTP, or turn out to be HTTP/2, by direction.
     openings: [Opening; 2],
 }
 
@@ -57,9 +57,11 @@ enum Next {
     WebSocket(Direction, Box<WebSocket>),
 }
 
-/// The first bytes of a direction, while they may begin HTTP/2.
+/// The first bytes of a direction, while nothing is decided.
 #[derive(Debug, Default)]
 struct Opening {
+    /// What a load balancer may have put in front.
+    proxy: proxy::Header,
     /// So many bytes of the connection preface have come, the first one then.
     preface: (usize, Nanos),
     frames: Candidate,
@@ -171,8 +173,32 @@ impl Connection {
         }
     }
 
-    /// Takes bytes of a connection that may speak HTTP/2 or HTTP/1.
+    /// Takes bytes of a connection that nothing is known of.
     fn undecided<S: Sink>(
+        &mut self,
+        dir: Direction,
+        mut bytes: &[u8],
+        mut starts_call: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        let header = &mut self.openings[dir.index()].proxy;
+        if !header.is_past() {
+            match header.look(&mut bytes, at) {
+                proxy::Found::More => {}
+                proxy::Found::Neither(before, began) => self.candidate(dir, before, true, began, sink),
+                proxy::Found::Ended => starts_call = true,
+                proxy::Found::Malformed(reason, len) => {
+                    sink.dropped(reason, len as u64);
+                    starts_call = false;
+                }
+            }
+        }
+        self.candidate(dir, bytes, starts_call, at, sink);
+    }
+
+    /// Takes bytes of a connection that may speak HTTP/2 or HTTP/1.
+    fn candidate<S: Sink>(
         &mut self,
         dir: Direction,
         bytes: &[u8],
@@ -180,7 +206,14 @@ impl Connection {
         at: Nanos,
         sink: &mut S,
     ) {
-        let Opening { preface: (have, began), frames } = &mut self.openings[dir.index()];
+        if bytes.is_empty() {
+            return;
+        }
+        if starts_call && begins_tls(bytes) {
+            sink.dropped(reason::TLS, bytes.len() as u64);
+            return self.http1.give_up();
+        }
+        let Opening { preface: (have, began), frames, .. } = &mut self.openings[dir.index()];
         if *have > 0 || (starts_call && frames.is_empty() && bytes[0] == PREFACE[0]) {
             let began = if *have == 0 { at } else { *began };
             let same = PREFACE[*have..].iter().zip(bytes).take_while(|(want, got)| want == got).count();
@@ -282,9 +315,13 @@ impl Connection {
 
     /// What may have begun HTTP/2 in this direction did not.
     fn reject<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
-        let Opening { preface, frames } = &mut self.openings[dir.index()];
+        let Opening { preface, frames, proxy } = &mut self.openings[dir.index()];
+        let (before, first) = proxy.give_up();
         let (have, began) = std::mem::take(preface);
         self.http1.skipped(frames.reject(), sink);
+        if !before.is_empty() {
+            self.http1.data(dir, before, true, first, sink);
+        }
         if have > 0 {
             self.http1.data(dir, &PREFACE[..have], true, began, sink);
         }
@@ -333,6 +370,12 @@ impl Next {
             Self::WebSocket(_, websocket) => websocket.sweep(oldest, sink),
         }
     }
+}
+
+/// Whether a captured call begins with a TLS record (RFC 8446 §5.1): its type, a version and an allowed length.
+fn begins_tls(bytes: &[u8]) -> bool {
+    const MAX_LENGTH: u8 = 0x48;
+    matches!(bytes, [20..=24, 3, 0..=4, length, ..] if *length <= MAX_LENGTH)
 }
 
 /// Who fills a direction.

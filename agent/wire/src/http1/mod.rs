@@ -113,6 +113,11 @@ impl Http1 {
         }
     }
 
+    /// The connection speaks something else.
+    pub(crate) fn give_up(&mut self) {
+        self.state = State::Over;
+    }
+
     pub(crate) const fn next_id(&self) -> u64 {
         self.next_id
     }

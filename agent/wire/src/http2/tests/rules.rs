@@ -143,6 +143,35 @@ fn a_connection_that_closes_cuts_what_is_open() {
 }
 
 #[test]
+fn a_server_that_closes_its_side_ends_streams_that_never_said_so() {
+    let mut watch = Watch::begun();
+    watch.call(Write, [ask(1, "/a", true), ask(3, "/b", true)].concat());
+    watch.call(Read, [answer(1, "200", false), data(1, "some", false)].concat());
+    watch.connection.half_close(Write, Nanos(8), &mut watch.recorder);
+    watch.call(Read, [answer(3, "200", false), data(3, "all", true)].concat());
+    watch.expect(&["POST /a [] 200 [some] -", "POST /b [] 200 [all] Complete"]);
+    watch.connection.half_close(Read, Nanos(9), &mut watch.recorder);
+    watch.expect(&["POST /a [] 200 [some] Cut", "POST /b [] 200 [all] Complete"]);
+}
+
+#[test]
+fn streams_without_an_end_are_stale_in_time_and_their_place_is_free() {
+    let mut watch = Watch::begun();
+    watch.connection = Connection::new(Limits { streams: 2, ..Limits::default() });
+    watch.offsets = [0; 2];
+    watch.call(Write, [PREFACE, &settings()].concat()).call(Read, settings());
+    for round in 0..3_u64 {
+        let first = (round * 4 + 1) as u32;
+        watch.call(Write, [ask(first, "/a", true), ask(first + 2, "/b", true)].concat());
+        watch.call(Read, [answer(first, "200", false), data(first, "some", false)].concat());
+        watch.connection.sweep(Nanos(watch.now + 100), Nanos(99), &mut watch.recorder);
+    }
+    let lines = watch.recorder.lines();
+    assert_eq!(lines.len(), 6);
+    assert!(lines.iter().all(|line| line.ends_with("Stale")), "{lines:?}");
+}
+
+#[test]
 fn rfc_7540_3_2_an_upgraded_request_is_answered_on_stream_1() {
     let request = b"GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
                     HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";

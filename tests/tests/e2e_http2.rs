@@ -1,0 +1,211 @@
+//! HTTP/2 as clients and servers speak it that nobody here wrote: every call is one span, on either side, and
+//! says what the server sent.
+
+use std::collections::BTreeSet;
+
+use tokentap_tests::{
+    agent::Agent,
+    bodies::{self, call, stream},
+    client::{self, Client, Http, Job, Running, Via},
+    exchange::{Exchange, Fields, traffic},
+    expect::{check_calls, check_served_calls},
+    front::Front,
+    ledger::{Answer, Api},
+    parts,
+    process::{PATIENCE, Process},
+    span::Span,
+};
+
+const OPENAI: Api = Api::OpenaiChat;
+
+/// An agent that watches these clients whenever they start.
+fn watch(clients: &[Client]) -> Agent {
+    let executables: BTreeSet<String> = clients.iter().map(|client| client.exe()).collect();
+    let arguments: Vec<&str> = executables.iter().flat_map(|exe| ["--exe", exe]).collect();
+    Agent::run(&arguments)
+}
+
+/// Runs a client to its end: how many calls it made.
+fn calls(client: Client, mut job: Job) -> usize {
+    job.concurrency = 4;
+    let reports = client.run(&job);
+    for report in &reports {
+        assert!(report.status.is_some(), "{} got {report:?}", client.name);
+    }
+    reports.len()
+}
+
+/// Made twice over HTTP/2 to each of these servers by each of the clients.
+fn check(clients: &[Client], fronts: &[Front], via: Via, upgrade: bool) {
+    let agent = watch(clients);
+    let mut answers: Vec<Answer> = Vec::new();
+    for front in fronts {
+        let mut made = 0;
+        for client in clients {
+            made += calls(*client, front.job(via, bodies::assorted(client.api)));
+        }
+        if upgrade {
+            let mut job = front.job(via, bodies::assorted(OPENAI));
+            job.http = Http::Upgrade;
+            made += calls(client::CURL, job);
+        }
+        answers.extend(front.answers(via, made));
+    }
+    check_calls(&agent.finish(), &answers);
+}
+
+#[test]
+fn clients_over_tls() {
+    let clients = [client::CURL, client::HTTPX, client::HTTPX_ASYNC, client::NODE_HTTP2];
+    check(&clients, &[Front::nginx(), Front::nghttpx()], Via::Tls, false);
+}
+
+#[test]
+fn clients_in_the_clear() {
+    let clients =
+        [client::CURL, client::HTTPX, client::HTTPX_ASYNC, client::NODE_HTTP2, client::GO, client::HYPER];
+    check(&clients, &[Front::nginx(), Front::go(), Front::hyper()], Via::Plain, false);
+}
+
+/// RFC 7540 §3.2: the connection begins as HTTP/1.1.
+#[test]
+fn a_connection_that_is_upgraded() {
+    check(&[client::CURL], &[Front::nghttpx()], Via::Plain, true);
+}
+
+/// A call that is answered is a SERVER span, and forwarding it is a CLIENT span.
+#[test]
+fn servers_that_forward() {
+    let fronts = [
+        (Front::nginx(), Via::Tls),
+        (Front::nginx(), Via::Plain),
+        (Front::nghttpx(), Via::Tls),
+        (Front::go(), Via::Plain),
+        (Front::hyper(), Via::Plain),
+    ];
+    let pids: Vec<String> = fronts.iter().map(|(front, _)| front.process().id().to_string()).collect();
+    let pids: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
+    let agent = Agent::run(&pids);
+    let (mut served, mut forwarded) = (Vec::new(), Vec::new());
+    for (front, via) in &fronts {
+        let made = calls(client::HTTPX_ASYNC, front.job(*via, bodies::assorted(client::HTTPX_ASYNC.api)));
+        served.extend(front.answers(*via, made));
+        forwarded.extend(front.mock().ledger().wait_for_answers(made));
+    }
+    let (server, caller): (Vec<Span>, Vec<Span>) =
+        agent.finish().into_iter().partition(|span| span.kind == "SERVER");
+    check_served_calls(&server, &served);
+    check_calls(&caller, &forwarded);
+}
+
+/// The spans of a tape.
+fn replay(tape: &std::path::Path) -> Vec<Span> {
+    let mut command = std::process::Command::new(parts::agent());
+    command.arg("replay").arg(tape).arg("--console=json");
+    let mut process = Process::spawn(command);
+    let status = process.wait(PATIENCE);
+    assert!(status.success(), "{status}\n{}", process.transcript());
+    process.stdout().all().iter().map(|line| Span::from_console(line)).collect()
+}
+
+/// Slow answers of 64 calls at once, over one connection of each client.
+#[test]
+fn sixty_four_streams_at_once_are_told_apart() {
+    const STREAMS: usize = 64;
+    let cases = [
+        (client::HTTPX_ASYNC, Front::nginx(), Via::Tls),
+        (client::HYPER, Front::go(), Via::Plain),
+        (client::GO, Front::hyper(), Via::Plain),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let tape = folder.path().join("streams.tape");
+    let executables = cases.each_ref().map(|(client, ..)| client.exe());
+    let mut arguments = vec!["--with-content"];
+    arguments.extend(executables.iter().flat_map(|exe| ["--exe", exe]));
+    let agent = Agent::record(&tape, &arguments);
+    let mut answers = Vec::new();
+    for (client, front, via) in &cases {
+        let mut job = front.job(*via, vec![stream(client.api, "mock-chunks60-slow25"); STREAMS]);
+        job.concurrency = STREAMS;
+        assert!(client.run(&job).iter().all(|report| report.status == Some(200)));
+        answers.extend(front.answers(*via, STREAMS));
+    }
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    let connections = traffic(&tape);
+    let at_once: Vec<_> = connections.iter().map(|traffic| traffic.most_open).collect();
+    assert_eq!(at_once, [STREAMS; 3], "streams open at once on each connection");
+    assert!(connections.iter().all(|traffic| traffic.dropped.is_empty()), "{connections:#?}");
+    check_calls(&replay(&tape), &answers);
+}
+
+/// Fields that say something else on each connection.
+const OWN: [&str; 2] = ["date", "content-length"];
+
+/// Of the connection's table of fields nothing is known: later calls are seen nevertheless, and what is said of
+/// them is right, or said to be incomplete.
+#[test]
+fn a_connection_is_joined_after_a_hundred_calls() {
+    let cases = [
+        (client::HTTPX, Front::nghttpx(), Via::Tls),
+        (client::HTTPX_ASYNC, Front::nginx(), Via::Tls),
+        (client::NODE_HTTP2, Front::nghttpx(), Via::Tls),
+        (client::NODE_HTTP2, Front::go(), Via::Plain),
+        (client::GO, Front::hyper(), Via::Plain),
+        (client::HYPER, Front::go(), Via::Plain),
+    ];
+    let requests =
+        |api| [call(api, "mock-cached"), stream(api, "mock"), call(api, "mock-429"), stream(api, "mock")];
+    let start = |client: Client, front: &Front, via: Via, before: usize| {
+        let mut job = front.job(via, requests(client.api).to_vec());
+        (job.wait, job.before) = (true, before);
+        client.start(&job)
+    };
+    let mut late: Vec<Running> = cases.iter().map(|(client, front, via)| start(*client, front, *via, 100)).collect();
+    let pids: Vec<String> = late.iter().map(|client| client.process().id().to_string()).collect();
+    let executables: BTreeSet<String> = cases.iter().map(|(client, ..)| client.exe()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let tape = folder.path().join("late.tape");
+    let mut arguments = vec!["--with-content"];
+    arguments.extend(pids.iter().flat_map(|pid| ["--pid", pid]));
+    arguments.extend(executables.iter().flat_map(|exe| ["--exe", exe]));
+    let agent = Agent::record(&tape, &arguments);
+    let mut answers = Vec::new();
+    for ((client, front, via), mut late) in cases.iter().zip(late.drain(..)) {
+        late.go();
+        assert_eq!(late.finish().len(), 4);
+        let mut fresh = start(*client, front, *via, 0);
+        fresh.go();
+        assert_eq!(fresh.finish().len(), 4);
+        answers.extend(front.answers(*via, 108).into_iter().skip(100));
+    }
+    let ended = agent.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    check_calls(&replay(&tape), &answers);
+    let connections = traffic(&tape);
+    assert_eq!(connections.len(), 2 * cases.len());
+    for pair in connections.chunks(2) {
+        for (late, fresh) in pair[0].exchanges.iter().zip(&pair[1].exchanges) {
+            check_late(late, fresh);
+        }
+    }
+}
+
+/// What is said of an exchange on a connection that was joined late is what was so on a new one.
+fn check_late(late: &Exchange, fresh: &Exchange) {
+    for (late, fresh) in [(&late.request, &fresh.request), (&late.response, &fresh.response)] {
+        let known = |fields: &Fields| -> BTreeSet<(String, String)> {
+            fields.iter().filter(|(name, _)| !OWN.contains(&name.as_str())).cloned().collect()
+        };
+        let (late_fields, fresh_fields) = (known(&late.fields), known(&fresh.fields));
+        assert!(late_fields.is_subset(&fresh_fields), "{late:#?}\nnot as {fresh:#?}");
+        assert!(!late.complete || late_fields == fresh_fields, "{late:#?}\nnot as {fresh:#?}");
+        assert!(fresh.complete, "{fresh:#?}");
+    }
+    for (late, fresh) in late.asked.iter().zip(&fresh.asked) {
+        assert!(late.is_empty() || late == fresh, "{late} for {fresh}");
+    }
+    assert!(late.authority.is_none() || late.authority == fresh.authority);
+    assert!([Some(0), fresh.status].contains(&late.status), "{late:#?}");
+    assert_eq!(late.request.body, fresh.request.body);
+}

@@ -57,7 +57,8 @@ pub const HTTPX_ASYNC: Client = python("httpx async", Api::AnthropicMessages, "h
 /// aiohttp, which has asyncio only.
 pub const AIOHTTP: Client = python("aiohttp", Api::OpenaiChat, "aiohttp_client.py", true);
 /// OpenAI's SDK for Node.
-pub const NODE: Client = Client { name: "node openai", api: Api::OpenaiChat, program: Program::Node("openai_client.mjs") };
+pub const NODE: Client =
+    Client { name: "node openai", api: Api::OpenaiChat, program: Program::Node("openai_client.mjs") };
 /// curl.
 pub const CURL: Client = Client { name: "curl", api: Api::OpenaiChat, program: Program::Curl };
 /// Node's own HTTP/2.

@@ -66,7 +66,7 @@ impl Front {
     pub fn nghttpx() -> Self {
         Self::listening(|mock, folder, plain, tls| {
             let mut command = Command::new("nghttpx");
-            command.args(["--single-process", "--conf=/dev/null", "--workers=1"]);
+            command.args(["--single-process", "--conf=/dev/null", "--workers=1", "--host-rewrite"]);
             command.arg(format!("--frontend=127.0.0.1,{plain};no-tls"));
             command.arg(format!("--frontend=127.0.0.1,{tls}"));
             command.arg(format!("--backend=127.0.0.1,{}", mock.plain().port()));

@@ -12,13 +12,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rustix::time::Timespec;
-use tokentap_genai::Options;
+use tokentap_wire::Nanos;
 
 use crate::{
     bpf::{self, LoadOptions},
     capture::{Capture, Target},
     clock::Clock,
-    config::{Action, Config, ExportConfig, Select},
+    config::{Action, Config, Select},
     discovery::{Discovery, Process, Selector},
     export::{self, DrainReport},
     pipeline::{Note, Pipeline, Pressure},
@@ -47,7 +47,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// When it cannot: the message says what is missing and how to mend it.
 pub fn run(config: Config) -> anyhow::Result<Outcome> {
     match config.action {
-        Action::Run { select, calls, export, drain_timeout } => {
+        Action::Run { select, calls, stale_after, export, drain_timeout } => {
             // Before the first thread: a mount namespace belongs to a thread.
             bpf::check()?;
             let telemetry = Telemetry::new();
@@ -56,6 +56,7 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             let (verdicts, decisions) = channel();
             let context = Context {
                 options: Arc::new(calls),
+                stale_after: nanos(stale_after),
                 export: handle.clone(),
                 telemetry: Arc::clone(&telemetry),
                 clock: clock.clone(),
@@ -87,11 +88,21 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             detached(watched.probes);
             Ok(conclude(&telemetry, None))
         }
-        Action::Replay { tape, calls, export, drain_timeout } => {
+        Action::Replay { tape, calls, stale_after, export, drain_timeout } => {
             let telemetry = Telemetry::new();
             let reader =
                 TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;
-            let report = replay(reader, calls, &export, drain_timeout, &telemetry)?;
+            let handle = export::start(&export, &telemetry)?;
+            let context = Context {
+                options: Arc::new(calls),
+                stale_after: nanos(stale_after),
+                export: handle.clone(),
+                telemetry: Arc::clone(&telemetry),
+                clock: Clock::recorded(reader.boot_unix_nanos()),
+                verdicts: None,
+            };
+            replay(reader, &context)?;
+            let report = handle.drain(Instant::now() + drain_timeout);
             Ok(conclude(&telemetry, Some(&report)))
         }
     }
@@ -105,25 +116,16 @@ fn workers() -> usize {
 }
 
 /// A tape through the same path as live traffic; one worker, so that equal tapes give equal output.
-fn replay(
-    mut reader: TapeReader,
-    calls: Options,
-    export: &ExportConfig,
-    drain_timeout: Duration,
-    telemetry: &Arc<Telemetry>,
-) -> anyhow::Result<DrainReport> {
-    let handle = export::start(export, telemetry)?;
-    let context = Context {
-        options: Arc::new(calls),
-        export: handle.clone(),
-        telemetry: Arc::clone(telemetry),
-        clock: Clock::recorded(reader.boot_unix_nanos()),
-        verdicts: None,
-    };
+fn replay(mut reader: TapeReader, context: &Context) -> anyhow::Result<()> {
+    let telemetry = &context.telemetry;
     let mut pipeline = Pipeline::start(1, Pressure::Wait, telemetry, || Worker::new(context.clone()))?;
     reader.play(&mut pipeline, telemetry)?;
     pipeline.stop();
-    Ok(handle.drain(Instant::now() + drain_timeout))
+    Ok(())
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 struct Watch<'a> {
@@ -147,7 +149,8 @@ impl Watch<'_> {
         let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
         let mut kernel = bpf::load(options)?;
         kernel.attacher.attach_tracepoints()?;
-        let (prober, probes) = Prober::start(kernel.attacher, &selector, Arc::clone(self.telemetry))?;
+        let (prober, probes) =
+            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;
         let mut maps = kernel.maps;
         let mut discovery = Discovery::new(selector, service_name.clone());
         let (started, refused) = discovery.start(&mut maps);
@@ -167,7 +170,7 @@ impl Watch<'_> {
         }
         if launchers && *follow {
             // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
-            prober.ahead_now();
+            prober.widen_now();
         }
         target.flush();
         let stop = Arc::new(AtomicBool::new(false));

@@ -197,7 +197,7 @@ impl Events {
             }
             Kind::Fork => {
                 if let Some(child) = frame.child() {
-                    hands.prober.ahead();
+                    hands.prober.widen();
                     let change = hands.discovery.forked(child, tracked, hands.maps);
                     apply(change, hands.prober, hands.target);
                 }

@@ -158,6 +158,9 @@ pub struct Rules {
     /// Never report requests to this path, at any host; may be repeated, wins over the includes.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path_exclude: Vec<Rule>,
+    /// Report a call as incomplete when nothing of it moved for so long, as 10m.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub stale_after: Duration,
 }
 
 /// Where spans go. Several at once are fine; none of them waits for another.

@@ -1,11 +1,11 @@
 //! The thread that places probes: it looks through what a process has mapped, which takes milliseconds, so
 //! that the thread that reads the ring does not have to.
 //!
-//! Probes reach as far as the selection does. With `--no-follow` and only process ids, a probe is for one
-//! process: it patches only that process's memory, and others pay nothing. But to place one takes the kernel
-//! some 25 ms (it waits for every fork and exit in progress), in which a forked child can make its first call.
-//! So where processes that do not exist yet are wanted, by a rule or as children, a probe is for everybody who
-//! uses the file, and the kernel side passes over who is not watched.
+//! A probe is for one process as long as that is enough: it patches only that process's memory, and others
+//! pay nothing. But to place the probes of a library takes the kernel some 20 ms (the first of them waits for
+//! every fork and exit in progress), in which a young process can have made its first call. So where processes
+//! that do not exist yet are wanted, by a rule or because a watched process has children, probes are for
+//! everybody, in what the young are likely to use; the kernel side passes over who is not watched.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -30,8 +30,8 @@ enum Order {
     Scan(u32, Option<Sender<Vec<String>>>),
     /// The process is gone.
     Forget(u32),
-    /// Probe what processes that do not exist yet are likely to use; somebody may wait until it is done.
-    Ahead(Option<Sender<()>>),
+    /// Processes that do not exist yet are wanted from now on; somebody may wait until it is done.
+    Widen(Option<Sender<()>>),
     /// Take every probe away.
     Stop,
 }
@@ -47,21 +47,22 @@ impl std::fmt::Debug for Order {
         match self {
             Self::Scan(pid, _) => write!(f, "Scan({pid})"),
             Self::Forget(pid) => write!(f, "Forget({pid})"),
-            Self::Ahead(_) => f.write_str("Ahead"),
+            Self::Widen(_) => f.write_str("Widen"),
             Self::Stop => f.write_str("Stop"),
         }
     }
 }
 
 impl Prober {
-    /// Starts the thread. Where processes that do not exist yet are wanted for sure, what they are likely to use
-    /// is probed before this returns.
+    /// Starts the thread. `wide`: processes are wanted that do not exist yet; what they are likely to use is
+    /// probed before this returns.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(
         attacher: Attacher,
         selector: &Selector,
+        wide: bool,
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, inbox) = channel();
@@ -69,12 +70,14 @@ impl Prober {
             attacher,
             finder: Finder::default(),
             selector: selector.clone(),
-            ahead: false,
+            wide: false,
+            scanned: BTreeSet::new(),
+            narrow: Vec::new(),
             refused: HashSet::new(),
             telemetry,
         };
-        if selector.wants_unborn() {
-            work.ahead();
+        if wide {
+            work.widen();
         }
         let thread = std::thread::Builder::new().name("probes".into()).spawn(move || work.run(&inbox))?;
         Ok((Self { orders }, thread))
@@ -98,15 +101,15 @@ impl Prober {
         self.send(Order::Forget(pid));
     }
 
-    /// Probes soon what processes that do not exist yet are likely to use.
-    pub fn ahead(&self) {
-        self.send(Order::Ahead(None));
+    /// Processes that do not exist yet are wanted from now on.
+    pub fn widen(&self) {
+        self.send(Order::Widen(None));
     }
 
-    /// As [`Self::ahead`], and waits until the probes are there.
-    pub fn ahead_now(&self) {
+    /// As [`Self::widen`], and waits until the probes are there.
+    pub fn widen_now(&self) {
         let (answer, answered) = channel();
-        self.send(Order::Ahead(Some(answer)));
+        self.send(Order::Widen(Some(answer)));
         // Nothing is ever sent: it ends when the other end is dropped.
         for () in answered {}
     }
@@ -139,17 +142,25 @@ struct Work {
     attacher: Attacher,
     finder: Finder,
     selector: Selector,
-    /// What the young are likely to use was probed.
-    ahead: bool,
+    /// Probes are for everybody.
+    wide: bool,
+    /// Processes that were looked through and are not gone.
+    scanned: BTreeSet<u32>,
+    /// What is probed for single processes: their children have the same files mapped.
+    narrow: Vec<TlsCode>,
     /// What could not be probed, so that it is said once.
     refused: HashSet<(FileId, Scope)>,
     telemetry: Arc<Telemetry>,
 }
 
 impl Work {
-    fn ahead(&mut self) {
-        if std::mem::replace(&mut self.ahead, true) {
+    fn widen(&mut self) {
+        if std::mem::replace(&mut self.wide, true) {
             return;
+        }
+        // First of all what a child that is there already uses: it is running on.
+        for code in std::mem::take(&mut self.narrow) {
+            self.place(&code, Scope::Host);
         }
         for path in known_ahead(&self.selector) {
             match self.finder.at_path(&path) {
@@ -158,6 +169,11 @@ impl Work {
                 Err(error) => tracing::debug!(path = %path.display(), %error, "not looked at ahead"),
             }
         }
+        // Both kinds of probe may be there for a moment: a call that is entered twice is left once.
+        for pid in self.scanned.clone() {
+            self.scan(pid);
+        }
+        self.attacher.detach_processes();
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) {
@@ -170,10 +186,11 @@ impl Work {
                     Order::Scan(pid, answer) => scans.push((pid, answer)),
                     Order::Forget(pid) => {
                         scans.retain(|(known, _)| *known != pid);
+                        self.scanned.remove(&pid);
                         self.attacher.detach_process(pid);
                     }
-                    Order::Ahead(answer) => {
-                        self.ahead();
+                    Order::Widen(answer) => {
+                        self.widen();
                         // That it is gone is the answer.
                         drop(answer);
                     }
@@ -201,7 +218,8 @@ impl Work {
                 return Vec::new();
             }
         };
-        let scope = if self.selector.expects_unborn() { Scope::Host } else { Scope::Process(pid) };
+        self.scanned.insert(pid);
+        let scope = if self.wide { Scope::Host } else { Scope::Process(pid) };
         let mut found = Vec::new();
         // Each file is probed before the next is searched: the process is running on.
         for mapping in &mapped {
@@ -220,6 +238,9 @@ impl Work {
         match self.attacher.attach_tls(&code.open, code.file, &code.points, scope) {
             Ok(()) => {
                 self.telemetry.add(Event::Attached, 1);
+                if scope != Scope::Host {
+                    self.narrow.push(code.clone());
+                }
                 tracing::debug!(library = code.library, file = code.name, ?scope, "probes placed");
             }
             // The process ended before it could be probed, and its way to the file with it.

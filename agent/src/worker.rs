@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokentap_abi::{Direction, Frame, HEADER_LEN, Kind, Verdict, decode, flags};
+use tokentap_abi::{Direction, Frame, HEAD_BYTES, HEADER_LEN, Kind, Verdict, decode, flags};
 use tokentap_genai::{Calls, Options, Transport, semconv};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
@@ -21,8 +21,6 @@ use crate::{
     telemetry::{Event, Telemetry},
 };
 
-/// Exchanges without a byte for this long are given up, as incomplete.
-const STALE: Nanos = Nanos(600_000_000_000);
 /// How often that is looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// Streams that one worker follows.
@@ -33,6 +31,8 @@ const MAX_STREAMS: usize = 65536;
 pub struct Context {
     /// Which exchanges are calls.
     pub options: Arc<Options>,
+    /// Exchanges without a byte for this long are given up, as incomplete.
+    pub stale_after: Nanos,
     /// Where finished calls go.
     pub export: ExportHandle,
     /// Counters.
@@ -57,7 +57,36 @@ struct Stream {
     calls: Calls,
     /// End of what was delivered, per direction.
     seen: [u64; 2],
-    ignored: bool,
+    verdict: Verdict,
+    /// Where the responses were when the last call was seen.
+    called: u64,
+}
+
+/// Only the heads of responses are copied where this many exchanges in a row were no calls…
+const OTHERS: u64 = 8;
+/// …and their responses have this many bytes on average: the copies of smaller ones cost less than what it
+/// takes not to make them.
+const LARGE: u64 = 4 * HEAD_BYTES;
+
+impl Stream {
+    /// What is worth copying from now on. Requests always are, and what answers one that may be a call.
+    fn judge(&mut self) -> Verdict {
+        if self.connection.protocol() == Protocol::NotHttp {
+            return Verdict::Ignore;
+        }
+        // Heads are told by the turns of HTTP/1; HTTP/2 has none.
+        let Some(responses) = self.connection.responses() else { return Verdict::All };
+        let others = self.calls.traffic().others_in_a_row;
+        let passed = self.seen[responses.index()];
+        if others == 0 {
+            self.called = passed;
+            return Verdict::All;
+        }
+        if others >= OTHERS && passed.saturating_sub(self.called) / others >= LARGE {
+            return Verdict::heads(responses);
+        }
+        self.verdict
+    }
 }
 
 impl Worker {
@@ -159,7 +188,7 @@ impl Worker {
         let Some(stream) = self.stream(frame) else { return };
         let end = header.offset.saturating_add(u64::from(header.orig.max(header.len)));
         stream.seen[frame.dir.index()] = end;
-        if stream.ignored {
+        if stream.verdict == Verdict::Ignore {
             return;
         }
         if frame.kind == Kind::Data {
@@ -168,15 +197,15 @@ impl Worker {
             let len = u64::from(header.orig);
             stream.connection.lost(frame.dir, header.offset, len, at, &mut stream.calls);
         }
-        let nothing = stream.connection.protocol() == Protocol::NotHttp;
+        let verdict = stream.judge();
+        let news = std::mem::replace(&mut stream.verdict, verdict) != verdict;
         let id = header.stream;
-        stream.ignored = nothing;
         if let Some(stream) = self.streams.get_mut(&id) {
             finished(&self.context, stream);
         }
-        if nothing
+        if news
             && let Some(verdicts) = &self.context.verdicts
-            && verdicts.send((id, Verdict::Ignore)).is_err()
+            && verdicts.send((id, verdict)).is_err()
         {
             tracing::debug!(stream = id, "nobody takes decisions any more");
         }
@@ -195,7 +224,9 @@ impl Worker {
             let transport = Transport { tls: frame.has(flags::TLS), peer: None };
             let connection = Connection::new(Limits::default());
             let calls = Calls::new(Arc::clone(&self.context.options), transport);
-            self.streams.insert(id, Stream { process, connection, calls, seen: [0; 2], ignored: false });
+            let stream =
+                Stream { process, connection, calls, seen: [0; 2], verdict: Verdict::All, called: 0 };
+            self.streams.insert(id, stream);
         }
         self.streams.get_mut(&id)
     }
@@ -219,7 +250,7 @@ impl Worker {
     fn tick(&mut self) {
         let now = self.now();
         for stream in self.streams.values_mut() {
-            stream.connection.sweep(now, STALE, &mut stream.calls);
+            stream.connection.sweep(now, self.context.stale_after, &mut stream.calls);
             finished(&self.context, stream);
         }
     }

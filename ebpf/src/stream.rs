@@ -24,7 +24,7 @@ pub struct Stream {
     pub offsets: [u64; 2],
     /// Bytes of those that a verdict left out.
     pub skipped: [u64; 2],
-    /// What is left of the head under [`Verdict::Heads`], per direction.
+    /// What is left of the head where only heads are copied, per direction.
     pub head_left: [u64; 2],
     /// For a TLS stream, the socket stream under it; for a socket, the TLS stream on it. 0: not known.
     pub bound: u64,
@@ -32,7 +32,7 @@ pub struct Stream {
     pub refs: u32,
     /// A [`Class`].
     pub class: u8,
-    /// Last direction that moved, for [`Verdict::Heads`].
+    /// Last direction that moved: heads begin where it turns.
     pub turn: u8,
     /// 1 once an open frame went out.
     pub announced: u8,
@@ -42,7 +42,8 @@ pub struct Stream {
     pub flags: u16,
     /// 1 once the peer closed, or the network failed.
     pub over: u8,
-    pub reserved: u8,
+    /// Where only heads are copied: 1 after a request that may be a call.
+    pub post: u8,
     /// How it was opened and to whom.
     pub open: Open,
 }
@@ -228,15 +229,19 @@ pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved
     // SAFETY: a live map value, and the index is masked.
     let offset = unsafe {
         let verdict = VERDICTS.get(id).copied().unwrap_or(Verdict::All as u8);
+        let turns = (*stream).turn != dir as u8;
         if verdict == Verdict::Ignore as u8 {
             skip = total;
-        } else if verdict == Verdict::Heads as u8 {
-            if (*stream).turn != dir as u8 {
+        } else if verdict == Verdict::heads(dir) as u8 && (*stream).post == 0 {
+            if turns {
                 (*stream).head_left[at] = HEAD_BYTES;
             }
             let head = (*stream).head_left[at];
             skip = total.saturating_sub(head);
             (*stream).head_left[at] = head.saturating_sub(total);
+        } else if verdict == Verdict::heads(dir.opposite()) as u8 && turns {
+            // A request. User space would see too late that it is a call: the response may be on its way.
+            (*stream).post = u8::from(first_byte(from) == b'P');
         }
         (*stream).turn = dir as u8;
         header.flags = (*stream).flags;
@@ -265,6 +270,17 @@ pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved
         ring_full: 0,
         wakeup: ring::wakeup(),
     };
+}
+
+/// The first byte of a request; one that cannot be read may be a call's.
+#[inline(always)]
+fn first_byte(from: u64) -> u8 {
+    let mut first = [0u8; 1];
+    // SAFETY: one byte to write; the helper checks `from`.
+    if unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), 1, from as *const _) } != 0 {
+        return b'P';
+    }
+    first[0]
 }
 
 /// Copies the next piece, of at most [`MAX_CHUNK`] bytes.

@@ -87,6 +87,11 @@ fn forked_workers_are_followed() {
     let mut parent = Process::spawn(parent);
     parent.wait_for_line("ready", |line| (line == "ready").then_some(()));
     let agent = Agent::run(&["--pid", &parent.id().to_string()]);
+    // The first fork since it is watched: from then on children are expected.
+    let code = || kernel::code_of(std::process::id(), "libssl.so", "SSL_write");
+    let before = code();
+    parent.write("go\n");
+    wait_until("what children use is probed", || code() != before);
     parent.write("go\n");
     assert!(parent.wait(PATIENCE).success(), "{}", parent.transcript());
     let answers = mock.ledger().wait_for_answers(8);
@@ -101,6 +106,9 @@ def call(model):
     request = urllib.request.Request(sys.argv[2] + "/v1/chat/completions", body)
     urllib.request.urlopen(request, context=context).read()
 print("ready", flush=True)
+sys.stdin.readline()
+if os.fork() == 0:
+    os._exit(0)
 sys.stdin.readline()
 children = []
 for _ in range(4):
@@ -291,3 +299,48 @@ fn a_pattern_of_names_selects_what_matches() {
     spans.retain(|span| *span.get("server.port") == json!(mock.tls().port()));
     check_calls(&spans, &answers);
 }
+
+/// Downloads and calls take turns on one connection: of the downloads little is copied, of the calls all.
+#[test]
+fn what_is_no_call_stops_being_copied_and_calls_in_between_are_whole() {
+    for via in Via::BOTH {
+        let mock = Mock::for_test();
+        let mut client = Command::new(tokentap_tests::parts::part("venv/bin/python"));
+        client.env_clear().args(["-c", MIXED]).arg(mock.ca());
+        client.arg(via.job(&mock, Vec::new()).base_url);
+        let mut client = Process::spawn(client);
+        client.wait_for_line("ready", |line| (line == "ready").then_some(()));
+        let agent = Agent::run(&["--pid", &client.id().to_string()]);
+        client.write("go\n");
+        assert!(client.wait(PATIENCE).success(), "{}", client.transcript());
+        let answers = mock.ledger().wait_for_answers(6);
+        let ended = agent.stop();
+        assert_eq!(ended.status.code(), Some(0), "what is left out on purpose is not lost: {}", ended.log);
+        check_calls(&ended.spans, &answers);
+        let (seen, skipped) = (ended.counter("kernel.seen"), ended.counter("kernel.skipped.verdict"));
+        assert!(skipped > seen / 2, "{skipped} of {seen} bytes were left out");
+    }
+}
+
+const MIXED: &str = r#"
+import http.client, json, ssl, sys, urllib.parse
+url = urllib.parse.urlsplit(sys.argv[2])
+if url.scheme == "https":
+    context = ssl.create_default_context(cafile=sys.argv[1])
+    connection = http.client.HTTPSConnection(url.netloc, context=context)
+else:
+    connection = http.client.HTTPConnection(url.netloc)
+connection.connect()
+print("ready", flush=True)
+sys.stdin.readline()
+def exchange(method, path, body=None):
+    connection.request(method, path, body)
+    return connection.getresponse().read()
+for turn in range(6):
+    for _ in range(60):
+        assert len(exchange("GET", "/files/262144")) == 262144
+    model = ["mock-size20000", "mock-chunks40", "mock"][turn % 3]
+    messages = [{"role": "user", "content": "x" * 40000}]
+    body = {"messages": messages, "model": model, "stream": turn % 3 == 1}
+    exchange("POST", "/v1/chat/completions", json.dumps(body))
+"#;

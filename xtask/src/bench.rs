@@ -25,6 +25,10 @@ enum Scenario {
     Overhead,
     /// Processor time of the agent for each chunk and call
     Cpu,
+    /// What is spared on traffic that is no LLM call
+    Verdicts,
+    /// Throughput of a process that is not watched, beside one that is
+    Bystanders,
     /// Processor time and memory of the agent at rest and with 1,000 open streams
     Idle,
     /// The parsers alone; needs no root
@@ -37,6 +41,8 @@ impl Scenario {
         match self {
             Self::Overhead => Some("overhead"),
             Self::Cpu => Some("cpu"),
+            Self::Verdicts => Some("verdicts"),
+            Self::Bystanders => Some("bystanders"),
             Self::Idle => Some("idle"),
             Self::Parser => None,
         }

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod lint;
 mod setup;
 mod shell;
@@ -40,6 +41,8 @@ enum Task {
     },
     /// Run every test; the last line is the sum
     Test(test::Options),
+    /// Run the fuzz targets: every parser on inputs that nobody thought of
+    Fuzz(fuzz::Options),
     /// Boot other kernels in QEMU and test the agent there
     Vm {
         /// As 6.1; all of them when none is given
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::measure(options),
         Task::BuildEbpf { force } => ebpf::build(force),
         Task::Test(options) => return test::run(options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Vm { series } => vm::run_all(&series),
         Task::Lint { only } => lint::run(only),
         Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::build::{self, cargo};
 use crate::setup::{self, Part, kernels};
 use crate::shell::say;
-use crate::{ebpf, vm};
+use crate::{ebpf, fuzz, vm};
 
 /// What to run.
 #[derive(Args)]
@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Tests of the running agent with real clients; need root
     #[arg(long)]
     e2e: bool,
+    /// Every fuzz target for a few seconds
+    #[arg(long)]
+    fuzz: bool,
     /// Other kernels, in QEMU
     #[arg(long)]
     vm: bool,
@@ -31,8 +34,8 @@ pub(crate) struct Options {
 
 /// Runs the chosen kinds, or all. The sum is the last line of the output, also when tests failed.
 pub(crate) fn run(options: Options) -> ExitCode {
-    let Options { filter, unit, e2e, vm } = options;
-    let all = !(unit || e2e || vm);
+    let Options { filter, unit, e2e, fuzz, vm } = options;
+    let all = !(unit || e2e || fuzz || vm);
     let filter = filter.as_deref();
     let mut sum = Sum::default();
     let mut kind = |wanted: bool, name: &str, run: &mut dyn FnMut() -> Result<Sum>| {
@@ -50,6 +53,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
     };
     kind(unit, "unit tests", &mut || unit_tests(filter));
     kind(e2e, "end-to-end tests", &mut || end_to_end(filter));
+    kind(fuzz, "fuzzing", &mut || fuzzing(filter));
     kind(vm, "other kernels", &mut || other_kernels(filter));
     println!("{sum}");
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -77,6 +81,23 @@ fn end_to_end(filter: Option<&str>) -> Result<Sum> {
     let mut command = cargo("test");
     command.args(["--package", "tokentap-tests"]).env("TOKENTAP_BIN", agent);
     libtest(command, filter)
+}
+
+/// Each target is one test. Longer runs are for `cargo xtask fuzz`.
+fn fuzzing(filter: Option<&str>) -> Result<Sum> {
+    const SECONDS: u64 = 30;
+    let mut sum = Sum::default();
+    let targets = fuzz::matching(filter)?;
+    if targets.is_empty() {
+        return Ok(sum);
+    }
+    for outcome in fuzz::smoke(targets, SECONDS)? {
+        match outcome.finding {
+            None => sum.passed += 1,
+            Some(_) => sum.failed += 1,
+        }
+    }
+    Ok(sum)
 }
 
 fn other_kernels(filter: Option<&str>) -> Result<Sum> {

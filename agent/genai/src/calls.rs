@@ -108,7 +108,8 @@ impl Sink for Calls {
         match self.call(id) {
             Some(call) => {
                 call.response(head);
-                Interest::Body
+                // No API here speaks what a connection switches to.
+                if head.status == 101 { Interest::Skip } else { Interest::Body }
             }
             None => Interest::Skip,
         }

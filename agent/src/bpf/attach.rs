@@ -219,6 +219,11 @@ impl Attacher {
     pub fn detach_process(&mut self, pid: u32) {
         self.links.retain(|(_, scope), _| *scope != Scope::Process(pid));
     }
+
+    /// Takes away all probes that were for one process.
+    pub fn detach_processes(&mut self) {
+        self.links.retain(|(_, scope), _| *scope == Scope::Host);
+    }
 }
 
 fn probe(

@@ -36,6 +36,8 @@ pub enum Action {
         select: Select,
         /// Which requests are LLM calls.
         calls: Options,
+        /// A call in which nothing moved for so long is over.
+        stale_after: Duration,
         /// Where to.
         export: ExportConfig,
         /// How long the end may take.
@@ -56,6 +58,8 @@ pub enum Action {
         tape: PathBuf,
         /// Which requests are LLM calls.
         calls: Options,
+        /// A call in which nothing moved for so long is over.
+        stale_after: Duration,
         /// Where to.
         export: ExportConfig,
         /// How long the end may take.
@@ -237,6 +241,7 @@ impl Config {
         let action = match cli.command {
             Command::Run(run) => Action::Run {
                 select: select(run.select),
+                stale_after: run.rules.stale_after,
                 calls: calls(run.rules),
                 export: export(&run.export)?,
                 drain_timeout: run.export.drain_timeout,
@@ -248,6 +253,7 @@ impl Config {
             },
             Command::Replay(replay) => Action::Replay {
                 tape: replay.tape,
+                stale_after: replay.rules.stale_after,
                 calls: calls(replay.rules),
                 export: export(&replay.export)?,
                 drain_timeout: replay.export.drain_timeout,
@@ -263,7 +269,7 @@ fn select(flags: cli::Select) -> Select {
 }
 
 fn calls(flags: cli::Rules) -> Options {
-    let cli::Rules { host_include, host_exclude, path_include, path_exclude } = flags;
+    let cli::Rules { host_include, host_exclude, path_include, path_exclude, stale_after: _ } = flags;
     let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
         include: host_include.into_iter().chain(paths).collect(),

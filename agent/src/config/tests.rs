@@ -266,10 +266,13 @@ fn the_kill_switch_needs_nothing_else() {
 fn processes_and_calls_reach_the_configuration() {
     let line = "run --pid 7 --pid 8 --exe python* --no-follow --ring-size 64K --service-name shop \
                 --drain-timeout 5s --host-exclude *.Internal --path-include /v9/chat \
-                --host-include openai-chat=llm.corp --console --log-level debug";
+                --stale-after 90s --host-include openai-chat=llm.corp --console --log-level debug";
     let config = resolved(line, &[("OTEL_LOG_LEVEL", "error")], false).unwrap();
     assert_eq!(config.log_level, LevelFilter::DEBUG);
-    let Action::Run { select, calls, drain_timeout, .. } = config.action else { panic!("{config:?}") };
+    let Action::Run { select, calls, stale_after, drain_timeout, .. } = config.action else {
+        panic!("{config:?}")
+    };
+    assert_eq!(stale_after, Duration::from_secs(90));
     assert_eq!((&*select.pids, select.all, select.follow), (&[7, 8][..], false, false));
     assert!(select.exes[0].matches_file("/usr/bin/python3"));
     assert_eq!((select.ring_size.bytes(), select.service_name.as_deref()), (65536, Some("shop")));

@@ -43,12 +43,6 @@ impl Selector {
         self.all || !self.exes.is_empty()
     }
 
-    /// Whether processes that do not exist yet may be wanted: by a rule, or as children.
-    #[must_use]
-    pub const fn expects_unborn(&self) -> bool {
-        self.has_rules() || self.follow
-    }
-
     /// Whether processes that do not exist yet are wanted for sure: a rule may match them, or a process whose
     /// children are wanted has children, or has had some.
     #[must_use]

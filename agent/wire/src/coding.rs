@@ -44,15 +44,15 @@ enum Codec {
 }
 
 /// What a codec did in one step.
-struct Progress {
-    taken: usize,
-    given: usize,
+pub(crate) struct Progress {
+    pub(crate) taken: usize,
+    pub(crate) given: usize,
 }
 
 const OUT: usize = 16 << 10;
 const MAX_STAGES: usize = 3;
 /// Below this size a body may grow by any ratio.
-const SMALL: u64 = 1 << 20;
+pub(crate) const SMALL: u64 = 1 << 20;
 /// 8 MiB, the most that RFC 9659 lets a content coding ask for.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -81,6 +81,15 @@ impl Decoder {
         self.taken += bytes.len() as u64;
         let most = self.taken.saturating_mul(self.limits.ratio).max(SMALL);
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
+    }
+
+    /// Makes it ready for another message in the same codings.
+    pub(crate) fn reset(&mut self) -> Result<(), &'static str> {
+        self.taken = 0;
+        self.stages.iter_mut().try_for_each(|stage| {
+            stage.given = 0;
+            stage.codec.reset()
+        })
     }
 
     /// The message is over: its codings must be, too.
@@ -164,6 +173,20 @@ impl Codec {
         }
     }
 
+    /// Begins anew, with the memory that it has, unless that depends on the message (br).
+    fn reset(&mut self) -> Result<(), &'static str> {
+        match self {
+            Self::Gzip(gzip) => gzip.reset(),
+            Self::Deflate(deflate) => deflate.reset(),
+            Self::Brotli(brotli) => **brotli = Brotli::new(),
+            Self::Zstd { decoder, whole } => {
+                *whole = false;
+                decoder.reinit().map_err(|_| reason::CORRUPT)?;
+            }
+        }
+        Ok(())
+    }
+
     fn is_whole(&self) -> bool {
         match self {
             Self::Gzip(gzip) => gzip.is_whole(),
@@ -175,7 +198,11 @@ impl Codec {
 }
 
 /// One step of raw or zlib-wrapped deflate; the flag says whether its stream ended.
-fn inflate(inflate: &mut Decompress, input: &[u8], out: &mut [u8]) -> Result<(Progress, bool), &'static str> {
+pub(crate) fn inflate(
+    inflate: &mut Decompress,
+    input: &[u8],
+    out: &mut [u8],
+) -> Result<(Progress, bool), &'static str> {
     let (taken, given) = (inflate.total_in(), inflate.total_out());
     let status = inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| reason::CORRUPT)?;
     // Both are at most the lengths of the slices.
@@ -186,33 +213,41 @@ fn inflate(inflate: &mut Decompress, input: &[u8], out: &mut [u8]) -> Result<(Pr
 
 /// The coding `deflate`: the zlib format (RFC 1950), which some senders leave away.
 struct Deflate {
-    /// `None` until two bytes have told which of both it is.
-    inflate: Option<Decompress>,
+    inflate: Decompress,
+    /// Two bytes have told which of both it is.
+    known: bool,
     first: Option<u8>,
     over: bool,
 }
 
 impl Deflate {
-    const fn new() -> Self {
-        Self { inflate: None, first: None, over: false }
+    fn new() -> Self {
+        Self { inflate: Decompress::new(true), known: false, first: None, over: false }
+    }
+
+    const fn reset(&mut self) {
+        self.known = false;
+        self.first = None;
+        self.over = false;
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
         if self.over {
             return Ok(Progress { taken: input.len(), given: 0 });
         }
-        if self.inflate.is_none() {
+        if !self.known {
             let Some(&byte) = input.first() else { return Ok(Progress { taken: 0, given: 0 }) };
             let Some(first) = self.first else {
                 self.first = Some(byte);
                 return Ok(Progress { taken: 1, given: 0 });
             };
             let wrapped = first & 0x0f == 8 && u16::from_be_bytes([first, byte]) % 31 == 0;
+            self.known = true;
+            self.inflate.reset(wrapped);
             // The first byte alone gives nothing yet: even an empty block is longer.
-            inflate(self.inflate.insert(Decompress::new(wrapped)), &[first], out)?;
+            inflate(&mut self.inflate, &[first], out)?;
         }
-        let Some(stream) = &mut self.inflate else { return Ok(Progress { taken: 0, given: 0 }) };
-        let (progress, over) = inflate(stream, input, out)?;
+        let (progress, over) = inflate(&mut self.inflate, input, out)?;
         self.over = over;
         Ok(progress)
     }

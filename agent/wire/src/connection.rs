@@ -1,11 +1,13 @@
 //! One captured connection: both directions in, exchanges out.
 
 use crate::{
-    Direction, Ending, Limits, Nanos, Sink,
+    Direction, Ending, Limits, Nanos, Role, Sink,
     held::Held,
-    http1::{Http1, State, begins_message},
+    http1::{Http1, State, To, Upgrade, begins_message},
     http2::{Candidate, Http2, PREFACE, PROOF},
+    reason,
     reassembly::{Position, Run},
+    websocket::WebSocket,
 };
 
 /// The first byte of a frame's length is less, and that of an HTTP/1 message is not: no frame that is looked
@@ -21,6 +23,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2
     Http2,
+    /// WebSocket, which an HTTP/1.1 exchange has opened
+    WebSocket,
     /// Nothing that this engine reads, or no more: its bytes are of no use.
     NotHttp,
 }
@@ -32,15 +36,25 @@ pub enum Protocol {
 /// exchanges of about 150 bytes; 32 KiB for the places of header fields; and for each body with a content
 /// coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd and up to 16 MiB for br
 /// where the encoder chose such a window. For HTTP/2, in each direction, [`Limits::table`] besides, one header
-/// block more, and as much while it is out of step; and [`Limits::streams`] streams of about 200 bytes.
+/// block more, and as much while it is out of step; and [`Limits::streams`] streams of about 200 bytes. For
+/// WebSocket, 8 KiB, and 64 KiB for each direction in which messages are compressed.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
     positions: [Position; 2],
     http1: Http1,
-    http2: Option<Box<Http2>>,
+    /// What it has gone on as.
+    next: Option<Next>,
     /// What may turn out to be HTTP/2, by direction.
     openings: [Opening; 2],
+}
+
+/// What is spoken instead of HTTP/1.
+#[derive(Debug)]
+enum Next {
+    Http2(Box<Http2>),
+    /// The direction in which the client sends comes first.
+    WebSocket(Direction, Box<WebSocket>),
 }
 
 /// The first bytes of a direction, while they may begin HTTP/2.
@@ -69,7 +83,7 @@ impl Connection {
             limits,
             positions: [Position::default(); 2],
             http1: Http1::new(limits, fresh),
-            http2: None,
+            next: None,
             openings: Default::default(),
         }
     }
@@ -81,9 +95,9 @@ impl Connection {
         if missing > 0 {
             self.gap(dir, missing, sink);
         }
-        match (&mut self.http2, self.http1.state()) {
+        match (&mut self.next, self.http1.state()) {
             _ if bytes.is_empty() => {}
-            (Some(http2), _) => http2.data(dir, bytes, starts_call, at, sink),
+            (Some(next), _) => next.data(dir, bytes, starts_call, at, sink),
             (None, State::Undecided { .. }) => self.undecided(dir, bytes, starts_call, at, sink),
             (None, _) => self.http1(dir, bytes, starts_call, at, sink),
         }
@@ -99,8 +113,8 @@ impl Connection {
 
     /// One direction ended in order: nothing more comes from that side.
     pub fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
-        match &mut self.http2 {
-            Some(http2) => http2.half_close(dir, at, sink),
+        match &mut self.next {
+            Some(next) => next.half_close(dir, at, sink),
             None => self.http1.half_close(dir, at, sink),
         }
     }
@@ -110,8 +124,8 @@ impl Connection {
         for dir in Direction::ALL {
             self.reject(dir, sink);
         }
-        match &mut self.http2 {
-            Some(http2) => http2.close(ending, at, sink),
+        match &mut self.next {
+            Some(next) => next.close(ending, at, sink),
             None => self.http1.close(ending, at, sink),
         }
     }
@@ -119,8 +133,8 @@ impl Connection {
     /// Ends the exchanges in which no byte passed for longer than `ttl`.
     pub fn sweep<S: Sink>(&mut self, now: Nanos, ttl: Nanos, sink: &mut S) {
         let oldest = Nanos(now.0.saturating_sub(ttl.0));
-        match &mut self.http2 {
-            Some(http2) => http2.sweep(oldest, sink),
+        match &mut self.next {
+            Some(next) => next.sweep(oldest, sink),
             None => self.http1.sweep(oldest, sink),
         }
     }
@@ -128,19 +142,31 @@ impl Connection {
     /// What the connection speaks, as far as is known.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        match (&self.http2, self.http1.state()) {
-            (Some(http2), _) if http2.is_over() => Protocol::NotHttp,
-            (Some(_), _) => Protocol::Http2,
+        match (&self.next, self.http1.state()) {
+            (Some(Next::Http2(http2)), _) if http2.is_over() => Protocol::NotHttp,
+            (Some(Next::Http2(_)), _) => Protocol::Http2,
+            (Some(Next::WebSocket(_, websocket)), _) if websocket.is_over() => Protocol::NotHttp,
+            (Some(Next::WebSocket(..)), _) => Protocol::WebSocket,
             (None, State::Undecided { .. }) => Protocol::Undecided,
-            (None, State::Decided | State::Upgraded) => Protocol::Http1,
+            (None, State::Decided | State::Upgraded(_)) => Protocol::Http1,
             (None, State::Over) => Protocol::NotHttp,
+        }
+    }
+
+    /// The direction of the responses, once it is known. HTTP/1 only: what follows a turn of the direction
+    /// begins a message there.
+    #[must_use]
+    pub fn responses(&self) -> Option<Direction> {
+        match self.protocol() {
+            Protocol::Http1 => self.http1.requests().map(Direction::opposite),
+            _ => None,
         }
     }
 
     fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
         self.reject(dir, sink);
-        match &mut self.http2 {
-            Some(http2) => http2.gap(dir, missing, sink),
+        match &mut self.next {
+            Some(next) => next.gap(dir, missing, sink),
             None => self.http1.gap(dir, missing, sink),
         }
     }
@@ -187,18 +213,8 @@ impl Connection {
     /// Takes bytes as HTTP/1.
     fn http1<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
         self.http1.data(dir, bytes, starts_call, at, sink);
-        if let Some(upgrade) = self.http1.upgraded() {
-            let mut http2 = Http2::upgraded(self.limits, &upgrade, self.http1.next_id());
-            for dir in [upgrade.requests, upgrade.requests.opposite()] {
-                let held = &upgrade.held[dir.index()];
-                for (bytes, starts_call, at) in held.runs() {
-                    http2.data(dir, bytes, starts_call, at, sink);
-                }
-                if let Some(at) = held.closed {
-                    http2.half_close(dir, at, sink);
-                }
-            }
-            self.http2 = Some(Box::new(http2));
+        if let Some(upgrade) = self.http1.upgraded(sink) {
+            self.upgrade(&upgrade, sink);
         }
         if !matches!(self.http1.state(), State::Undecided { .. }) {
             for dir in Direction::ALL {
@@ -207,8 +223,32 @@ impl Connection {
         }
     }
 
+    /// The connection goes on in another protocol, with what has come since.
+    fn upgrade<S: Sink>(&mut self, upgrade: &Upgrade, sink: &mut S) {
+        let Upgrade { to, requests, exchange, last, in_step, ref held } = *upgrade;
+        let next = self.next.insert(match to {
+            To::Http2 => Next::Http2(Box::new(Http2::upgraded(self.limits, upgrade, self.http1.next_id()))),
+            To::WebSocket(extensions) => {
+                let mut websocket = WebSocket::new(exchange, extensions, &self.limits, last);
+                if !in_step {
+                    websocket.gap(Role::Client, None, sink);
+                }
+                Next::WebSocket(requests, Box::new(websocket))
+            }
+        });
+        for dir in [requests, requests.opposite()] {
+            let held = &held[dir.index()];
+            for (bytes, starts_call, at) in held.runs() {
+                next.data(dir, bytes, starts_call, at, sink);
+            }
+            if let Some(at) = held.closed {
+                next.half_close(dir, at, sink);
+            }
+        }
+    }
+
     fn data_http2<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
-        if let Some(http2) = &mut self.http2 {
+        if let Some(Next::Http2(http2)) = &mut self.next {
             http2.data(dir, bytes, false, at, sink);
         }
     }
@@ -221,7 +261,7 @@ impl Connection {
         let mut http2 = Http2::opened(self.limits, dir, answers, self.http1.next_id());
         http2.adopt(dir.opposite(), frames, sink);
         http2.data(dir, before, false, began, sink);
-        self.http2 = Some(Box::new(http2));
+        self.next = Some(Next::Http2(Box::new(http2)));
     }
 
     /// Frames were found in a connection that was open before.
@@ -237,7 +277,7 @@ impl Connection {
         if let Some(other) = other {
             http2.adopt(dir.opposite(), other, sink);
         }
-        self.http2 = Some(Box::new(http2));
+        self.next = Some(Next::Http2(Box::new(http2)));
     }
 
     /// What may have begun HTTP/2 in this direction did not.
@@ -249,4 +289,53 @@ impl Connection {
             self.http1.data(dir, &PREFACE[..have], true, began, sink);
         }
     }
+}
+
+impl Next {
+    fn data<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
+        match self {
+            Self::Http2(http2) => http2.data(dir, bytes, starts_call, at, sink),
+            Self::WebSocket(_, websocket) if websocket.is_over() => {
+                sink.dropped(reason::NOT_HTTP, bytes.len() as u64);
+            }
+            Self::WebSocket(clients, websocket) => {
+                websocket.data(sender(dir, *clients), bytes, starts_call, at, sink);
+            }
+        }
+    }
+
+    fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
+        match self {
+            Self::Http2(http2) => http2.gap(dir, missing, sink),
+            Self::WebSocket(clients, websocket) => {
+                websocket.gap(sender(dir, *clients), Some(missing), sink);
+            }
+        }
+    }
+
+    fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
+        match self {
+            Self::Http2(http2) => http2.half_close(dir, at, sink),
+            Self::WebSocket(clients, websocket) => websocket.half_close(sender(dir, *clients), at, sink),
+        }
+    }
+
+    fn close<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        match self {
+            Self::Http2(http2) => http2.close(ending, at, sink),
+            Self::WebSocket(_, websocket) => websocket.close(ending, at, sink),
+        }
+    }
+
+    fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
+        match self {
+            Self::Http2(http2) => http2.sweep(oldest, sink),
+            Self::WebSocket(_, websocket) => websocket.sweep(oldest, sink),
+        }
+    }
+}
+
+/// Who fills a direction.
+fn sender(dir: Direction, clients: Direction) -> Role {
+    if dir == clients { Role::Client } else { Role::Server }
 }

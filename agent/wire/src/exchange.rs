@@ -8,13 +8,22 @@ pub struct Nanos(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
 
-/// Which end of the exchange the observed process is.
+/// An end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It wrote the request.
     Client,
     /// It read the request.
     Server,
+}
+
+impl Role {
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Client => 0,
+            Self::Server => 1,
+        }
+    }
 }
 
 /// Protocol version of an exchange.
@@ -104,10 +113,34 @@ pub struct ResponseHead<'a> {
     pub headers: Headers<'a>,
 }
 
+/// A part of a WebSocket message, as it came: where a message is cut has no meaning of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePart<'a> {
+    /// Who sent it.
+    pub from: Role,
+    /// What the message is.
+    pub kind: MessageKind,
+    /// The message begins with it.
+    pub first: bool,
+    /// The message ends with it.
+    pub last: bool,
+    /// Unmasked and decompressed; may be empty.
+    pub bytes: &'a [u8],
+}
+
+/// What a WebSocket message is (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageKind {
+    /// Text, meant to be UTF-8: that is not checked.
+    Text,
+    /// Bytes.
+    Binary,
+}
+
 /// What the sink wants of a message whose head it was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// The body, with its content coding removed.
+    /// The body, with its content coding removed. Of a response that opens a WebSocket: the messages.
     Body,
     /// Nothing but the end: the body is skipped without being decoded.
     Skip,
@@ -149,10 +182,15 @@ pub trait Sink {
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest;
     /// Bytes of the response body, content coding removed.
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
+    /// A part of a message of a WebSocket, which the response has opened (status 101,
+    /// RFC 6455 §4.2.2): messages of both sides come until the exchange ends. Those that cannot be decompressed are
+    /// left out; then the ending says why.
+    fn message(&mut self, _id: ExchangeId, _part: &MessagePart<'_>, _at: Nanos) {}
     /// The trailer fields of the response: they come after its body.
     fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}
     /// Bytes of one of the bodies are missing here (`None`: nobody knows how many). With a content coding,
-    /// nothing more of that body follows.
+    /// nothing more of that body follows. Of a WebSocket: of the messages of one side. The message that is
+    /// passing then goes on after the gap, or an empty part ends it, or the next part is the first of another.
     fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>);
     /// The exchange is over; `id` is not used again. Called exactly once for every `request`.
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);

@@ -1,41 +1,49 @@
-//! Messages of a gRPC or gRPC-Web body, cut as the bytes come (the gRPC over HTTP/2 protocol's
-//! Length-Prefixed-Message).
+//! Messages of a gRPC body, cut as the bytes come (the gRPC over HTTP/2 protocol's Length-Prefixed-Message).
 //!
-//! The status is in the trailers of the response: [`crate::Sink::trailers`], or for gRPC-Web in the last
-//! message, which says so.
+//! The status is in the trailers of the response: [`crate::Sink::trailers`], or for gRPC-Web ([`web`]) in the
+//! last message, which says so.
 
-use crate::{reason, reassembly::take};
+pub mod web;
 
-/// Cuts one body into messages.
+use crate::{
+    Limits,
+    coding::{Decoder, Want},
+    reason,
+    reassembly::take,
+};
+
+/// Cuts one body into messages, and decompresses those that are compressed.
 ///
-/// Memory: the message that is cut, and of that no more than was said to be kept.
+/// Memory: the message that is cut or decompressed, of that no more than was said to be kept, and what the
+/// compression's decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd where the encoder chose such a
+/// window.
 #[derive(Debug)]
 pub struct Parser {
     state: State,
-    /// The message that is cut.
+    /// The message that is cut or compressed.
     kept: Vec<u8>,
     most: usize,
+    decoder: Option<Box<Decoder>>,
+    /// Why the message could not be decompressed.
+    undecodable: Option<&'static str>,
 }
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Its bytes are compressed, as `grpc-encoding` says.
+    /// Its bytes are compressed still: the parser was not told how.
     pub compressed: bool,
     /// It holds trailers as HTTP/1 writes them, not a message (gRPC-Web).
     pub trailers: bool,
-    /// How long it is, in bytes.
+    /// How long it was as it was sent, in bytes.
     pub len: u32,
-    /// Its bytes; only the first of them when it is longer than is kept or some are missing.
+    /// Its bytes; only the first of them when it is longer than is kept, some are missing or it could not be
+    /// decompressed.
     pub bytes: &'a [u8],
-}
-
-impl Message<'_> {
-    /// Whether all its bytes are here.
-    #[must_use]
-    pub const fn is_whole(&self) -> bool {
-        self.bytes.len() == self.len as usize
-    }
+    /// All its bytes are here.
+    pub whole: bool,
+    /// Why it could not be decompressed, one of [`reason`].
+    pub undecodable: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +52,12 @@ enum State {
         bytes: [u8; PREFIX],
         have: usize,
     },
-    /// In a message, with so many bytes to come. `cut`: no more of them are kept.
+    /// In a message, with so many bytes to come. `coded`: they are decompressed. `cut`: no more are kept.
     Message {
         flags: u8,
         len: u32,
         left: u32,
+        coded: bool,
         cut: bool,
     },
     /// Nobody knows where the next message begins.
@@ -63,10 +72,21 @@ const TRAILERS: u8 = 0x80;
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Parser {
-    /// A parser that keeps at most `most` bytes of a message that comes in pieces.
+    /// A parser that keeps at most `most` bytes of a message that comes in pieces, and leaves compressed ones as
+    /// they are.
     #[must_use]
     pub const fn new(most: usize) -> Self {
-        Self { state: START, kept: Vec::new(), most }
+        Self { state: START, kept: Vec::new(), most, decoder: None, undecodable: None }
+    }
+
+    /// A parser that keeps at most `most` bytes of a message that comes in pieces or is compressed, with the
+    /// value of the `grpc-encoding` field. Of `limits`, `decoded` and `ratio` hold for each message.
+    ///
+    /// # Errors
+    /// [`reason::UNKNOWN_CODING`] when that is none of gzip, deflate, zstd, br and identity.
+    pub fn with_encoding(most: usize, encoding: &[u8], limits: &Limits) -> Result<Self, &'static str> {
+        let decoder = Decoder::new(std::iter::once(encoding.trim_ascii()), *limits)?;
+        Ok(Self { decoder: decoder.map(Box::new), ..Self::new(most) })
     }
 
     /// Takes bytes of the body and gives every message that is whole to `on`. After an error, and after a gap
@@ -92,26 +112,40 @@ impl Parser {
                         return Err(reason::GRPC_FLAGS);
                     }
                     let len = u32::from_be_bytes([a, b, c, d]);
-                    self.state = State::Message { flags, len, left: len, cut: false };
+                    self.begin(flags, len);
                 }
-                State::Message { flags, len, left, cut } => {
+                State::Message { flags, len, left, coded, cut } => {
                     let taken = input.len().min(*left as usize);
                     let part = take(&mut input, taken);
                     *left -= taken as u32;
-                    let whole = self.kept.is_empty() && *left == 0 && !*cut;
+                    let whole = self.kept.is_empty() && *left == 0 && !*cut && !*coded;
                     if !whole && !*cut {
-                        let room = self.most.saturating_sub(self.kept.len()).min(taken);
-                        self.kept.extend_from_slice(&part[..room]);
-                        *cut = room < taken;
+                        let mut keep = |part: &[u8]| {
+                            let room = self.most.saturating_sub(self.kept.len()).min(part.len());
+                            self.kept.extend_from_slice(&part[..room]);
+                            *cut = room < part.len();
+                            if *cut { Want::Nothing } else { Want::More }
+                        };
+                        let kept = match &mut self.decoder {
+                            Some(decoder) if *coded => decoder.feed(part, &mut keep),
+                            _ => Ok(keep(part)),
+                        };
+                        *cut |= kept.is_err();
+                        self.undecodable = kept.err();
                     }
                     if *left > 0 {
                         return Ok(());
                     }
+                    if let Some(decoder) = self.decoder.as_ref().filter(|_| *coded && !*cut) {
+                        self.undecodable = decoder.finish().err();
+                    }
                     on(Message {
-                        compressed: *flags & COMPRESSED != 0,
+                        compressed: *flags & COMPRESSED != 0 && !*coded,
                         trailers: *flags & TRAILERS != 0,
                         len: *len,
                         bytes: if whole { part } else { &self.kept },
+                        whole: !*cut && self.undecodable.is_none(),
+                        undecodable: self.undecodable,
                     });
                     self.kept.clear();
                     self.kept.shrink_to(KEPT_BUFFER);
@@ -119,6 +153,18 @@ impl Parser {
                 }
             }
         }
+    }
+
+    /// A message begins.
+    fn begin(&mut self, flags: u8, len: u32) {
+        self.undecodable = None;
+        let mut coded = false;
+        if let Some(decoder) = self.decoder.as_mut().filter(|_| flags & COMPRESSED != 0) {
+            coded = true;
+            self.undecodable = decoder.reset().err();
+        }
+        let cut = self.undecodable.is_some();
+        self.state = State::Message { flags, len, left: len, coded, cut };
     }
 
     /// Bytes of the body are missing here, or nobody knows how many.
@@ -139,6 +185,8 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -156,7 +204,7 @@ mod tests {
             let marks = [("~", message.compressed), ("#", message.trailers)];
             let marks: String = marks.iter().filter(|mark| mark.1).map(|mark| mark.0).collect();
             let rest = message.len as usize - message.bytes.len();
-            assert_eq!(message.is_whole(), rest == 0);
+            assert_eq!(message.whole, rest == 0);
             seen.push(format!("{marks}{text}{}", if rest > 0 { format!("+{rest}") } else { String::new() }));
         };
         let fed = body.chunks(size).try_for_each(|piece| parser.feed(piece, &mut on));
@@ -212,8 +260,101 @@ mod tests {
         assert_eq!(feed(&mut parser, &message(0, b"b"), 100), (String::new(), Ok(())));
     }
 
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        coder.write_all(bytes).unwrap();
+        coder.finish().unwrap()
+    }
+
+    /// Messages as text, `!reason` after those that cannot be decompressed.
+    fn decode(encoding: &str, body: &[u8], size: usize, limits: &Limits) -> String {
+        let mut parser = Parser::with_encoding(30, encoding.as_bytes(), limits).unwrap();
+        let mut seen = Vec::new();
+        for piece in body.chunks(size) {
+            let fed = parser.feed(piece, |message| {
+                assert!(!message.compressed);
+                let reason = message.undecodable.map_or_else(String::new, |reason| format!("!{reason}"));
+                let text = String::from_utf8_lossy(message.bytes).into_owned();
+                seen.push(format!("{text}{}{reason}", if message.whole { "" } else { "…" }));
+            });
+            assert_eq!(fed, Ok(()));
+        }
+        seen.join(" ")
+    }
+
+    #[test]
+    fn compressed_messages_are_decompressed_each_for_itself() {
+        let (first, second) = (&b"first message"[..], &b"second message"[..]);
+        let zlib = |bytes: &[u8]| {
+            let mut coder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            coder.write_all(bytes).unwrap();
+            coder.finish().unwrap()
+        };
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+        for (encoding, coded) in [
+            ("gzip", [gzip(first), gzip(second)]),
+            ("deflate", [zlib(first), zlib(second)]),
+            (" zstd", [zstd(first), zstd(second)]),
+        ] {
+            let body = [message(1, &coded[0]), message(0, b"plain"), message(1, &coded[1]), message(1, b"")];
+            for size in [1, 3, 7, 1000] {
+                let got = decode(encoding, &body.concat(), size, &Limits::default());
+                assert_eq!(got, "first message plain second message ", "{encoding} in pieces of {size}");
+            }
+        }
+        assert_eq!(decode("identity", &message(0, b"plain"), 3, &Limits::default()), "plain");
+        let unknown = Parser::with_encoding(30, b"snappy", &Limits::default());
+        assert_eq!(unknown.map(|_| ()), Err(reason::UNKNOWN_CODING));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_decompressed_within_its_bounds_costs_no_other() {
+        let long = gzip(&[b'x'; 1000]);
+        let bomb = gzip(&vec![0; 4 << 20]);
+        // Without its checksums and the end of its data.
+        let cut = gzip(b"whole message");
+        let limits = Limits { decoded: 20, ..Limits::default() };
+        for size in [1, 7, 10_000] {
+            let check = |coded: &[u8], limits: &Limits, first: &str, end: &str| {
+                let body = [message(1, coded), message(1, &gzip(b"next"))].concat();
+                let got = decode("gzip", &body, size, limits);
+                assert!(got.starts_with(first), "{got} in pieces of {size}");
+                assert!(got.ends_with(&format!("…{end} next")), "{got} in pieces of {size}");
+            };
+            check(&long, &Limits::default(), &"x".repeat(30), "");
+            check(&long, &limits, "", &format!("!{}", reason::DECODED_SIZE));
+            check(&bomb, &Limits::default(), &"\0".repeat(30), "");
+            check(b"no gzip at all", &limits, "", &format!("!{}", reason::CORRUPT));
+            check(&cut[..cut.len() - 9], &limits, "whole message", &format!("!{}", reason::CODING_CUT));
+        }
+    }
+
+    #[test]
+    fn a_gap_in_a_compressed_message_costs_that_one() {
+        let coded = gzip(b"whole message");
+        let body = [message(1, &coded), message(1, &gzip(b"next"))].concat();
+        let mut parser = Parser::with_encoding(30, b"gzip", &Limits::default()).unwrap();
+        let mut seen = Vec::new();
+        let mut on = |message: Message<'_>| seen.push((message.whole, message.bytes.to_vec()));
+        parser.feed(&body[..16], &mut on).unwrap();
+        parser.gap(Some(4));
+        parser.feed(&body[20..], &mut on).unwrap();
+        assert_eq!(seen, [(false, vec![]), (true, b"next".to_vec())]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_compressed_message_with_any_wrong_byte_costs_no_other(
+            mut coded in prop::sample::select(vec![gzip(b"some message"), gzip(&[7; 500])]),
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), size in 1..20usize,
+        ) {
+            let at = at.index(coded.len());
+            coded[at] = byte;
+            let body = [message(1, &coded), message(1, &gzip(b"next"))].concat();
+            prop_assert!(decode("gzip", &body, size, &Limits::default()).ends_with(" next"));
+        }
 
         #[test]
         fn any_bytes_are_survived_alike_however_they_are_cut(

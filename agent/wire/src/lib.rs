@@ -5,9 +5,11 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
+pub mod base64;
 mod body;
 mod coding;
 mod connection;
+pub mod eventstream;
 mod exchange;
 pub mod grpc;
 mod held;
@@ -15,16 +17,19 @@ pub mod http1;
 mod http2;
 pub mod json;
 mod limits;
+pub mod multipart;
 pub mod ndjson;
 pub mod reason;
 mod reassembly;
 #[cfg(test)]
 mod recorder;
 pub mod sse;
+mod websocket;
 
 pub use connection::{Connection, Protocol};
 pub use exchange::{
-    Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
+    Sink, Version,
 };
 pub use limits::Limits;
 pub use tokentap_abi::Direction;

@@ -1,5 +1,5 @@
 //! Why bytes were not read as an exchange: every reason that [`crate::Ending::Malformed`],
-//! [`crate::Ending::Undecodable`] and [`crate::Sink::dropped`] can carry.
+//! [`crate::Ending::Undecodable`], [`crate::Sink::dropped`] and the parsers of bodies can give.
 
 /// Bytes of a connection that was joined late, or after a loss, before the next message began.
 pub const OUT_OF_STEP: &str = "no message start seen yet";
@@ -7,7 +7,7 @@ pub const OUT_OF_STEP: &str = "no message start seen yet";
 pub const NOT_HTTP: &str = "not a known protocol";
 /// A response to a request that was not seen, or that came so early that it could not be kept.
 pub const NO_REQUEST: &str = "response without its request";
-/// Bytes after a request to switch protocols that came so early that they could not be kept.
+/// Bytes after a request to switch protocols that came so early that they could not be kept, or in vain.
 pub const NO_SWITCH: &str = "protocol switch not answered";
 /// Requests without an answer above [`crate::Limits::in_flight`]: pairs can no longer be told.
 pub const TOO_MANY_IN_FLIGHT: &str = "too many requests in flight";
@@ -33,6 +33,8 @@ pub const CHUNK_END: &str = "chunk without an end of line";
 pub const TOO_MANY_STREAMS: &str = "too many streams";
 /// A response that the server pushed: nobody asked for it.
 pub const PUSHED: &str = "pushed response";
+/// An interim response (1xx) after which no final one can come (RFC 9113 §8.1).
+pub const INTERIM_END: &str = "interim response that ends the stream";
 /// A frame whose length does not fit its type (RFC 9113 §4.2, §6).
 pub const FRAME_SIZE: &str = "invalid frame size";
 /// A frame on a stream on which its type cannot be.
@@ -56,6 +58,42 @@ pub const HUFFMAN: &str = "invalid huffman code";
 
 /// A gRPC message begins with flags that do not exist.
 pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
+
+/// A WebSocket frame with reserved bits that no extension gave a meaning (RFC 6455 §5.2).
+pub const RESERVED_BITS: &str = "reserved bits of a WebSocket frame";
+/// A WebSocket frame of a type that does not exist.
+pub const OPCODE: &str = "unknown WebSocket opcode";
+/// A WebSocket control frame that is too long or only a part (RFC 6455 §5.5).
+pub const CONTROL_FRAME: &str = "invalid WebSocket control frame";
+/// A WebSocket frame whose length has more than 63 bits.
+pub const MESSAGE_LENGTH: &str = "invalid length of a WebSocket frame";
+/// A WebSocket message that goes on without a start, or begins inside another (RFC 6455 §5.4).
+pub const FRAGMENT: &str = "broken WebSocket message";
+/// Bytes of a side of a WebSocket that had closed it.
+pub const AFTER_CLOSE: &str = "bytes after a WebSocket close";
+/// A WebSocket extension that is not known here, or one that may have been lost with its field.
+pub const EXTENSION: &str = "unknown WebSocket extension";
+/// WebSocket messages that are compressed with reference to some of which bytes are missing.
+pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
+
+/// What should be base64 is something else.
+pub const BASE64: &str = "invalid base64";
+
+/// What should be the prelude of an event stream message is none, or its checksum is wrong.
+pub const EVENT_PRELUDE: &str = "invalid prelude of an event stream message";
+/// The headers of an event stream message are not what its prelude says, or of an unknown type.
+pub const EVENT_HEADERS: &str = "invalid headers of an event stream message";
+/// The checksum of an event stream message is not that of its bytes.
+pub const EVENT_CHECKSUM: &str = "wrong checksum of an event stream message";
+/// Bytes of an event stream message are missing.
+pub const EVENT_GAP: &str = "missing bytes of an event stream message";
+/// A body ended inside an event stream message.
+pub const EVENT_CUT: &str = "event stream message without its end";
+
+/// A boundary of a multipart body is followed by something else than the end of its line.
+pub const PART_BOUNDARY: &str = "invalid boundary of a multipart body";
+/// A multipart body ended before its last boundary.
+pub const PART_CUT: &str = "multipart body without its end";
 
 /// A content coding that is not known here.
 pub const UNKNOWN_CODING: &str = "unknown content coding";

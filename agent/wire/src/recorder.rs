@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Role, Sink};
+use crate::{
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
+    Sink,
+};
 
 /// Writes down what it is told, and panics when the calls of an exchange make no sense.
 #[derive(Debug, Default)]
@@ -28,11 +31,22 @@ pub(crate) struct Seen {
     pub(crate) status: Option<u16>,
     pub(crate) response_body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
+    /// Messages of a WebSocket, in the order of their beginnings.
+    pub(crate) messages: Vec<Message>,
     /// Bytes of a body are missing.
     pub(crate) gap: bool,
     pub(crate) ending: Option<Ending>,
     /// First byte of the request, first byte of the response, end.
     pub(crate) times: [Option<u64>; 3],
+}
+
+/// A message of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) from: Role,
+    pub(crate) kind: MessageKind,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) whole: bool,
 }
 
 impl Recorder {
@@ -106,6 +120,23 @@ impl Sink for Recorder {
         let seen = self.open(id);
         assert!(seen.status.is_some());
         seen.response_body.extend_from_slice(bytes);
+    }
+
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, _at: Nanos) {
+        let messages = &mut self.open(id).messages;
+        let MessagePart { from, kind, first, last, bytes } = *part;
+        let open = messages.iter_mut().rfind(|message| message.from == from).filter(|message| !message.whole);
+        match open.filter(|_| !first) {
+            Some(message) => {
+                assert_eq!(message.kind, kind);
+                message.bytes.extend_from_slice(bytes);
+                message.whole = last;
+            }
+            None => {
+                assert!(first, "a message without its beginning");
+                messages.push(Message { from, kind, bytes: bytes.to_vec(), whole: last });
+            }
+        }
     }
 
     fn trailers(&mut self, id: ExchangeId, fields: Headers<'_>, _at: Nanos) {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use tokentap_wire::{
-    Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink, sse,
+    Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink,
+    eventstream, multipart, sse,
 };
 
 /// Counts what the current thread allots.
@@ -186,5 +187,47 @@ fn a_connection_keeps_to_its_bound_whatever_comes() {
             let bound = 4 * (limits.head + limits.held) as i64;
             assert!(bytes <= bound, "{what}: {bytes} bytes");
         }
+    }
+}
+
+#[test]
+fn an_event_stream_message_costs_no_allocation_however_it_is_cut() {
+    // A header `a: b`, and `hi`.
+    let message = b"\0\0\0\x18\0\0\0\x06\xdc\xd1\xa6\x1f\x01a\x07\0\x01bhi\x88\xe2\x1d\x9c";
+    for size in [message.len(), 1, 7] {
+        let mut parser = eventstream::Parser::new(1024);
+        let mut whole = 0;
+        let mut send = |times: usize| {
+            for _ in 0..times {
+                for piece in message.chunks(size) {
+                    parser.feed(piece, |piece| whole += u32::from(piece == eventstream::Piece::End(Ok(()))));
+                }
+            }
+        };
+        send(10);
+        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(whole, 1010);
+    }
+}
+
+#[test]
+fn a_form_costs_no_allocation_and_its_file_no_memory_however_it_is_cut() {
+    let part = b"--b\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\nRIFF\r\n--\0\r\n";
+    for size in [part.len(), 1, 7, 64 << 10] {
+        let file = part.repeat((size / part.len()).max(1));
+        let mut parser = multipart::Parser::new(b"b", 1024);
+        let mut files = 0;
+        let mut send = |times: usize| {
+            for _ in 0..times {
+                for piece in file.chunks(size) {
+                    parser.feed(piece, |piece| {
+                        files += u32::from(piece == multipart::Piece::End { bytes: 9, whole: true });
+                    });
+                }
+            }
+        };
+        send(10);
+        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert!(files >= 1009);
     }
 }

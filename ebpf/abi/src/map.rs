@@ -1,5 +1,7 @@
 //! Keys and values of the maps that both sides touch.
 
+use crate::Direction;
+
 /// Largest payload of one data frame.
 pub const MAX_CHUNK: u32 = 16 << 10;
 
@@ -9,7 +11,7 @@ pub const MAX_CHUNKS: u32 = 160;
 /// Stream ids with this bit were given by user space, to descriptors that were open before it came.
 pub const USER_STREAM: u64 = 1 << 63;
 
-/// How much is copied after each turn of direction under [`Verdict::Heads`].
+/// How much is copied after each turn of direction where only heads are.
 pub const HEAD_BYTES: u64 = 4 << 10;
 
 /// Value of the `TRACKED` map, keyed by process id.
@@ -67,10 +69,24 @@ pub enum Class {
 pub enum Verdict {
     /// Copy every byte (the default).
     All = 0,
-    /// Copy the start of each message only: the first 4 KiB after the direction turns.
-    Heads = 1,
+    /// Of what is written, copy the start of each message only: [`HEAD_BYTES`] after the direction turns. But
+    /// what answers a request that begins with `P`, as `POST` does, is copied whole: it may be a call.
+    WriteHeads = 1,
+    /// The same of what is read.
+    ReadHeads = 2,
     /// Copy nothing.
-    Ignore = 2,
+    Ignore = 3,
+}
+
+impl Verdict {
+    /// Only the heads of the messages in this direction; those of the other are copied whole.
+    #[must_use]
+    pub const fn heads(dir: Direction) -> Self {
+        match dir {
+            Direction::Write => Self::WriteHeads,
+            Direction::Read => Self::ReadHeads,
+        }
+    }
 }
 
 /// Index into the per-CPU `COUNTERS` array. The unit is bytes unless the name says otherwise.

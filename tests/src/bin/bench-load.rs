@@ -38,6 +38,9 @@ struct Args {
     /// Ask for plain answers instead of streamed ones.
     #[arg(long)]
     plain: bool,
+    /// Download files of so many bytes instead of making calls.
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["plain", "hold"])]
+    download: Option<usize>,
     /// Bytes of the last message.
     #[arg(long, default_value_t = 200)]
     prompt: usize,
@@ -101,6 +104,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn request(args: &Args) -> Vec<u8> {
+    if let Some(bytes) = args.download {
+        return format!("GET /files/{bytes} HTTP/1.1\r\nhost: {}\r\n\r\n", args.server).into_bytes();
+    }
     let body = serde_json::json!({
         "messages": [{"role": "user", "content": "x".repeat(args.prompt)}],
         "model": args.model, "stream": !args.plain,

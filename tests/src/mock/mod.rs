@@ -233,6 +233,8 @@ impl Connection<'_> {
     }
 }
 
+const LARGEST_FILE: usize = 64 << 20;
+
 fn route(request: &Request, seed: u64, number: u64) -> Reply {
     let other = |status, text: &str| Reply {
         answer: Answer { status, ..Answer::default() },
@@ -242,6 +244,13 @@ fn route(request: &Request, seed: u64, number: u64) -> Reply {
         ("POST", path) if path.ends_with("/chat/completions") => openai::reply(&request.body, seed, number),
         ("POST", path) if path.ends_with("/v1/messages") => anthropic::reply(&request.body, seed, number),
         ("GET", "/v1/models") => other(200, r#"{"object":"list","data":[{"id":"mock","object":"model"}]}"#),
+        // What is no call: so many bytes.
+        ("GET", path) if path.starts_with("/files/") => {
+            match path.trim_start_matches("/files/").parse::<usize>() {
+                Ok(size) if size <= LARGEST_FILE => other(200, &"x".repeat(size)),
+                _ => other(404, "no such file"),
+            }
+        }
         ("GET", "/healthz") => other(200, r#"{"status":"ok"}"#),
         _ => other(404, r#"{"error":{"message":"Not found","type":"invalid_request_error","code":null}}"#),
     }

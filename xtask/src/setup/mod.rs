@@ -21,8 +21,8 @@ use crate::shell::say;
 use crate::tree;
 
 /// Debian packages, apart from those that one part alone needs.
-const PACKAGES: [&str; 8] =
-    ["gcc", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
+const PACKAGES: [&str; 9] =
+    ["gcc", "g++", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
 
 /// Debian packages of servers that speak HTTP/2.
 const SERVERS: [&str; 2] = ["nginx", "nghttp2-proxy"];

@@ -43,6 +43,11 @@ impl Gzip {
         Self { place: Place::Header(0, 0), inflate: Decompress::new(false) }
     }
 
+    pub(super) fn reset(&mut self) {
+        self.place = Place::Header(0, 0);
+        self.inflate.reset(false);
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.place, Place::Between | Place::Padding)
     }

@@ -111,6 +111,12 @@ impl Queue {
         self.list.iter_mut().find(|exchange| matches!(exchange.response, Part::Awaited | Part::Open))
     }
 
+    /// Takes out the exchange whose response comes next.
+    pub(super) fn take_awaiting(&mut self) -> Option<Exchange> {
+        let awaits = |exchange: &Exchange| matches!(exchange.response, Part::Awaited | Part::Open);
+        self.list.remove(self.list.iter().position(awaits)?)
+    }
+
     /// The exchange whose response is passing.
     pub(super) fn answering(&mut self) -> Option<&mut Exchange> {
         self.awaiting().filter(|exchange| exchange.response == Part::Open)

@@ -8,18 +8,20 @@ mod framer;
 mod head;
 mod lane;
 mod splitter;
+mod switch;
 #[cfg(test)]
 mod tests;
 
 use crate::{
-    Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
-    body::BodyUse, coding::Want, held::Held, reason,
+    Direction, Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
+    Version, body::BodyUse, coding::Want, held::Held, reason, websocket::Extensions,
 };
 use exchange::{Exchange, Part, Queue};
 use framer::{Gap, Head, Step};
 use head::{Fields, Kind, Start, StartLine};
 use lane::Lane;
 pub use splitter::{Segment, Splitter};
+pub(crate) use switch::{To, Upgrade};
 
 /// Follows a connection that speaks HTTP/1, or may turn out to.
 #[derive(Debug)]
@@ -46,19 +48,10 @@ pub(crate) enum State {
     Undecided { fresh: bool, searched: u64 },
     /// At least one message was seen.
     Decided,
-    /// The connection goes on as HTTP/2, which answers the last request.
-    Upgraded,
+    /// The connection goes on in another protocol that is read, which answers the last request.
+    Upgraded(To),
     /// Given up, or switched to a protocol that is not read.
     Over,
-}
-
-/// An exchange whose response comes by HTTP/2, and what has been captured after the upgrade.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    pub(crate) requests: Direction,
-    pub(crate) exchange: ExchangeId,
-    pub(crate) last: Nanos,
-    pub(crate) held: [Held; 2],
 }
 
 impl Http1 {
@@ -75,6 +68,10 @@ impl Http1 {
         }
     }
 
+    pub(crate) const fn requests(&self) -> Option<Direction> {
+        self.requests
+    }
+
     pub(crate) const fn state(&self) -> State {
         self.state
     }
@@ -89,7 +86,7 @@ impl Http1 {
         sink: &mut S,
     ) {
         self.run(dir, bytes, starts_call, at, sink);
-        while self.state != State::Upgraded
+        while !matches!(self.state, State::Upgraded(_))
             && let Some(dir) = self.releasable(sink)
         {
             let held = std::mem::replace(&mut self.lanes[dir.index()].held, Held::new());
@@ -118,17 +115,6 @@ impl Http1 {
 
     pub(crate) const fn next_id(&self) -> u64 {
         self.next_id
-    }
-
-    /// What an upgrade to HTTP/2 leaves to it.
-    pub(crate) fn upgraded(&mut self) -> Option<Upgrade> {
-        if self.state != State::Upgraded {
-            return None;
-        }
-        self.state = State::Over;
-        let Exchange { id, last, .. } = *self.queue.awaiting()?;
-        let held = Direction::ALL.map(|dir| std::mem::take(&mut self.lanes[dir.index()].held));
-        Some(Upgrade { requests: self.requests?, exchange: id, last, held })
     }
 
     /// So many bytes of a direction are missing here.
@@ -214,7 +200,7 @@ impl Http1 {
 
     fn run<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
         let mut input = bytes;
-        while !matches!(self.state, State::Over | State::Upgraded) {
+        while !matches!(self.state, State::Over | State::Upgraded(_)) {
             let starts_call = starts_call && input.len() == bytes.len();
             if !input.is_empty() && self.must_wait(dir) {
                 self.hold(dir, input, starts_call, at, sink);
@@ -239,7 +225,9 @@ impl Http1 {
         }
         match input.len() {
             0 => {}
-            _ if self.state == State::Upgraded => self.lanes[dir.index()].held.push(input, true, at),
+            _ if matches!(self.state, State::Upgraded(_)) => {
+                self.lanes[dir.index()].held.push(input, true, at)
+            }
             len => sink.dropped(reason::NOT_HTTP, len as u64),
         }
     }
@@ -455,7 +443,7 @@ impl Http1 {
             return;
         }
         if status == 101 && exchange.live && headers.has_member("upgrade", "h2c") {
-            self.state = State::Upgraded;
+            self.state = State::Upgraded(To::Http2);
             return;
         }
         exchange.response = Part::Open;
@@ -463,6 +451,10 @@ impl Http1 {
         let shown = exchange
             .live
             .then(|| sink.response(exchange.id, &ResponseHead { version, status, headers }, head.began));
+        if status == 101 && shown == Some(Interest::Body) && headers.has_member("upgrade", "websocket") {
+            self.state = State::Upgraded(To::WebSocket(Extensions::of(headers)));
+            return;
+        }
         if head::switches(exchange.kind, status) {
             exchange.request = Part::Done;
             exchange.response = Part::Done;
@@ -473,27 +465,13 @@ impl Http1 {
         }
         match head::response_body(exchange.kind, status, headers) {
             Ok(body) => {
-                let interest = shown.unwrap_or(crate::Interest::Skip);
+                let interest = shown.unwrap_or(Interest::Skip);
                 let undecodable;
                 (lane.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
                 exchange.undecodable = exchange.undecodable.or(undecodable);
                 lane.framer.begin(body);
             }
             Err(reason) => self.malformed(dir, reason, 0, at, sink),
-        }
-    }
-
-    /// The connection goes on in another protocol. A tunnel is looked at anew; others are not read.
-    fn switch<S: Sink>(&mut self, status: u16, at: Nanos, sink: &mut S) {
-        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), at, sink);
-        if status == 101 {
-            self.state = State::Over;
-            return;
-        }
-        self.state = State::Undecided { fresh: true, searched: 0 };
-        self.requests = None;
-        for lane in &mut self.lanes {
-            lane.framer.lose_step();
         }
     }
 

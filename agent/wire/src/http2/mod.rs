@@ -434,7 +434,10 @@ impl Http2 {
         };
         stream.last = at;
         if stream.response.part == Part::Awaited {
-            if pseudo.status.is_some_and(|status| status < 200) && !block.end {
+            if pseudo.status.is_some_and(|status| status < 200) {
+                if block.end {
+                    self.end(block.stream, Ending::Malformed(reason::INTERIM_END), at, sink);
+                }
                 return Ok(());
             }
             if pseudo.status.is_none() && headers.complete {

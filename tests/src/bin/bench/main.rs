@@ -35,6 +35,10 @@ enum Scenario {
     Overhead,
     /// Processor time of the agent for each streamed chunk and each plain call.
     Cpu,
+    /// What is spared on traffic that is no LLM call.
+    Verdicts,
+    /// Throughput of a process that is not watched.
+    Bystanders,
     /// Processor time of the agent when nothing happens, and its memory with 1,000 open streams.
     Idle,
 }
@@ -59,6 +63,8 @@ fn measure(args: Args) -> anyhow::Result<()> {
         figures.extend(match scenario {
             Scenario::Overhead => scenario::overhead(seconds, rounds.max(1))?,
             Scenario::Cpu => scenario::cpu(seconds)?,
+            Scenario::Verdicts => scenario::verdicts(seconds)?,
+            Scenario::Bystanders => scenario::bystanders(seconds, rounds.max(1))?,
             Scenario::Idle => scenario::idle(seconds)?,
         });
     }

@@ -11,10 +11,14 @@ use crate::{
 };
 
 const CHUNKS: usize = 200;
-const STREAMED: Plan = Plan { model: "mock-chunks200", plain: false, connections: 1 };
+const STREAMED: Plan = Plan { model: "mock-chunks200", plain: false, download: None, connections: 1 };
 /// Chunks come one by one, as models make them, on several connections at once.
-const PACED: Plan = Plan { model: "mock-chunks200-slow5", plain: false, connections: 16 };
-const PLAIN: Plan = Plan { model: "mock-size2048", plain: true, connections: 1 };
+const PACED: Plan = Plan { model: "mock-chunks200-slow5", connections: 16, ..STREAMED };
+const PLAIN: Plan = Plan { model: "mock-size2048", plain: true, ..STREAMED };
+/// Answers and files of the same size: those are copied whole, of these only the heads are.
+const LARGE: usize = 256 << 10;
+const LARGE_CALLS: Plan = Plan { model: "mock-size262144", ..PLAIN };
+const FILES: Plan = Plan { download: Some(LARGE), ..STREAMED };
 const OPEN_STREAMS: usize = 1000;
 
 /// What is attached to the application.
@@ -104,6 +108,61 @@ pub(crate) fn cpu(seconds: f64) -> anyhow::Result<Vec<Figure>> {
         );
     }
     Ok(figures)
+}
+
+/// What the agent spends on traffic that is none of its business.
+pub(crate) fn verdicts(seconds: f64) -> anyhow::Result<Vec<Figure>> {
+    let server = Server::start()?;
+    let mut spent = Vec::new();
+    let mut copied = 0.0;
+    for plan in [LARGE_CALLS, FILES] {
+        eprintln!("verdicts: {} of 256 KiB", if plan.download.is_some() { "files" } else { "answers" });
+        let load = Load::start(&server, plan, 2.0 * seconds)?;
+        let agent = agent(load.id());
+        let before = cpu_seconds(agent.process().id())?;
+        let (done, _) = load.run()?;
+        thread::sleep(Duration::from_secs(1));
+        spent.push(1e6 * (cpu_seconds(agent.process().id())? - before) / done.calls as f64);
+        if plan.download.is_none() {
+            all_seen(agent, done.calls)?;
+        } else {
+            let ended = agent.stop();
+            ensure!(ended.spans.is_empty(), "a file became a call");
+            copied = 100.0 * ended.counter("kernel.delivered") as f64 / ended.counter("kernel.seen") as f64;
+        }
+    }
+    Ok(vec![
+        Figure::new("agent CPU per 256 KiB file", spent[1], "µs").against("an answer of that size", spent[0]),
+        Figure::new("copied of 256 KiB files", copied, "% of bytes"),
+    ])
+}
+
+/// What a process that nobody watches pays when another one that uses the same library is watched.
+pub(crate) fn bystanders(seconds: f64, rounds: usize) -> anyhow::Result<Vec<Figure>> {
+    const VARIANTS: [(&str, Option<&[&str]>); 3] = [
+        ("nobody watched", None),
+        ("by pid", Some(&["--pid"])),
+        ("by rule", Some(&["--exe=nothing-is-called-so", "--pid"])),
+    ];
+    let server = Server::start()?;
+    let mut runs = [const { Vec::new() }; 3];
+    for round in 1..=rounds {
+        for ((name, flags), runs) in VARIANTS.into_iter().zip(&mut runs) {
+            eprintln!("bystanders: {name}, round {round} of {rounds}");
+            let watched = Load::start(&server, STREAMED, 0.1)?;
+            let id = watched.id().to_string();
+            let agent = flags.map(|flags| Agent::run(&[flags, &[id.as_str()]].concat()));
+            runs.push(Load::start(&server, STREAMED, seconds)?.run()?.0.calls_per_second);
+            watched.run()?;
+            drop(agent.map(Agent::stop));
+        }
+    }
+    let [nobody, by_pid, by_rule] = runs.map(median);
+    Ok(vec![
+        Figure::new("bystander's throughput, nobody watched", nobody, "calls/s"),
+        Figure::new("bystander's throughput, --pid", by_pid, "calls/s").against("nobody watched", nobody),
+        Figure::new("bystander's throughput, --exe", by_rule, "calls/s").against("nobody watched", nobody),
+    ])
 }
 
 /// What the agent needs to wait, and to hold many open streams.

@@ -44,6 +44,8 @@ impl Server {
 pub(crate) struct Plan {
     pub(crate) model: &'static str,
     pub(crate) plain: bool,
+    /// Files of this size instead of calls.
+    pub(crate) download: Option<usize>,
     pub(crate) connections: usize,
 }
 
@@ -67,6 +69,9 @@ impl Load {
         command.args(["--wait", "--seconds", &seconds.to_string()]);
         if plan.plain {
             command.arg("--plain");
+        }
+        if let Some(bytes) = plan.download {
+            command.args(["--download", &bytes.to_string()]);
         }
         let process = Process::spawn(command);
         process.wait_for_line("line that says ready", |line| line.contains("ready").then_some(()));
@@ -115,10 +120,9 @@ fn command(server: &Server, plan: Plan) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// The agent, watching a process that makes calls. The server on this machine uses the same library: it does
-/// not pay for it, nor for the empty probes.
+/// The agent, watching a process that makes calls.
 pub(crate) fn agent(pid: u32) -> Agent {
-    Agent::run(&["--no-follow", "--pid", &pid.to_string()])
+    Agent::run(&["--pid", &pid.to_string()])
 }
 
 /// Empty probes on the functions that the agent probes in this process; they go when this is dropped.

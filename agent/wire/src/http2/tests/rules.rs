@@ -18,6 +18,12 @@ fn rfc_9113_8_8_a_request_and_its_response() {
 }
 
 #[test]
+fn rfc_9113_8_1_an_interim_response_that_ends_the_stream_is_malformed() {
+    let ending = format!("POST /a [] - [] {:?}", Ending::Malformed(reason::INTERIM_END));
+    check(&[(Write, ask(1, "/a", true)), (Read, answer(1, "100", true))], &[&ending]);
+}
+
+#[test]
 fn rfc_9113_8_1_trailers_are_told() {
     let mut watch = Watch::begun();
     watch.call(Write, ask(1, "/a.B/C", true));

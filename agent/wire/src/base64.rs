@@ -1,0 +1,185 @@
+//! Base64 (RFC 4648 §4), decoded as it comes.
+
+use crate::reason;
+
+/// Decodes base64 that comes in pieces. Padding ends a group of digits, and another one may follow, as where
+/// parts were encoded each for itself and put together (gRPC-Web).
+///
+/// Memory: none but itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decoder {
+    /// The digits of the group at hand, and how many there are.
+    word: u32,
+    have: u8,
+    /// One of two padding characters has come.
+    padding: bool,
+    /// What came is no base64, or not all of it came: nothing more is given.
+    over: bool,
+}
+
+/// Digits that are decoded before the bytes are given.
+const PIECE: usize = 1024;
+
+impl Decoder {
+    /// At the start of a text.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { word: 0, have: 0, padding: false, over: false }
+    }
+
+    /// Takes text and gives the bytes that it stands for to `give`.
+    ///
+    /// # Errors
+    /// [`reason::BASE64`] when it is not base64, once: what came before is given.
+    pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), &'static str> {
+        let mut out = [0; PIECE / 4 * 3 + 3];
+        for piece in text.chunks(PIECE) {
+            if self.over {
+                return Ok(());
+            }
+            let mut len = 0;
+            for &byte in piece {
+                let Some(bytes) = self.digit(byte) else {
+                    self.over = true;
+                    break;
+                };
+                out[len..len + 3].copy_from_slice(&self.word.to_be_bytes()[1..]);
+                len += bytes;
+                if bytes > 0 {
+                    self.word = 0;
+                }
+            }
+            if len > 0 {
+                give(&out[..len]);
+            }
+            if self.over {
+                return Err(reason::BASE64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the text are missing here: nothing more is given.
+    pub const fn gap(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether no group of digits is cut here.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.have == 0 && !self.over
+    }
+
+    /// Takes a digit or padding; returns how many bytes of `word`, from its second on, are known now.
+    fn digit(&mut self, byte: u8) -> Option<usize> {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => return self.pad(),
+            _ => return None,
+        };
+        if self.padding {
+            return None;
+        }
+        self.word = self.word << 6 | u32::from(value);
+        self.have = (self.have + 1) % 4;
+        Some(if self.have == 0 { 3 } else { 0 })
+    }
+
+    fn pad(&mut self) -> Option<usize> {
+        match (self.have, self.padding) {
+            (2, false) => {
+                self.padding = true;
+                Some(0)
+            }
+            (2, true) => {
+                self.word <<= 12;
+                (self.have, self.padding) = (0, false);
+                Some(1)
+            }
+            (3, false) => {
+                self.word <<= 6;
+                self.have = 0;
+                Some(2)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn decode(text: &str, size: usize) -> (Vec<u8>, Result<(), &'static str>, bool) {
+        let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+        let fed = text
+            .as_bytes()
+            .chunks(size)
+            .try_for_each(|piece| decoder.feed(piece, |bytes| out.extend_from_slice(bytes)));
+        (out, fed, decoder.is_whole())
+    }
+
+    fn encode(bytes: &[u8]) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for group in bytes.chunks(3) {
+            let word = group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte))
+                << (8 * (3 - group.len()));
+            for at in 0..4 {
+                let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
+                text.push(if at > group.len() { '=' } else { digit.into() });
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn rfc_4648_10_the_examples_of_the_standard() {
+        for (text, want) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYg==", "foob"),
+            ("Zm9vYmE=", "fooba"),
+            ("Zm9vYmFy", "foobar"),
+            ("Zg==Zm8=Zm9v", "ffofoo"),
+        ] {
+            for size in [1, 2, 3, 100] {
+                assert_eq!(decode(text, size), (want.into(), Ok(()), true), "{text} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_base64_is_named() {
+        for (text, want) in
+            [("Zm9v!Zm9v", "foo"), ("=", ""), ("Z=", ""), ("Zg=a", ""), ("Zm9v====", "foo"), ("Zm 9v", "")]
+        {
+            for size in [1, 100] {
+                assert_eq!(decode(text, size), (want.into(), Err(reason::BASE64), false), "{text}");
+            }
+        }
+        for text in ["Z", "Zg", "Zg=", "Zm8"] {
+            assert_eq!(decode(text, 1), (vec![], Ok(()), false), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_come_back_however_they_are_encoded_and_cut(
+            parts in vec(vec(any::<u8>(), 0..900), 0..5), size in 1..2000_usize,
+        ) {
+            let text: String = parts.iter().map(|part| encode(part)).collect();
+            prop_assert_eq!(decode(&text, size), (parts.concat(), Ok(()), true));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Messages of an `application/vnd.amazon.eventstream` body, cut as the bytes come (Amazon Event Stream
+//! Encoding, as the Smithy specification states it).
+//!
+//! A message is a prelude (its length, that of its headers, and a CRC-32 of both), headers, a payload, and a
+//! CRC-32 of everything before it. Payloads are not kept: whoever reads them does so as they pass.
+
+mod header;
+
+use crc32fast::Hasher;
+
+pub use header::{Headers, Value};
+
+use crate::{reason, reassembly::take};
+
+/// Cuts one body into messages.
+///
+/// Memory: the header block that is cut, and of that no more than was said to be kept.
+#[derive(Debug)]
+pub struct Parser {
+    state: State,
+    /// The header block that is cut.
+    kept: Vec<u8>,
+    most: usize,
+    /// Over the bytes of the message so far.
+    sum: Hasher,
+    /// What is wrong with the message, if that is known before its end.
+    wrong: Option<&'static str>,
+}
+
+/// What a body says, in order: for each message one `Head`, any number of `Payload` and `Gap`, one `End`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A message begins.
+    Head {
+        /// Its headers.
+        headers: Headers<'a>,
+        /// How long its payload is, in bytes.
+        payload: u32,
+    },
+    /// Bytes of the payload as they came: pieces have no meaning of their own.
+    Payload(&'a [u8]),
+    /// So many bytes of the payload are missing here.
+    Gap(u32),
+    /// The message is over. The error is [`reason::EVENT_CHECKSUM`] when a byte of it is not what was sent,
+    /// [`reason::EVENT_HEADERS`] when its headers could not be read, [`reason::EVENT_GAP`] when a part of it is
+    /// missing, so that its checksum says nothing.
+    End(Result<(), &'static str>),
+    /// What comes where a message should begin does not: [`reason::EVENT_PRELUDE`]. The next one is looked for.
+    Lost(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In a prelude, of which so many bytes are the low ones of `word`. While one is looked for, it may begin
+    /// with any of them.
+    Prelude {
+        word: u128,
+        have: u8,
+        search: bool,
+    },
+    /// In the headers, with so many bytes to come. `cut`: no more of them are kept.
+    Headers {
+        left: u32,
+        payload: u32,
+        cut: bool,
+    },
+    Payload {
+        left: u32,
+    },
+    Checksum {
+        sum: u32,
+        have: u8,
+    },
+}
+
+const START: State = State::Prelude { word: 0, have: 0, search: false };
+const SEARCH: State = State::Prelude { word: 0, have: 0, search: true };
+const PRELUDE: u8 = 12;
+const CHECKSUM: u8 = 4;
+/// All of a message but its headers and payload.
+const FRAME: u32 = PRELUDE as u32 + CHECKSUM as u32;
+/// The most that the SDKs write and read.
+const MAX_MESSAGE: u32 = 24 << 20;
+const MAX_HEADERS: u32 = 128 << 10;
+/// A buffer this large is kept for the next header block that is cut.
+const KEPT_BUFFER: usize = 4 << 10;
+
+impl Parser {
+    /// A parser that keeps at most `most` bytes of a header block that comes in pieces.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { state: START, kept: Vec::new(), most, sum: Hasher::new(), wrong: None }
+    }
+
+    /// Takes bytes of the body and gives what they say to `on`.
+    ///
+    /// Where no message begins in step, the next one is looked for: the prelude's checksum tells it from other
+    /// bytes, but for one place in 2³² that has fitting lengths.
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Piece<'_>)) {
+        let mut input = bytes;
+        while !input.is_empty() {
+            match self.state {
+                State::Prelude { .. } => self.prelude(&mut input, &mut on),
+                State::Headers { left, payload, cut } => {
+                    let len = input.len().min(left as usize);
+                    let part = take(&mut input, len);
+                    self.sum.update(part);
+                    let left = left - part.len() as u32;
+                    if left == 0 && self.kept.is_empty() && !cut {
+                        self.head(part, true, payload, &mut on);
+                        continue;
+                    }
+                    let room =
+                        if cut { 0 } else { self.most.saturating_sub(self.kept.len()).min(part.len()) };
+                    self.kept.extend_from_slice(&part[..room]);
+                    self.state = State::Headers { left, payload, cut: cut || room < part.len() };
+                    self.end_headers(&mut on);
+                }
+                State::Payload { left } => {
+                    let len = input.len().min(left as usize);
+                    let part = take(&mut input, len);
+                    self.sum.update(part);
+                    self.set_payload(left - part.len() as u32);
+                    on(Piece::Payload(part));
+                }
+                State::Checksum { sum, have } => {
+                    let byte = take(&mut input, 1)[0];
+                    self.state = State::Checksum { sum: sum << 8 | u32::from(byte), have: have + 1 };
+                    self.end(&mut on);
+                }
+            }
+        }
+    }
+
+    /// Bytes of the body are missing here, or nobody knows how many. What is known to be in a message costs
+    /// that one, else the next message is looked for.
+    pub fn gap(&mut self, missing: Option<u64>, mut on: impl FnMut(Piece<'_>)) {
+        let mut missing = match missing {
+            Some(0) => return,
+            Some(missing) if missing <= self.left() => missing as u32,
+            _ => {
+                if matches!(self.state, State::Payload { .. } | State::Checksum { .. }) {
+                    on(Piece::End(Err(reason::EVENT_GAP)));
+                }
+                self.state = SEARCH;
+                self.drop_kept();
+                return;
+            }
+        };
+        self.wrong = self.wrong.or(Some(reason::EVENT_GAP));
+        if let State::Headers { left, payload, .. } = self.state {
+            let part = missing.min(left);
+            missing -= part;
+            self.state = State::Headers { left: left - part, payload, cut: true };
+            self.end_headers(&mut on);
+        }
+        if let State::Payload { left } = self.state
+            && missing > 0
+        {
+            let part = missing.min(left);
+            missing -= part;
+            self.set_payload(left - part);
+            on(Piece::Gap(part));
+        }
+        if let State::Checksum { sum, have } = self.state {
+            // What is left of the message is at most this.
+            self.state = State::Checksum { sum, have: have + missing as u8 };
+            self.end(&mut on);
+        }
+    }
+
+    /// The body is over.
+    ///
+    /// # Errors
+    /// [`reason::EVENT_CUT`] when a message has begun and not ended.
+    pub const fn finish(&self) -> Result<(), &'static str> {
+        match self.state {
+            State::Prelude { search: true, .. } | State::Prelude { have: 0, .. } => Ok(()),
+            _ => Err(reason::EVENT_CUT),
+        }
+    }
+
+    /// Bytes that are known to follow in the message at hand.
+    const fn left(&self) -> u64 {
+        match self.state {
+            State::Prelude { .. } => 0,
+            State::Headers { left, payload, .. } => left as u64 + payload as u64 + CHECKSUM as u64,
+            State::Payload { left } => left as u64 + CHECKSUM as u64,
+            State::Checksum { have, .. } => (CHECKSUM - have) as u64,
+        }
+    }
+
+    fn prelude(&mut self, input: &mut &[u8], on: &mut impl FnMut(Piece<'_>)) {
+        let State::Prelude { mut word, mut have, mut search } = self.state else { return };
+        while let [byte, rest @ ..] = *input {
+            *input = rest;
+            word = word << 8 | u128::from(*byte);
+            have = (have + 1).min(PRELUDE);
+            if have < PRELUDE {
+                continue;
+            }
+            if let Some((headers, payload)) = self.begin(word) {
+                self.state = State::Headers { left: headers, payload, cut: false };
+                self.end_headers(on);
+                return;
+            }
+            if !search {
+                search = true;
+                on(Piece::Lost(reason::EVENT_PRELUDE));
+            }
+        }
+        self.state = State::Prelude { word, have, search };
+    }
+
+    /// The lengths of headers and payload, if the low 12 bytes of `word` are a prelude.
+    fn begin(&mut self, word: u128) -> Option<(u32, u32)> {
+        let [_, _, _, _, prelude @ ..] = word.to_be_bytes();
+        let ([a, b, c, d, e, f, g, h, sum @ ..], total, headers) =
+            (prelude, (word >> 64) as u32, (word >> 32) as u32);
+        let payload = total.checked_sub(FRAME)?.checked_sub(headers)?;
+        if total > MAX_MESSAGE || headers > MAX_HEADERS {
+            return None;
+        }
+        self.sum.reset();
+        self.sum.update(&[a, b, c, d, e, f, g, h]);
+        if self.sum.clone().finalize() != u32::from_be_bytes(sum) {
+            return None;
+        }
+        self.sum.update(&sum);
+        self.wrong = None;
+        Some((headers, payload))
+    }
+
+    /// Gives the head from what is kept, once the headers have passed.
+    fn end_headers(&mut self, on: &mut impl FnMut(Piece<'_>)) {
+        if let State::Headers { left: 0, payload, cut } = self.state {
+            let kept = std::mem::take(&mut self.kept);
+            self.head(&kept, !cut, payload, on);
+            self.kept = kept;
+            self.drop_kept();
+        }
+    }
+
+    fn head(&mut self, block: &[u8], whole: bool, payload: u32, on: &mut impl FnMut(Piece<'_>)) {
+        let headers = Headers::new(block, whole);
+        if whole && !headers.complete {
+            self.wrong = self.wrong.or(Some(reason::EVENT_HEADERS));
+        }
+        self.set_payload(payload);
+        on(Piece::Head { headers, payload });
+    }
+
+    const fn set_payload(&mut self, left: u32) {
+        self.state = if left == 0 { State::Checksum { sum: 0, have: 0 } } else { State::Payload { left } };
+    }
+
+    /// Ends the message once its last byte has passed.
+    fn end(&mut self, on: &mut impl FnMut(Piece<'_>)) {
+        if let State::Checksum { sum, have: CHECKSUM } = self.state {
+            let wrong =
+                self.wrong.or_else(|| (self.sum.clone().finalize() != sum).then_some(reason::EVENT_CHECKSUM));
+            self.state = START;
+            on(Piece::End(wrong.map_or(Ok(()), Err)));
+        }
+    }
+
+    fn drop_kept(&mut self) {
+        self.kept.clear();
+        self.kept.shrink_to(KEPT_BUFFER);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! `multipart/form-data` bodies (RFC 7578, with the boundaries of RFC 2046 §5.1.1), cut into parts as the bytes
+//! come.
+//!
+//! What forms send of files is passed over and counted; the values of fields are given as they come.
+
+mod field;
+
+use memchr::{memmem::Finder, memrchr};
+
+pub use field::{Part, boundary, parameter};
+
+use crate::{reason, reassembly::take};
+
+/// Cuts one body into parts.
+///
+/// Memory: the boundary, and the head of a part that is cut, of that no more than was said.
+#[derive(Debug)]
+pub struct Parser {
+    /// A line end, two hyphens and the boundary. It holds no other CR than its first byte, so what turns out
+    /// not to be one cannot overlap with the next.
+    delimiter: Finder<'static>,
+    state: State,
+    part: Kind,
+    /// Bytes of the part's content so far.
+    bytes: u64,
+    /// The head that is cut.
+    kept: Vec<u8>,
+    most: usize,
+}
+
+/// What a body says, in order: for each part one `Part`, any number of `Value` if it is a field, one `End`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A part begins.
+    Part(Part<'a>),
+    /// Bytes of a field as they came: pieces have no meaning of their own.
+    Value(&'a [u8]),
+    /// The part is over.
+    End {
+        /// Bytes of its content that were seen.
+        bytes: u64,
+        /// That is all of them.
+        whole: bool,
+    },
+    /// What follows a boundary, or a part's head, is not what has to: [`reason::PART_BOUNDARY`] or
+    /// [`reason::HEAD_TOO_LONG`]. The next part is looked for.
+    Lost(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before a delimiter, of which so many bytes have come. `shared`: its line end ends the head before it as
+    /// well, or is the start of the body; it is no content either way.
+    Content { matched: usize, shared: bool },
+    /// After a delimiter.
+    Delimited(After),
+    /// In the head of a part, whose last so many bytes are the first of two line ends.
+    Head { ends: u8 },
+    /// After the last delimiter.
+    Over,
+}
+
+/// What has come after a delimiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Nothing,
+    Hyphen,
+    /// Spaces and tabs, which a transport may add.
+    Padding,
+    Cr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No part: before the first one, or where one is lost.
+    None,
+    Field,
+    File,
+}
+
+const START: State = State::Content { matched: LINE_END.len(), shared: true };
+const SEARCH: State = State::Content { matched: 0, shared: false };
+const LINE_END: &[u8] = b"\r\n";
+/// A buffer this large is kept for the next head that is cut.
+const KEPT_BUFFER: usize = 4 << 10;
+
+impl Parser {
+    /// A parser for parts between which `boundary` is, that keeps at most `most` bytes of a part's head.
+    #[must_use]
+    pub fn new(boundary: &[u8], most: usize) -> Self {
+        let delimiter = [LINE_END, b"--", boundary].concat();
+        Self {
+            delimiter: Finder::new(&delimiter).into_owned(),
+            state: START,
+            part: Kind::None,
+            bytes: 0,
+            kept: Vec::new(),
+            most,
+        }
+    }
+
+    /// Takes bytes of the body and gives what they say to `on`.
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Piece<'_>)) {
+        let mut input = bytes;
+        while !input.is_empty() {
+            match self.state {
+                State::Content { matched, shared } => self.content(&mut input, matched, shared, &mut on),
+                State::Delimited(after) => self.delimited(&mut input, after, &mut on),
+                State::Head { ends } => self.head(&mut input, ends, &mut on),
+                State::Over => return,
+            }
+        }
+    }
+
+    /// Bytes of the body are missing here: they may hide the end of the part, so it ends, and the next one is
+    /// looked for.
+    pub fn gap(&mut self, on: impl FnMut(Piece<'_>)) {
+        if self.state != State::Over {
+            self.end(false, on);
+            self.kept.clear();
+            self.state = SEARCH;
+        }
+    }
+
+    /// The body is over.
+    ///
+    /// # Errors
+    /// [`reason::PART_CUT`] when its last boundary has not come.
+    pub fn finish(&self) -> Result<(), &'static str> {
+        match self.state {
+            State::Over => Ok(()),
+            START if self.part == Kind::None => Ok(()),
+            _ => Err(reason::PART_CUT),
+        }
+    }
+
+    fn content(
+        &mut self,
+        input: &mut &[u8],
+        mut matched: usize,
+        shared: bool,
+        on: &mut impl FnMut(Piece<'_>),
+    ) {
+        let delimiter = self.delimiter.needle();
+        if matched > 0 {
+            let same = delimiter[matched..].iter().zip(*input).take_while(|(want, got)| want == got).count();
+            take(input, same);
+            matched += same;
+            if matched == delimiter.len() {
+                self.state = State::Delimited(After::Nothing);
+                return;
+            }
+            if input.is_empty() {
+                self.state = State::Content { matched, shared };
+                return;
+            }
+            // What looked like a delimiter is content.
+            let held = &delimiter[if shared { LINE_END.len() } else { 0 }..matched];
+            self.bytes += give(self.part, held, on);
+        }
+        if let Some(at) = self.delimiter.find(input) {
+            self.bytes += give(self.part, take(input, at), on);
+            take(input, delimiter.len());
+            self.state = State::Delimited(After::Nothing);
+            return;
+        }
+        let tail = input.len().saturating_sub(delimiter.len() - 1);
+        let begins = memrchr(b'\r', &input[tail..]).map(|at| tail + at);
+        let begins = begins.filter(|at| delimiter.starts_with(&input[*at..])).unwrap_or(input.len());
+        self.bytes += give(self.part, take(input, begins), on);
+        let matched = take(input, input.len()).len();
+        self.state = State::Content { matched, shared: false };
+    }
+
+    /// Takes the rest of a delimiter's line.
+    fn delimited(&mut self, input: &mut &[u8], mut after: After, on: &mut impl FnMut(Piece<'_>)) {
+        while let [byte, rest @ ..] = *input {
+            after = match (after, byte) {
+                (After::Nothing, b'-') => After::Hyphen,
+                (After::Hyphen, b'-') => {
+                    self.end(true, on);
+                    self.state = State::Over;
+                    return;
+                }
+                (After::Nothing | After::Padding, b' ' | b'\t') => After::Padding,
+                (After::Nothing | After::Padding, b'\r') => After::Cr,
+                (After::Cr, b'\n') => {
+                    *input = rest;
+                    self.end(true, on);
+                    self.state = State::Head { ends: 2 };
+                    return;
+                }
+                _ => {
+                    self.end(false, &mut *on);
+                    self.state = SEARCH;
+                    on(Piece::Lost(reason::PART_BOUNDARY));
+                    return;
+                }
+            };
+            *input = rest;
+        }
+        self.state = State::Delimited(after);
+    }
+
+    /// Takes bytes of a head, up to its blank line.
+    fn head(&mut self, input: &mut &[u8], mut ends: u8, on: &mut impl FnMut(Piece<'_>)) {
+        let room = self.most - self.kept.len();
+        let end = input.iter().take(room).position(|&byte| {
+            ends = match (ends, byte) {
+                (0 | 2, b'\r') | (1 | 3, b'\n') => ends + 1,
+                (_, b'\r') => 1,
+                _ => 0,
+            };
+            ends == 4
+        });
+        if end.is_none() && input.len() > room {
+            take(input, room);
+            self.kept.clear();
+            self.state = SEARCH;
+            on(Piece::Lost(reason::HEAD_TOO_LONG));
+            return;
+        }
+        let part = take(input, end.map_or(input.len(), |at| at + 1));
+        if end.is_none() || !self.kept.is_empty() {
+            self.kept.extend_from_slice(part);
+        }
+        if end.is_none() {
+            self.state = State::Head { ends };
+            return;
+        }
+        let head = Part::parse(if self.kept.is_empty() { part } else { &self.kept });
+        self.part = if head.file { Kind::File } else { Kind::Field };
+        self.bytes = 0;
+        self.state = START;
+        on(Piece::Part(head));
+        self.kept.clear();
+        self.kept.shrink_to(KEPT_BUFFER);
+    }
+
+    fn end(&mut self, whole: bool, mut on: impl FnMut(Piece<'_>)) {
+        if std::mem::replace(&mut self.part, Kind::None) != Kind::None {
+            on(Piece::End { bytes: self.bytes, whole });
+        }
+    }
+}
+
+/// Gives content of a part; returns how much it was.
+fn give(part: Kind, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> u64 {
+    if part == Kind::Field && !bytes.is_empty() {
+        on(Piece::Value(bytes));
+    }
+    bytes.len() as u64
+}
+
+#[cfg(test)]
+mod tests;

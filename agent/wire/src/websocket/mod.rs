@@ -1,0 +1,112 @@
+//! WebSocket (RFC 6455) with compressed messages (RFC 7692), watched from outside.
+//!
+//! Each direction is a `Lane` that cuts frames by its `Framer`, puts messages together and gives them on as their
+//! bytes come; `WebSocket` knows when both have ended. Missing bytes inside a frame leave a gap in its message. Where
+//! they hide a frame's head, the direction is out of step: a `Search` looks for frames, and the other direction goes
+//! on.
+
+mod deflate;
+mod frame;
+mod lane;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use crate::{Ending, ExchangeId, Limits, Nanos, Role, Sink};
+pub(crate) use deflate::Extensions;
+use lane::{Lane, Scratch, Teller};
+
+/// Follows what comes after an upgrade to WebSocket: one exchange, to its end.
+///
+/// Memory: 8 KiB once a masked frame was read, and in each direction 64 KiB once a compressed message was.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    id: ExchangeId,
+    /// The client's, the server's.
+    lanes: [Lane; 2],
+    scratch: Scratch,
+    /// Time of the last byte.
+    last: Nanos,
+    over: bool,
+}
+
+impl WebSocket {
+    /// A WebSocket that was opened by this exchange.
+    pub(crate) fn new(id: ExchangeId, extensions: Extensions, limits: &Limits, at: Nanos) -> Self {
+        let lanes = [Role::Client, Role::Server].map(|from| Lane::new(from, extensions, limits));
+        Self { id, lanes, scratch: Scratch::default(), last: at, over: false }
+    }
+
+    /// The end of the exchange has been told.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Takes the next bytes of a side. `starts_call`: they begin where a captured call began.
+    pub(crate) fn data<S: Sink>(
+        &mut self,
+        from: Role,
+        bytes: &[u8],
+        starts_call: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        self.last = self.last.max(at);
+        let mut tell = Teller { id: self.id, from, at, sink };
+        self.lanes[from.index()].data(bytes, starts_call, &mut self.scratch, &mut tell);
+        self.settle(at, sink);
+    }
+
+    /// So many bytes of a side are missing here; `None`: nobody knows how many, or whether any are.
+    pub(crate) fn gap<S: Sink>(&mut self, from: Role, missing: Option<u64>, sink: &mut S) {
+        let at = self.last;
+        self.lanes[from.index()].gap(missing, &mut Teller { id: self.id, from, at, sink });
+        self.settle(at, sink);
+    }
+
+    /// Nothing more comes from a side.
+    pub(crate) fn half_close<S: Sink>(&mut self, from: Role, at: Nanos, sink: &mut S) {
+        self.lanes[from.index()].ended = true;
+        self.settle(at, sink);
+    }
+
+    /// The connection is over.
+    pub(crate) fn close<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        sink.end(self.id, self.ending(ending), at);
+    }
+
+    /// Ends it if its last byte passed before `oldest`.
+    pub(crate) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
+        if self.last < oldest {
+            self.close(Ending::Stale, self.last, sink);
+        }
+    }
+
+    /// Ends it when nothing more can come of it.
+    fn settle<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+        if self.lanes.iter().all(Lane::is_done) || self.lanes.iter().all(Lane::is_given_up) {
+            self.close(Ending::Cut, at, sink);
+        }
+    }
+
+    /// How it ended when the connection ended like this: well after a Close frame of both sides, or of one.
+    fn ending(&self, ending: Ending) -> Ending {
+        let lanes = &self.lanes;
+        let disconnected = matches!(ending, Ending::Cut | Ending::Left);
+        let closed = lanes.iter().any(|lane| lane.closed) && (disconnected || ending == Ending::ProcessExit);
+        if !closed && !disconnected {
+            return ending;
+        }
+        if let Some(reason) = lanes.iter().find_map(|lane| lane.malformed) {
+            return Ending::Malformed(reason);
+        }
+        if closed {
+            let undecodable = lanes.iter().find_map(|lane| lane.undecodable);
+            return undecodable.map_or(Ending::Complete, Ending::Undecodable);
+        }
+        if lanes.iter().all(Lane::is_in_step) { ending } else { Ending::Lost }
+    }
+}

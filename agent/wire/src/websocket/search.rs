@@ -1,0 +1,89 @@
+//! Finds the frames of a direction that is out of step.
+//!
+//! The head of a frame tells little: some bytes in a hundred that could be anything look like the first two of one.
+//! So a direction is in step again only after several frames that follow one another, the first of them where a
+//! captured call begins and the last one ending where a call ends, all as their sender has to write them and at
+//! least one a part of a message with something in it. These frames are passed over: they cost a few messages,
+//! and nothing has to be kept.
+
+use super::frame::{Framer, Head, Step, opcode};
+use crate::Role;
+
+/// Frames in a row by which a direction is known to be in step.
+const PROOF: u32 = 4;
+/// Longest frame that is believed in.
+const LONGEST: u64 = 1 << 20;
+
+/// Bytes that may be frames.
+#[derive(Debug)]
+pub(super) struct Search {
+    from: Role,
+    reserved: u8,
+    framer: Framer,
+    /// Frames so far; none: none has begun.
+    frames: u32,
+    /// Whether the last frame that was part of a message ended it.
+    ended: Option<bool>,
+    /// A frame had content.
+    filled: bool,
+}
+
+/// A direction is in step again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// It is inside a message whose start is not known.
+    pub(super) inside: bool,
+}
+
+impl Search {
+    /// For frames of this sender, in which these reserved bits may be set.
+    pub(super) const fn new(from: Role, reserved: u8) -> Self {
+        Self { from, reserved, framer: Framer::new(), frames: 0, ended: None, filled: false }
+    }
+
+    /// Looks at the next bytes; the byte after them begins a frame if something was found.
+    pub(super) fn look(&mut self, bytes: &[u8], starts_call: bool) -> Option<Found> {
+        let goes_on = self.frames > 0 || !self.framer.is_between();
+        if !(goes_on && self.follow(bytes)) {
+            self.reset();
+            if !(starts_call && self.follow(bytes)) {
+                self.reset();
+                return None;
+            }
+        }
+        let proven = self.frames >= PROOF && self.filled && self.framer.is_between();
+        self.ended.filter(|_| proven).map(|ended| Found { inside: !ended })
+    }
+
+    /// What comes next does not follow what was seen.
+    pub(super) const fn reset(&mut self) {
+        *self = Self::new(self.from, self.reserved);
+    }
+
+    /// Goes on from frame to frame; false where none can be.
+    fn follow(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            match self.framer.next(&mut bytes) {
+                Step::More => return true,
+                Step::Payload(_) => {}
+                Step::Malformed(_) => return false,
+                Step::Head(head) if !self.is_plausible(head) => return false,
+                Step::Head(head) => {
+                    self.frames += 1;
+                    if !head.is_control() {
+                        self.ended = Some(head.is_final());
+                        self.filled |= head.length > 0;
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_plausible(&self, head: Head) -> bool {
+        let continues = head.opcode() == opcode::CONTINUATION;
+        let in_order = head.is_control() || self.ended.is_none_or(|ended| ended != continues);
+        let sensible = head.length <= LONGEST && (head.length > 0 || head.is_final());
+        let masks = head.masked == (self.from == Role::Client);
+        in_order && sensible && masks && head.minimal && head.check(self.reserved).is_ok()
+    }
+}

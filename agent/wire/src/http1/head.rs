@@ -119,13 +119,30 @@ pub(super) fn parse<'a>(
     head: &'a [u8],
     fields: &mut Fields<'a>,
 ) -> Result<(StartLine<'a>, bool), &'static str> {
-    let mut lines = head.split_inclusive(|&b| b == b'\n').map(|line| match line {
-        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
-    });
+    let mut lines = lines(head);
     let start = StartLine::parse(lines.next().unwrap_or_default())?;
+    Ok((start, parse_fields(lines, fields)?))
+}
+
+/// Splits trailers into their fields. The flag is false when there were too many.
+pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, &'static str> {
+    parse_fields(lines(bytes), fields)
+}
+
+/// Lines without their ends.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|&b| b == b'\n').map(|line| match line {
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
+    })
+}
+
+fn parse_fields<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    fields: &mut Fields<'a>,
+) -> Result<bool, &'static str> {
     for line in lines.take_while(|line| !line.is_empty()) {
         if fields.len() == MAX_FIELDS {
-            return Ok((start, false));
+            return Ok(false);
         }
         let colon = memchr(b':', line).ok_or(reason::FIELD_LINE)?;
         // Whitespace before the colon is for proxies to remove (RFC 9112 §5.1).
@@ -135,7 +152,7 @@ pub(super) fn parse<'a>(
         }
         fields.push((name, line[colon + 1..].trim_ascii()));
     }
-    Ok((start, true))
+    Ok(true)
 }
 
 /// Replaces the line ends before continuation lines by spaces (RFC 9112 §5.2).

@@ -81,6 +81,10 @@ impl Splitter {
                 Step::HeadPart(part) => on(Segment::Head, part),
                 Step::Framing(part) => on(Segment::Framing, part),
                 Step::Body(part) => on(lane.body, part),
+                Step::Trailers(trailers) => {
+                    on(Segment::Framing, trailers.fresh);
+                    lane.framer.recycle(trailers);
+                }
                 Step::Skipped(part, _) => on(Segment::Other, part),
                 Step::End => {}
                 Step::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),

@@ -348,7 +348,10 @@ impl Running {
             .all()
             .iter()
             .filter(|line| !line.contains("\"ready\""))
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .map(|line| {
+                serde_json::from_str(line)
+                    .unwrap_or_else(|e| panic!("{e}: {line}\n{}", self.process.transcript()))
+            })
             .collect();
         assert!(
             reports.len() == self.calls,

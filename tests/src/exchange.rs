@@ -2,11 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Read as _,
     path::Path,
 };
 
-use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tokentap::tape::{Entry, TapeReader};
 use tokentap_abi::{Kind, flags};
@@ -14,6 +12,9 @@ use tokentap_wire::{
     Connection, Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
     Version, grpc,
 };
+
+/// Longer than any gRPC message of a test, in bytes.
+const MOST: usize = 1 << 20;
 
 /// Header fields as text, in wire order.
 pub type Fields = Vec<(String, String)>;
@@ -81,20 +82,19 @@ impl Message {
     /// When the body is not of gRPC, or a message is not what `grpc-encoding` says.
     #[must_use]
     pub fn grpc(&self) -> Vec<(bool, Vec<u8>)> {
-        let mut parser = grpc::Parser::new(self.body.len());
-        let mut messages = Vec::new();
-        let fed = parser.feed(&self.body, |message| {
-            assert!(message.is_whole() && !message.trailers, "{message:?}");
-            let mut bytes = message.bytes.to_vec();
-            if message.compressed {
-                assert_eq!(self.get("grpc-encoding"), Some("gzip"));
-                bytes.clear();
-                GzDecoder::new(message.bytes).read_to_end(&mut bytes).expect("a gzip stream");
-            }
-            messages.push((message.compressed, bytes));
-        });
-        assert_eq!(fed, Ok(()));
-        messages
+        let encoding = self.get("grpc-encoding").unwrap_or("identity");
+        let decoding = grpc::Parser::with_encoding(MOST, encoding.as_bytes(), &Limits::default());
+        let read = |mut parser: grpc::Parser| {
+            let mut messages = Vec::new();
+            let fed = parser.feed(&self.body, |message| {
+                assert!(message.whole && !message.trailers, "{message:?}");
+                messages.push((message.compressed, message.bytes.to_vec()));
+            });
+            assert_eq!(fed, Ok(()));
+            messages
+        };
+        let (sent, plain) = (read(grpc::Parser::new(MOST)), read(decoding.expect("a coding that is known")));
+        sent.into_iter().zip(plain).map(|((compressed, _), (_, bytes))| (compressed, bytes)).collect()
     }
 
     fn to_json(&self) -> Value {

@@ -1,7 +1,7 @@
 //! HTTP/2 as clients and servers speak it that nobody here wrote: every call is one span, on either side, and
 //! says what the server sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tokentap_tests::{
@@ -30,14 +30,19 @@ fn watch(clients: &[Client]) -> Agent {
 /// Runs a client to its end: how many calls it made.
 fn calls(client: Client, mut job: Job) -> usize {
     job.concurrency = 4;
-    let reports = client.run(&job);
+    // This is what curl of Debian 12 cannot use a second time.
+    let once = client == client::CURL && job.http == Http::Two && job.base_url.starts_with("http:");
+    let size = if once { 1 } else { job.requests.len() };
+    let requests = std::mem::take(&mut job.requests);
+    let jobs = requests.chunks(size).map(|requests| Job { requests: requests.to_vec(), ..job.clone() });
+    let reports: Vec<_> = jobs.flat_map(|job| client.run(&job)).collect();
     for report in &reports {
         assert!(report.status.is_some(), "{} got {report:?}", client.name);
     }
     reports.len()
 }
 
-/// Made twice over HTTP/2 to each of these servers by each of the clients.
+/// Each of the clients calls each of these servers over HTTP/2.
 fn check(clients: &[Client], fronts: &[Front], via: Via, upgrade: bool) {
     let agent = watch(clients);
     let mut answers: Vec<Answer> = Vec::new();
@@ -190,10 +195,13 @@ fn a_connection_is_joined_after_a_hundred_calls() {
     arguments.extend(executables.iter().flat_map(|exe| ["--exe", exe]));
     let agent = Agent::record(&tape, &arguments);
     let mut answers = Vec::new();
-    for ((client, front, via), mut late) in cases.iter().zip(late.drain(..)) {
+    let mut ports = BTreeMap::new();
+    for (at, ((client, front, via), mut late)) in cases.iter().zip(late.drain(..)).enumerate() {
+        let port = front.address(*via).port();
         late.go();
         assert_eq!(late.finish().len(), 4);
         let mut fresh = start(*client, front, *via, 0);
+        ports.extend([&pids[at], &fresh.process().id().to_string()].map(|pid| (pid.clone(), port)));
         fresh.go();
         assert_eq!(fresh.finish().len(), 4);
         answers.extend(front.answers(*via, 108).into_iter().skip(100));
@@ -201,11 +209,16 @@ fn a_connection_is_joined_after_a_hundred_calls() {
     let ended = agent.stop();
     assert!(ended.status.success(), "{}", ended.log);
     let mut spans = replay(&tape);
-    spans.retain(|span| asked_of(span, cases.iter().map(|(_, front, via)| front.address(*via).port())));
+    // Some of the servers are the same program as a client.
+    spans.retain(|span| ports.contains_key(&span.resource["process.pid"].to_string()));
     for span in &mut spans {
         // Its head is not known in full, and that is said.
         if *span.get("tokentap.incomplete.reason") == json!("late_join") {
             span.attributes.remove(INCOMPLETE);
+            let port = ports[&span.resource["process.pid"].to_string()];
+            for (key, known) in [("server.address", json!("127.0.0.1")), ("server.port", json!(port))] {
+                span.attributes.entry(key.to_owned()).or_insert(known);
+            }
         }
     }
     check_calls(&spans, &answers);
@@ -213,7 +226,9 @@ fn a_connection_is_joined_after_a_hundred_calls() {
     connections.retain(|connection| connection.exchanges.iter().all(asked_over_http2));
     assert_eq!(connections.len(), 2 * cases.len());
     for pair in connections.chunks(2) {
-        for (late, fresh) in pair[0].exchanges.iter().zip(&pair[1].exchanges) {
+        assert!(pair.iter().all(|traffic| traffic.dropped.is_empty()), "{pair:#?}");
+        let fresh = pair[1].exchanges.iter().filter(|exchange| exchange.asked[0] == "POST");
+        for (late, fresh) in pair[0].exchanges.iter().zip(fresh) {
             check_late(late, fresh);
         }
     }

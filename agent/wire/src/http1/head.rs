@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::{Headers, Version, reason};
+use crate::{Headers, Version, body::content_length, reason};
 
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -207,23 +207,6 @@ pub(super) fn authority(target: &[u8]) -> Option<&[u8]> {
 
 fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
-}
-
-/// The only value of Content-Length, which may be repeated (RFC 9110 §8.6).
-fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
-    let mut length = None;
-    for value in headers.all("content-length").flat_map(|value| value.split(|&b| b == b',')) {
-        let value = value.trim_ascii();
-        let number = (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
-            .then(|| value.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))))
-            .flatten()
-            .ok_or(reason::CONTENT_LENGTH)?;
-        if length.is_some_and(|length| length != number) {
-            return Err(reason::CONTENT_LENGTH);
-        }
-        length = Some(number);
-    }
-    Ok(length)
 }
 
 fn http_version(bytes: &[u8]) -> Option<Version> {

@@ -13,7 +13,10 @@ mod tests;
 
 use crate::{
     Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
-    body::BodyUse, held::Held, http1::Upgrade, reason,
+    body::{BodyUse, content_length},
+    held::Held,
+    http1::Upgrade,
+    reason,
 };
 pub(crate) use frame::PREFACE;
 use frame::{Block, Fragment, Framer, Gap, Step};
@@ -118,6 +121,7 @@ impl Http2 {
                 request: Message::new(Part::Done),
                 response: Message::new(Part::Awaited),
                 answered: None,
+                due: None,
                 undecodable: None,
             },
         );
@@ -415,8 +419,8 @@ impl Http2 {
         let (body, undecodable) = BodyUse::new(interest, headers, &self.limits);
         let request = Message { body, ..Message::new(Part::Open) };
         let response = Message::new(Part::Awaited);
-        self.streams
-            .insert(block.stream, Stream { id, last: at, request, response, answered: None, undecodable });
+        let stream = Stream { id, last: at, request, response, answered: None, due: None, undecodable };
+        self.streams.insert(block.stream, stream);
         Ok(())
     }
 
@@ -450,6 +454,8 @@ impl Http2 {
                 let undecodable;
                 (stream.response.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
                 stream.undecodable = stream.undecodable.or(undecodable);
+                // Conflicting lengths (RFC 9113 §8.1.1) tell nothing.
+                stream.due = content_length(headers).unwrap_or(None);
                 stream.response.part = Part::Open;
                 return Ok(());
             }

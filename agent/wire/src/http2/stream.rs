@@ -18,6 +18,8 @@ pub(super) struct Stream {
     pub(super) response: Message,
     /// When the response ended, by protocol or because the sink said so.
     pub(super) answered: Option<Nanos>,
+    /// Bytes of the response's content to come, where its length is known.
+    pub(super) due: Option<u64>,
     pub(super) undecodable: Option<&'static str>,
 }
 
@@ -63,6 +65,9 @@ impl Stream {
     /// Takes content of a message.
     pub(super) fn data<S: Sink>(&mut self, request: bool, bytes: &[u8], at: Nanos, sink: &mut S) {
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(bytes.len() as u64));
+        }
         let fed = if request {
             self.request.body.feed(bytes, |bytes| {
                 sink.request_body(id, bytes, at);
@@ -87,6 +92,9 @@ impl Stream {
     /// Content of a message is missing.
     pub(super) fn gap<S: Sink>(&mut self, request: bool, missing: Option<u64>, sink: &mut S) {
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(missing?));
+        }
         if request || self.answered.is_none() {
             let message = self.message(request);
             if message.body.is_wanted() || missing.is_none() {
@@ -127,7 +135,11 @@ impl Stream {
     }
 
     /// Tells the end of the exchange: with `ending` unless it was whole, or may have been.
-    pub(super) fn end<S: Sink>(self, ending: Ending, at: Nanos, sink: &mut S) {
+    pub(super) fn end<S: Sink>(mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        // Some clients leave once they have what was announced, before the server says that it was all.
+        if self.due == Some(0) && !matches!(ending, Ending::Malformed(_)) {
+            self.message_end(false, self.last, sink);
+        }
         match (self.answered, ending) {
             (Some(answered), _) => {
                 let ending = self.undecodable.map_or(Ending::Complete, Ending::Undecodable);

@@ -125,6 +125,30 @@ fn rfc_9113_6_4_and_6_8_streams_that_are_reset_or_refused_are_cut() {
 }
 
 #[test]
+fn rfc_9113_8_1_1_a_response_of_the_length_that_was_announced_is_whole_although_it_is_left() {
+    let announced = |stream, length| {
+        frame(1, END_HEADERS, stream, &block(&[(":status", "200"), ("content-length", length)]))
+    };
+    let reset = |stream| frame(3, 0, stream, &[0, 0, 0, 8]);
+    for (length, content, ending) in [
+        ("4", "whole"[..4].to_owned(), "Complete"),
+        ("0", String::new(), "Complete"),
+        ("5", "some".into(), "Left"),
+        ("3", "more".into(), "Left"),
+        ("4, 5", "some".into(), "Left"),
+    ] {
+        let calls = [
+            (Write, ask(1, "/1", true)),
+            (Read, announced(1, length)),
+            (Read, data(1, &content, false)),
+            (Write, reset(1)),
+            (Read, data(1, "", true)),
+        ];
+        check(&calls, &[&format!("POST /1 [] 200 [{content}] {ending}")]);
+    }
+}
+
+#[test]
 fn a_stream_that_the_sink_finds_finished_needs_no_end() {
     let mut watch = Watch::begun();
     watch.recorder.terminator = Some("[DONE]");

@@ -23,7 +23,7 @@ pub enum Protocol {
     Http1,
     /// HTTP/2
     Http2,
-    /// WebSocket, which an HTTP/1.1 exchange has opened
+    /// WebSocket, which an HTTP/1.1 exchange has opened (those that an HTTP/2 stream carries are its exchanges)
     WebSocket,
     /// Nothing that this engine reads, or no more: its bytes are of no use.
     NotHttp,
@@ -37,7 +37,9 @@ pub enum Protocol {
 /// coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd and up to 16 MiB for br
 /// where the encoder chose such a window. For HTTP/2, in each direction, [`Limits::table`] besides, one header
 /// block more, and as much while it is out of step; and [`Limits::streams`] streams of about 200 bytes. For
-/// WebSocket, 8 KiB, and 64 KiB for each direction in which messages are compressed.
+/// WebSocket, 64 KiB for each direction in which messages are compressed; as a stream of HTTP/2 about 600 bytes besides,
+/// of which no more than [`Limits::inflating`] are decompressed, and [`Limits::held`] for all streams together, with the
+/// places of the pieces, that wait for their server's answer.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,

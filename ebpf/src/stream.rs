@@ -215,32 +215,6 @@ fn starts_frame(header: &[u8; FRAME_HEADER]) -> bool {
     right && stream < 1 << 31 && flags & !known == 0 && length >= least && length <= most
 }
 
-/// Bytes of an HTTP/2 frame header (RFC 9113 §4.1).
-const FRAME_HEADER: usize = 9;
-
-/// Whether this is the header of a frame that is in use, with what its type allows (RFC 9113 §6). User space
-/// looks closer.
-#[inline(always)]
-fn starts_frame(header: &[u8; FRAME_HEADER]) -> bool {
-    let [a, b, c, kind, flags, stream @ ..] = *header;
-    let length = u32::from_be_bytes([0, a, b, c]);
-    let stream = u32::from_be_bytes(stream);
-    // By type: the flags that are defined, and lengths.
-    let (known, least, most) = match kind {
-        0 => (0x09, 0, 1 << 19),
-        1 => (0x2d, 1, 1 << 16),
-        3 => (0, 4, 4),
-        4 => (0x01, 0, 1 << 10),
-        6 => (0x01, 8, 8),
-        7 => (0, 8, 1 << 10),
-        8 => (0, 4, 4),
-        _ => return false,
-    };
-    // Those of a stream, those of the connection, and WINDOW_UPDATE, which is of either.
-    let right = if kind <= 3 { stream != 0 } else { stream == 0 || kind == 8 };
-    right && stream < 1 << 31 && flags & !known == 0 && length >= least && length <= most
-}
-
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.
 ///
 /// It lives in the map entry of the call, not on the stack: the verifier would track its numbers through

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokentap::tape::{Entry, TapeReader};
 use tokentap_abi::{Kind, flags};
 use tokentap_wire::{
-    Connection, Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
-    Version, grpc,
+    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
+    ResponseHead, Role, Sink, Version, grpc,
 };
 
 /// Longer than any gRPC message of a test, in bytes.
@@ -52,8 +52,21 @@ pub struct Exchange {
     pub response: Message,
     /// The fields after the response.
     pub trailers: Fields,
+    /// The messages of a WebSocket, of the client and of the server, each side's in order.
+    pub said: [Vec<Said>; 2],
     /// How it ended.
     pub ending: Option<Ending>,
+}
+
+/// A message of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// What it is.
+    pub kind: MessageKind,
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Its last part has come.
+    pub whole: bool,
 }
 
 /// One side of an exchange.
@@ -124,7 +137,7 @@ impl Exchange {
     /// As golden files have it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut exchange = json!({
             "version": format!("{:?}", self.version),
             "role": format!("{:?}", self.role),
             "method": self.asked[0],
@@ -135,7 +148,15 @@ impl Exchange {
             "response": self.response.to_json(),
             "trailers": self.trailers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
             "ending": self.ending.map(|ending| format!("{ending:?}")),
-        })
+        });
+        for (side, said) in ["client", "server"].iter().zip(&self.said) {
+            if !said.is_empty() {
+                let said: Vec<_> =
+                    said.iter().map(|said| format!("{:?}: {}", said.kind, text(&said.bytes))).collect();
+                exchange["messages"][side] = json!(said);
+            }
+        }
+        exchange
     }
 }
 
@@ -233,6 +254,7 @@ impl Sink for Recorder<'_> {
             status: None,
             response: Message::default(),
             trailers: Vec::new(),
+            said: Default::default(),
             ending: None,
         });
         Interest::Body
@@ -258,6 +280,18 @@ impl Sink for Recorder<'_> {
 
     fn trailers(&mut self, id: ExchangeId, headers: Headers<'_>, _at: Nanos) {
         self.exchange(id).trailers.extend(fields(headers));
+    }
+
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, _at: Nanos) {
+        let side = usize::from(part.from == Role::Server);
+        let said = &mut self.exchange(id).said[side];
+        if part.first {
+            said.push(Said { kind: part.kind, bytes: Vec::new(), whole: false });
+        }
+        let message = said.last_mut().expect("a message begins with its first part");
+        assert!(!message.whole && message.kind == part.kind, "{part:?} after {message:?}");
+        message.bytes.extend_from_slice(part.bytes);
+        message.whole = part.last;
     }
 
     fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {

@@ -35,7 +35,7 @@ const MAX_NUMBER: usize = 64;
 
 static SCHEMA: LazyLock<Schema<usize>> = LazyLock::new(|| {
     let wants: Vec<Want<usize>> = PATHS.iter().zip(0..).map(|(path, field)| Want::new(path, field)).collect();
-    Schema::new(&wants, &["usage", "model"])
+    Schema::new(&wants)
 });
 
 fuzz_target!(|input: &[u8]| {

@@ -206,6 +206,29 @@ fn a_response_cut_anywhere_says_nothing_wrong() {
 }
 
 #[test]
+fn a_response_with_a_loss_and_cut_anywhere_after_it_says_nothing_wrong() {
+    for (path, response) in responses() {
+        let exchange = Exchange::new("h", path, asked("hi"), 200, &response);
+        let truth = facts(&exchange.span());
+        let sent = with_length(&response);
+        let body = sent.len() - response.len();
+        for lost in (body + 2..sent.len() - 4).step_by(14) {
+            for cut in lost + 4..sent.len() {
+                let mut capture = Capture::new(Options::default());
+                capture.request(&exchange.request_bytes());
+                capture.response(&sent[..lost]);
+                capture.lose_response(4);
+                capture.response(&sent[lost + 4..cut]);
+                let mut spans = capture.taken();
+                spans.extend(capture.end(Ending::Cut));
+                assert_eq!(spans.len(), 1);
+                check_part(&spans[0], &truth, &format!("{path}, lost at {lost}, cut at {cut}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_request_with_a_loss_anywhere_says_nothing_wrong() {
     let request = r#"{"messages":[{"content":[{"text":"\"model\":\"no\""},{"input":{"model":"no","temperature":1}}]}],"model":"m","temperature":0.5,"max_tokens":1234,"stop":["ab","cd"]}"#;
     let truth = facts(&lossy(OPENAI, request, 0..0, &openai("x"), 0..0));

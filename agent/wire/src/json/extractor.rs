@@ -96,7 +96,9 @@ enum State {
     Lost,
     /// After a quote that may begin a key.
     LostKey,
-    Malformed(&'static str),
+    Malformed,
+    /// Brackets are nested too deep.
+    TooDeep,
 }
 
 impl Default for Place {
@@ -171,7 +173,8 @@ impl<F: Copy> Extractor<F> {
             self.push(b" ", &mut visit);
         }
         match self.place.state {
-            State::Malformed(why) => Status::Malformed(why),
+            State::Malformed => Status::Malformed(reason::JSON),
+            State::TooDeep => Status::Malformed(reason::JSON_DEPTH),
             State::Done if self.gapped => {
                 self.held.make(&mut visit);
                 Status::Gapped
@@ -210,7 +213,7 @@ impl<F: Copy> Extractor<F> {
             });
             at = next.unwrap_or(piece.len());
             // The end and an error are decided by the byte after.
-            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed(_)) {
+            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed | State::TooDeep) {
                 opening.commit(at, self.place);
                 sure = opening.recorded();
             }
@@ -239,7 +242,7 @@ impl<F: Copy> Extractor<F> {
             State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
             State::Lost => self.lost(piece, at),
             State::LostKey => self.lost_key(piece, at),
-            State::Malformed(_) => None,
+            State::Malformed | State::TooDeep => None,
         }
     }
 
@@ -419,11 +422,14 @@ impl<F: Copy> Extractor<F> {
             at = scan::quote_or_bracket(piece, at)?;
             match piece[at] {
                 b'"' => {
-                    self.place.state = State::SkipString;
-                    return Some(at + 1);
+                    let Some(end) = self.string_end(piece, at + 1) else {
+                        self.place.state = State::SkipString;
+                        return None;
+                    };
+                    at = end;
                 }
                 b'{' | b'[' if self.place.nesting == MAX_NESTING => {
-                    return self.fail_for(reason::JSON_DEPTH, at);
+                    return self.fail_as(State::TooDeep, at);
                 }
                 b'{' | b'[' => self.place.nesting += 1,
                 _ => self.place.nesting -= 1,
@@ -486,12 +492,12 @@ impl<F: Copy> Extractor<F> {
     /// looking for keys.
     #[cold]
     fn fail(&mut self, at: usize) -> Step {
-        self.fail_for(reason::JSON, at)
+        self.fail_as(State::Malformed, at)
     }
 
     #[cold]
-    fn fail_for(&mut self, why: &'static str, at: usize) -> Step {
-        self.place.state = if self.gapped { State::Lost } else { State::Malformed(why) };
+    fn fail_as(&mut self, state: State, at: usize) -> Step {
+        self.place.state = if self.gapped { State::Lost } else { state };
         self.drop_token();
         self.unwind();
         Some(at)

@@ -15,8 +15,12 @@ impl<F: Copy> Extractor<F> {
     /// Bytes are missing here, inside of the document or, when it was cut, at its end. See
     /// [`Extractor::finish`] for what is reported of what follows.
     pub fn gap(&mut self) {
-        let over = matches!(self.place.state, State::Done) && !self.gapped;
-        if !(over || matches!(self.place.state, State::Malformed(_))) {
+        let over = match self.place.state {
+            State::Malformed | State::TooDeep => true,
+            State::Done => !self.gapped,
+            _ => false,
+        };
+        if !over {
             self.place.state = State::Lost;
             self.gapped = true;
             self.held.drop_all();

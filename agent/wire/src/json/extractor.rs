@@ -417,6 +417,8 @@ impl<F: Copy> Extractor<F> {
         if self.place.state == State::Next { self.next(piece, end, visit) } else { Some(end) }
     }
 
+    /// Not inlined, so that the step of what is wanted stays small.
+    #[inline(never)]
     fn skip(&mut self, piece: &[u8], mut at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         loop {
             at = scan::quote_or_bracket(piece, at)?;

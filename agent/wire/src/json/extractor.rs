@@ -417,18 +417,13 @@ impl<F: Copy> Extractor<F> {
         if self.place.state == State::Next { self.next(piece, end, visit) } else { Some(end) }
     }
 
-    /// Not inlined, so that the step of what is wanted stays small.
-    #[inline(never)]
     fn skip(&mut self, piece: &[u8], mut at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
         loop {
             at = scan::quote_or_bracket(piece, at)?;
             match piece[at] {
                 b'"' => {
-                    let Some(end) = self.string_end(piece, at + 1) else {
-                        self.place.state = State::SkipString;
-                        return None;
-                    };
-                    at = end;
+                    self.place.state = State::SkipString;
+                    return Some(at + 1);
                 }
                 b'{' | b'[' if self.place.nesting == MAX_NESTING => {
                     return self.fail_as(State::TooDeep, at);

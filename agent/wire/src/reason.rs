@@ -83,6 +83,13 @@ pub const TOO_MANY_INFLATING: &str = "too many compressed WebSockets";
 /// WebSocket messages that are compressed with reference to some of which bytes are missing.
 pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
 
+/// What should be JSON is something else.
+pub const JSON: &str = "invalid JSON";
+/// JSON whose brackets are nested deeper than is followed.
+pub const JSON_DEPTH: &str = "JSON nested over the limit";
+/// A body ended inside its JSON.
+pub const JSON_CUT: &str = "JSON without its end";
+
 /// What should be base64 is something else.
 pub const BASE64: &str = "invalid base64";
 

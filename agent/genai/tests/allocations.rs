@@ -1,36 +1,13 @@
 //! A stream costs no allocation per chunk: hours of it leave the heap alone.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    sync::Arc,
-};
+#[path = "../../wire/tests/counting/mod.rs"]
+mod counting;
 
+use std::sync::Arc;
+
+use counting::cost;
 use tokentap_genai::{Calls, Options, Transport};
 use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos};
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn chunks_of_a_stream_are_read_without_allocating() {
@@ -60,15 +37,15 @@ fn chunks_of_a_stream_are_read_without_allocating() {
             connection.data(Direction::Read, 0, head, Nanos(1), &mut calls);
             let frames: Vec<&[u8]> = body.chunks(size.min(body.len() / 2000)).collect();
             let mut offset = head.len() as u64;
-            let mut before = 0;
-            for (n, frame) in frames.iter().enumerate() {
-                if n == frames.len() / 10 {
-                    before = ALLOCATIONS.get();
+            let mut send = |frames: &[&[u8]]| {
+                for frame in frames {
+                    connection.data(Direction::Read, offset, frame, Nanos(1), &mut calls);
+                    offset += frame.len() as u64;
                 }
-                connection.data(Direction::Read, offset, frame, Nanos(1), &mut calls);
-                offset += frame.len() as u64;
-            }
-            assert_eq!(ALLOCATIONS.get() - before, 0, "{path} in frames of {size}");
+            };
+            let (first, rest) = frames.split_at(frames.len() / 10);
+            send(first);
+            assert_eq!(cost(|| send(rest)), (0, 0), "{path} in frames of {size}");
             assert_eq!(calls.traffic().llm, 1);
         }
     }
@@ -86,13 +63,14 @@ fn a_large_image_in_a_request_costs_time_and_no_memory() {
     let mut calls = Calls::new(Arc::new(Options::default()), Transport::default());
     connection.data(Direction::Write, 0, head.as_bytes(), Nanos(1), &mut calls);
     let mut offset = head.len() as u64;
-    let before = ALLOCATIONS.get();
-    for frame in body.as_bytes().chunks(16 << 10) {
-        connection.data(Direction::Write, offset, frame, Nanos(1), &mut calls);
-        offset += frame.len() as u64;
-    }
+    let (allocations, _) = cost(|| {
+        for frame in body.as_bytes().chunks(16 << 10) {
+            connection.data(Direction::Write, offset, frame, Nanos(1), &mut calls);
+            offset += frame.len() as u64;
+        }
+    });
     // The model's name, and nothing else that grows with the body.
-    assert!(ALLOCATIONS.get() - before <= 2);
+    assert!(allocations <= 2);
     connection.close(Ending::Cut, Nanos(2), &mut calls);
     assert_eq!(calls.take().map(|span| span.name), Some("chat m".to_owned()));
 }

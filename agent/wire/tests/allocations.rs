@@ -1,54 +1,12 @@
 //! What a connection costs in memory: nothing per chunk, nothing that grows, and no more than is stated.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
+mod counting;
 
+use counting::cost;
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink,
     eventstream, multipart, sse,
 };
-
-/// Counts what the current thread allots.
-struct Counting;
-
-thread_local! {
-    /// Allocations so far, and bytes that are allotted now.
-    static COUNT: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
-}
-
-fn count(allocations: u64, bytes: i64) {
-    // A thread that is ending has no count any more, and no test either.
-    COUNT
-        .try_with(|count| count.set((count.get().0 + allocations, count.get().1 + bytes)))
-        .unwrap_or_default();
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as i64));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations that `work` makes, and how many more bytes are allotted after it.
-fn cost(work: impl FnOnce()) -> (u64, i64) {
-    let (allocations, bytes) = COUNT.get();
-    work();
-    (COUNT.get().0 - allocations, COUNT.get().1 - bytes)
-}
 
 /// Takes everything and keeps nothing, as a sink that reads events.
 #[derive(Default)]

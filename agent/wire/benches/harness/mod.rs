@@ -29,10 +29,8 @@ pub(crate) struct Load {
 pub(crate) enum Target {
     /// Only that.
     Steady,
-    /// 10⁶ bytes in a second.
+    /// So many times 10⁶ bytes in a second.
     Megabytes(u32),
-    #[expect(dead_code, reason = "not every benchmark has such a row")]
-    ExchangesPerSecond(u32),
 }
 
 /// A benchmark with the options of its command line: `--json`, and parts of the names of rows.
@@ -100,7 +98,6 @@ impl Table {
         let (least, fast) = match target {
             Target::Steady => ("-".to_owned(), true),
             Target::Megabytes(least) => (format!("{least} MB/s"), best >= f64::from(least)),
-            Target::ExchangesPerSecond(least) => (format!("{least}/s"), 1e9 / exchange >= f64::from(least)),
         };
         let ok = fast && figures.per_chunk.is_none_or(|allocations| allocations == 0.0);
         let per_exchange = (figures.per_exchange * 100.0).round() / 100.0;

@@ -6,7 +6,7 @@ mod counting;
 use std::sync::Arc;
 
 use counting::cost;
-use tokentap_genai::{Calls, Options, Transport};
+use tokentap_genai::{Calls, Options, Transport, Value, semconv};
 use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos};
 
 #[test]
@@ -77,4 +77,62 @@ fn a_large_image_in_a_request_costs_time_and_no_memory() {
 
 fn chunk(event: &str) -> String {
     format!("{:x}\r\n{event}\r\n", event.len())
+}
+
+/// What a call in the middle of its stream takes, its connection included: about 4 KiB.
+const STREAMED_CALL: i64 = (4 << 10) + 512;
+
+#[test]
+fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
+    const CALLS: usize = 10_000;
+    let event = chunk(
+        "data: {\"id\":\"chatcmpl-0123456789\",\"model\":\"gpt-4o-2024-08-06\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n",
+    );
+    let usage = chunk(
+        "data: {\"id\":\"chatcmpl-0123456789\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":10}}\n\n",
+    );
+    let done = chunk("data: [DONE]\n\n");
+    let body = r#"{"model":"gpt-4o","stream":true,"temperature":0.5,"messages":[{"role":"user","content":"Hello"}]}"#;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let options = Arc::new(Options::default());
+    let mut spans = 0;
+    let (_, left) = cost(|| {
+        let mut streams: Vec<_> = (0..CALLS)
+            .map(|_| {
+                let calls = Calls::new(Arc::clone(&options), Transport::default());
+                (Connection::opened(Limits::default()), calls, 0)
+            })
+            .collect();
+        let itself = size_of_val(&streams[0]) as i64;
+        let send = |text: &str, streams: &mut [(Connection, Calls, u64)]| {
+            for (connection, calls, offset) in streams {
+                connection.data(Direction::Read, *offset, text.as_bytes(), Nanos(2), calls);
+                *offset += text.len() as u64;
+            }
+        };
+        let (_, bytes) = cost(|| {
+            for (connection, calls, _) in &mut streams {
+                connection.data(Direction::Write, 0, request.as_bytes(), Nanos(1), calls);
+            }
+            for text in [head, &event] {
+                send(text, &mut streams);
+            }
+        });
+        let each = bytes / CALLS as i64 + itself;
+        assert!(each <= STREAMED_CALL, "{each} bytes a call");
+        for _ in 0..10 {
+            assert_eq!(cost(|| send(&event, &mut streams)), (0, 0));
+        }
+        send(&usage, &mut streams);
+        send(&done, &mut streams);
+        for (_, calls, _) in &mut streams {
+            let span = calls.take().expect("a call");
+            spans += usize::from(span.get(semconv::USAGE_OUTPUT_TOKENS) == Some(&Value::Int(10)));
+        }
+    });
+    assert_eq!((spans, left), (CALLS, 0));
 }

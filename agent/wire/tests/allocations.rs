@@ -2,7 +2,10 @@
 
 mod counting;
 
+use std::io::Write;
+
 use counting::cost;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink,
     eventstream, multipart, sse,
@@ -72,6 +75,42 @@ fn a_streamed_chunk_costs_no_allocation_however_it_is_cut() {
         send(10);
         assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
         assert_eq!(stream.sink.data, 1010 * b"{\"delta\":\"hi\"}".len());
+    }
+}
+
+/// A body in a content coding, in pieces that end where an event does.
+fn coded<W: Write>(mut encoder: W, written: impl Fn(&W) -> &Vec<u8>) -> Vec<Vec<u8>> {
+    let mut seen = 0;
+    let piece = |number: usize| {
+        let event = format!("data: {{\"delta\":\"{:x}\"}}\n\n", number * number);
+        encoder.write_all(event.as_bytes()).and_then(|()| encoder.flush()).unwrap();
+        let piece = written(&encoder)[seen..].to_vec();
+        seen += piece.len();
+        piece
+    };
+    (0..300).map(piece).collect()
+}
+
+#[test]
+fn a_streamed_chunk_in_a_content_coding_costs_no_allocation() {
+    let level = flate2::Compression::default();
+    for (coding, pieces) in [
+        ("gzip", coded(GzEncoder::new(Vec::new(), level), GzEncoder::get_ref)),
+        ("deflate", coded(ZlibEncoder::new(Vec::new(), level), ZlibEncoder::get_ref)),
+        ("br", coded(brotli::CompressorWriter::new(Vec::new(), 4096, 5, 18), |encoder| encoder.get_ref())),
+        ("zstd", coded(zstd::Encoder::new(Vec::new(), 3).unwrap(), |encoder| encoder.get_ref())),
+    ] {
+        let mut stream = Stream::new();
+        stream.call(Direction::Write, ASK);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n\r\n");
+        stream.call(Direction::Read, head.as_bytes());
+        let (first, rest) = pieces.split_at(pieces.len() / 10);
+        let mut send = |pieces: &[Vec<u8>]| {
+            pieces.iter().for_each(|piece| stream.call(Direction::Read, piece));
+        };
+        send(first);
+        assert_eq!(cost(|| send(rest)), (0, 0), "{coding}");
+        assert!(stream.sink.data > 300 * b"{\"delta\":\"\"}".len(), "{coding}");
     }
 }
 

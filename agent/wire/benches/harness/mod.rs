@@ -1,8 +1,8 @@
 //! How benchmarks of the parsers measure time and allocations, and the table that they print.
 //!
 //! Times are those of the best round and of the median one, as the machine may be shared. Allocations are those
-//! of a further exchange on a connection, and of a further chunk in an exchange: what it costs to begin is not
-//! counted.
+//! of a further exchange on a connection, and of a further chunk in an exchange, to two digits: what it costs to
+//! begin is not counted, nor is a buffer that grows to its size once.
 
 #[path = "../../tests/counting/mod.rs"]
 mod counting;
@@ -83,9 +83,10 @@ impl Table {
             (allocations, with)
         };
         let (allocations, more) = further(make(exchanges * 2, chunks));
-        let per_exchange = allocations / (more.exchanges - load.exchanges) as f64;
+        let per_exchange = two_digits(allocations / (more.exchanges - load.exchanges) as f64);
         let (allocations, more) = further(make(exchanges, chunks * 2));
-        let per_chunk = (more.chunks > load.chunks).then(|| allocations / (more.chunks - load.chunks) as f64);
+        let per_chunk =
+            (more.chunks > load.chunks).then(|| two_digits(allocations / (more.chunks - load.chunks) as f64));
         let (best, median) = times(&load.round);
         let (bytes, exchanges) = (load.bytes as f64, load.exchanges as f64);
         self.print(name, target, &Figures { best, median, bytes, exchanges, per_exchange, per_chunk });
@@ -100,7 +101,7 @@ impl Table {
             Target::Megabytes(least) => (format!("{least} MB/s"), best >= f64::from(least)),
         };
         let ok = fast && figures.per_chunk.is_none_or(|allocations| allocations == 0.0);
-        let per_exchange = (figures.per_exchange * 100.0).round() / 100.0;
+        let per_exchange = figures.per_exchange;
         if self.json {
             let line = serde_json::json!({
                 "name": name,
@@ -122,6 +123,10 @@ impl Table {
             );
         }
     }
+}
+
+fn two_digits(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
 /// The best and the median time of a round.

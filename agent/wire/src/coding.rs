@@ -14,7 +14,7 @@ use gzip::Gzip;
 /// Undoes the codings of one body.
 ///
 /// Memory: per coding 16 KiB of output, plus 48 KiB for gzip and deflate, at most 8 MiB for zstd (RFC 9659)
-/// and at most 16 MiB for br (its largest window), as the encoder chose.
+/// and at most 16 MiB for br (its largest window) besides its tables, as the encoder chose.
 pub(crate) struct Decoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,

@@ -223,8 +223,10 @@ fn open(kind: Kind, http2: &mut Http2, tally: &mut Tally) -> Peer {
     peer
 }
 
-/// What the documentation of [`Connection`] says: bytes of itself, and bytes that it allots.
+/// Bytes of a connection itself, as its documentation says.
 const ITSELF: usize = 768;
+
+/// Bytes that a connection allots, as its documentation says.
 const fn stated(kind: Kind) -> i64 {
     match kind {
         Kind::Unused | Kind::Undecided => 0,

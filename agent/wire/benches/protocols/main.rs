@@ -1,8 +1,9 @@
 //! Speed of each protocol on one core, and what it allocates: `cargo xtask bench wire`.
 //!
 //! Bytes come as the kernel side hands them on: what one call of the observed process moved, in frames of at most
-//! 16 KiB. A response is read in as few calls as it takes unless a row says "a chunk a call". Each round plays a
-//! whole connection, from its first byte to its last. MB/s count what was captured (10⁶ bytes), those of a
+//! 16 KiB. They are in the processor's cache, as they are there when they were just copied off the ring. A response is
+//! read in as few calls as it takes unless a row says "a chunk a call". Each round plays a whole connection, from its
+//! first byte to its last. MB/s count what was captured (10⁶ bytes), those of a
 //! compressed body what it became. Bodies that are not wanted are passed over without being looked at: their
 //! figures say what the framing costs.
 

@@ -54,7 +54,7 @@ struct Tables<T> {
 }
 
 /// More are not in use at once.
-const MOST: usize = 16;
+const MOST: usize = 8;
 /// Those with more entries are not kept.
 const LARGEST: usize = 16 << 10;
 

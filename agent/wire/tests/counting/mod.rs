@@ -1,4 +1,4 @@
-//! The system's allocator, counting.
+//! An allocator that counts, for tests and benchmarks of what the parsers cost in memory.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations that `work` makes, how many more bytes are allotted after it, and how many more were at most.
+/// Allocations that `work` makes on this thread, how many more bytes are allotted after it, and how many more were at most.
 pub(crate) fn cost(work: impl FnOnce()) -> (u64, i64, i64) {
     let (allocations, bytes, _) = COUNT.get();
     COUNT.set((allocations, bytes, bytes));

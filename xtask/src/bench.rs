@@ -31,7 +31,9 @@ enum Scenario {
     Bystanders,
     /// Processor time and memory of the agent at rest and with 1,000 open streams
     Idle,
-    /// The parsers alone; needs no root
+    /// Each protocol's parser alone: speed and allocations; needs no root
+    Wire,
+    /// All parsers together, of captured bytes to a span; needs no root
     Parser,
 }
 
@@ -44,7 +46,7 @@ impl Scenario {
             Self::Verdicts => Some("verdicts"),
             Self::Bystanders => Some("bystanders"),
             Self::Idle => Some("idle"),
-            Self::Parser => None,
+            Self::Wire | Self::Parser => None,
         }
     }
 }
@@ -65,11 +67,16 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         say("measuring; the machine should have nothing else to do");
         run(Command::new(programs.join("bench")).args(live).args(format).env("TOKENTAP_BIN", agent))?;
     }
-    if scenarios.contains(&Scenario::Parser) {
-        say("measuring the parsers");
-        run(cargo("bench")
-            .args(["--quiet", "--package", "tokentap-genai", "--bench", "chat_stream", "--"])
-            .args(format))?;
+    for (scenario, package, name) in
+        [(Scenario::Wire, "tokentap-wire", "protocols"), (Scenario::Parser, "tokentap-genai", "chat_stream")]
+    {
+        // What LLM calls cost belongs to both.
+        if scenarios.contains(&scenario)
+            || (scenario == Scenario::Parser && scenarios.contains(&Scenario::Wire))
+        {
+            say(format_args!("measuring {name}, on one core"));
+            run(cargo("bench").args(["--quiet", "--package", package, "--bench", name, "--"]).args(format))?;
+        }
     }
     Ok(())
 }

@@ -38,7 +38,15 @@ impl Decoder {
                 return Ok(());
             }
             let mut len = 0;
-            for &byte in piece {
+            let groups = if self.have == 0 { piece.as_chunks::<4>().0 } else { &[] };
+            let mut whole = 0;
+            for &group in groups {
+                let Some(word) = group_of_digits(group) else { break };
+                out[len..len + 3].copy_from_slice(&word.to_be_bytes()[1..]);
+                len += 3;
+                whole += 4;
+            }
+            for &byte in &piece[whole..] {
                 let Some(bytes) = self.digit(byte) else {
                     self.over = true;
                     break;
@@ -72,14 +80,10 @@ impl Decoder {
 
     /// Takes a digit or padding; returns how many bytes of `word`, from its second on, are known now.
     fn digit(&mut self, byte: u8) -> Option<usize> {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => return self.pad(),
-            _ => return None,
+        let value = match DIGITS[usize::from(byte)] {
+            NO_DIGIT if byte == b'=' => return self.pad(),
+            NO_DIGIT => return None,
+            value => value,
         };
         if self.padding {
             return None;
@@ -108,6 +112,26 @@ impl Decoder {
             _ => None,
         }
     }
+}
+
+/// The values of digits.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut value = 0;
+    while value < alphabet.len() {
+        digits[alphabet[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 0x80;
+
+/// Four digits as the low three bytes; `None` when they are not all digits.
+fn group_of_digits(group: [u8; 4]) -> Option<u32> {
+    let [a, b, c, d] = group.map(|byte| DIGITS[usize::from(byte)]);
+    let word = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
+    ((a | b | c | d) & NO_DIGIT == 0).then_some(word)
 }
 
 #[cfg(test)]

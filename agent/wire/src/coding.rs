@@ -1,19 +1,20 @@
 //! Content codings, undone as the bytes come: gzip, deflate, br, zstd and lists of them (RFC 9110 §8.4,
 //! RFC 7932, RFC 8878), with a bound on size and growth.
 
+mod brotli;
 mod gzip;
 
-use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation as _};
 
 use crate::{Limits, reason};
+use brotli::Brotli;
 use gzip::Gzip;
 
 /// Undoes the codings of one body.
 ///
 /// Memory: per coding 16 KiB of output, plus 48 KiB for gzip and deflate, at most 8 MiB for zstd (RFC 9659)
-/// and at most 16 MiB for br (its largest window), as the encoder chose.
+/// and at most 16 MiB for br (its largest window) besides its tables, as the encoder chose.
 pub(crate) struct Decoder {
     /// The coding that was applied last comes first.
     stages: Vec<Stage>,
@@ -191,7 +192,7 @@ impl Codec {
         match self {
             Self::Gzip(gzip) => gzip.is_whole(),
             Self::Deflate(deflate) => deflate.over,
-            Self::Brotli(brotli) => brotli.over,
+            Self::Brotli(brotli) => brotli.is_whole(),
             Self::Zstd { whole, .. } => *whole,
         }
     }
@@ -250,42 +251,6 @@ impl Deflate {
         let (progress, over) = inflate(&mut self.inflate, input, out)?;
         self.over = over;
         Ok(progress)
-    }
-}
-
-struct Brotli {
-    state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
-    total: usize,
-    over: bool,
-}
-
-impl Brotli {
-    fn new() -> Self {
-        let alloc = StandardAlloc::default;
-        Self { state: BrotliState::new(alloc(), alloc(), alloc()), total: 0, over: false }
-    }
-
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
-        if self.over {
-            return Ok(Progress { taken: input.len(), given: 0 });
-        }
-        let (mut in_left, mut taken, mut out_left, mut given) = (input.len(), 0, out.len(), 0);
-        let result = BrotliDecompressStream(
-            &mut in_left,
-            &mut taken,
-            input,
-            &mut out_left,
-            &mut given,
-            out,
-            &mut self.total,
-            &mut self.state,
-        );
-        match result {
-            BrotliResult::ResultFailure => return Err(reason::CORRUPT),
-            BrotliResult::ResultSuccess => self.over = true,
-            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
-        }
-        Ok(Progress { taken, given })
     }
 }
 

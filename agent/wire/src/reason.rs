@@ -5,6 +5,10 @@
 pub const OUT_OF_STEP: &str = "no message start seen yet";
 /// Bytes of a connection that speaks nothing that is read here.
 pub const NOT_HTTP: &str = "not a known protocol";
+/// Bytes of a connection that speaks TLS, and is read where the library encrypts and decrypts it.
+pub const TLS: &str = "TLS records";
+/// What begins like a header of the PROXY protocol and is none.
+pub const PROXY_HEADER: &str = "invalid PROXY protocol header";
 /// A response to a request that was not seen, or that came so early that it could not be kept.
 pub const NO_REQUEST: &str = "response without its request";
 /// Bytes after a request to switch protocols that came so early that they could not be kept, or in vain; those of an
@@ -80,6 +84,13 @@ pub const EXTENSION: &str = "unknown WebSocket extension";
 pub const TOO_MANY_INFLATING: &str = "too many compressed WebSockets";
 /// WebSocket messages that are compressed with reference to some of which bytes are missing.
 pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
+
+/// What should be JSON is something else.
+pub const JSON: &str = "invalid JSON";
+/// JSON whose brackets are nested deeper than is followed.
+pub const JSON_DEPTH: &str = "JSON nested over the limit";
+/// A body ended inside its JSON.
+pub const JSON_CUT: &str = "JSON without its end";
 
 /// What should be base64 is something else.
 pub const BASE64: &str = "invalid base64";

@@ -1,59 +1,18 @@
 //! What a connection costs in memory: nothing per chunk, nothing that grows, and no more than is stated.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    io::Write as _,
-};
+mod counting;
 
+use std::io::Write;
+
+use counting::cost;
 use flate2::{
     Compression,
-    write::{DeflateEncoder, GzEncoder},
+    write::{DeflateEncoder, GzEncoder, ZlibEncoder},
 };
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, RequestHead,
     ResponseHead, Sink, eventstream, grpc, multipart, sse,
 };
-
-/// Counts what the current thread allots.
-struct Counting;
-
-thread_local! {
-    /// Allocations so far, and bytes that are allotted now.
-    static COUNT: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
-}
-
-fn count(allocations: u64, bytes: i64) {
-    // A thread that is ending has no count any more, and no test either.
-    COUNT
-        .try_with(|count| count.set((count.get().0 + allocations, count.get().1 + bytes)))
-        .unwrap_or_default();
-}
-
-// SAFETY: everything is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as i64));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Allocations that `work` makes, and how many more bytes are allotted after it.
-fn cost(work: impl FnOnce()) -> (u64, i64) {
-    let (allocations, bytes) = COUNT.get();
-    work();
-    (COUNT.get().0 - allocations, COUNT.get().1 - bytes)
-}
 
 /// Takes everything and keeps nothing, as a sink that reads events.
 #[derive(Default)]
@@ -123,8 +82,44 @@ fn a_streamed_chunk_costs_no_allocation_however_it_is_cut() {
             }
         };
         send(10);
-        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(cost(|| send(1000)), (0, 0, 0), "in pieces of {size}");
         assert_eq!(stream.sink.data, 1010 * b"{\"delta\":\"hi\"}".len());
+    }
+}
+
+/// A body in a content coding, in pieces that end where an event does.
+fn coded<W: Write>(mut encoder: W, written: impl Fn(&W) -> &Vec<u8>) -> Vec<Vec<u8>> {
+    let mut seen = 0;
+    let piece = |number: usize| {
+        let event = format!("data: {{\"delta\":\"{:x}\"}}\n\n", number * number);
+        encoder.write_all(event.as_bytes()).and_then(|()| encoder.flush()).unwrap();
+        let piece = written(&encoder)[seen..].to_vec();
+        seen += piece.len();
+        piece
+    };
+    (0..300).map(piece).collect()
+}
+
+#[test]
+fn a_streamed_chunk_in_a_content_coding_costs_no_allocation() {
+    let level = Compression::default();
+    for (coding, pieces) in [
+        ("gzip", coded(GzEncoder::new(Vec::new(), level), GzEncoder::get_ref)),
+        ("deflate", coded(ZlibEncoder::new(Vec::new(), level), ZlibEncoder::get_ref)),
+        ("br", coded(brotli::CompressorWriter::new(Vec::new(), 4096, 5, 18), |encoder| encoder.get_ref())),
+        ("zstd", coded(zstd::Encoder::new(Vec::new(), 3).unwrap(), |encoder| encoder.get_ref())),
+    ] {
+        let mut stream = Stream::new();
+        stream.call(Direction::Write, ASK);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n\r\n");
+        stream.call(Direction::Read, head.as_bytes());
+        let (first, rest) = pieces.split_at(pieces.len() / 10);
+        let mut send = |pieces: &[Vec<u8>]| {
+            pieces.iter().for_each(|piece| stream.call(Direction::Read, piece));
+        };
+        send(first);
+        assert_eq!(cost(|| send(rest)), (0, 0, 0), "{coding}");
+        assert!(stream.sink.data > 300 * b"{\"delta\":\"\"}".len(), "{coding}");
     }
 }
 
@@ -150,8 +145,8 @@ fn an_http2_frame_costs_no_allocation_and_an_exchange_leaves_nothing_behind() {
         (cost, stream.sink.ended)
     };
     exchange(10);
-    assert_eq!(exchange(1000).0, (0, 0));
-    let (_, bytes) = cost(|| (0..100_000).for_each(|_| assert_eq!(exchange(0).0, (0, 0))));
+    assert_eq!(exchange(1000).0, (0, 0, 0));
+    let (_, bytes, _) = cost(|| (0..100_000).for_each(|_| assert_eq!(exchange(0).0, (0, 0, 0))));
     assert_eq!((bytes, exchange(0).1), (0, 100_003));
 }
 
@@ -167,8 +162,7 @@ fn an_exchange_leaves_nothing_behind() {
         }
     };
     exchanges(10);
-    let (allocations, bytes) = cost(|| exchanges(100_000));
-    assert_eq!((allocations, bytes), (0, 0));
+    assert_eq!(cost(|| exchanges(100_000)), (0, 0, 0));
     assert_eq!(stream.sink.ended, 100_010);
 }
 
@@ -185,7 +179,7 @@ fn a_connection_keeps_to_its_bound_whatever_comes() {
     for (what, first, then) in cases {
         for dir in Direction::ALL {
             let mut stream = Stream::new();
-            let (_, bytes) = cost(|| {
+            let (_, bytes, _) = cost(|| {
                 stream.call(dir, first);
                 stream.call(dir.opposite(), b"HTTP/1.1 200 OK\r\nX: ");
                 for _ in 0..5000 {
@@ -216,7 +210,7 @@ fn an_event_stream_message_costs_no_allocation_however_it_is_cut() {
             }
         };
         send(10);
-        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(cost(|| send(1000)), (0, 0, 0), "in pieces of {size}");
         assert_eq!(whole, 1010);
     }
 }
@@ -238,7 +232,7 @@ fn a_form_costs_no_allocation_and_its_file_no_memory_however_it_is_cut() {
             }
         };
         send(10);
-        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(cost(|| send(1000)), (0, 0, 0), "in pieces of {size}");
         assert!(files >= 1009);
     }
 }
@@ -332,7 +326,7 @@ fn a_message_of_a_websocket_costs_no_allocation_however_it_is_cut() {
                 let (first, rest) = frames.split_at(10);
                 send(first);
                 let what = format!("{extensions:?} {dir:?}, HTTP/2: {http2}, in pieces of {size}");
-                assert_eq!(cost(|| send(rest)), (0, 0), "{what}");
+                assert_eq!(cost(|| send(rest)), (0, 0, 0), "{what}");
                 let all = frames.len();
                 assert_eq!(stream.sink.messages, (all as u64, all * TEXT.len()), "{what}");
             }
@@ -345,10 +339,10 @@ fn a_long_conversation_keeps_to_its_bound() {
     let ask = text_frame(Some([1, 2, 3, 4]), false, TEXT);
     let tell = compressed(TEXT, 100_000);
     for http2 in [false, true] {
-        let (_, bytes) = cost(|| {
+        let (_, bytes, _) = cost(|| {
             let mut stream =
                 if http2 { tunneled("permessage-deflate") } else { upgraded("permessage-deflate") };
-            let (_, bytes) = cost(|| {
+            let (_, bytes, _) = cost(|| {
                 for tell in &tell {
                     let tell = text_frame(None, true, tell);
                     if http2 {
@@ -375,7 +369,7 @@ fn a_connection_that_is_full_of_websockets_keeps_to_its_bound() {
     // None is answered, and every client has much to say in small pieces.
     let mut stream = tunneled("");
     let ask = b"\x02\x07CONNECT\x00\x09:protocol\x09websocket";
-    let (_, bytes) = cost(|| {
+    let (_, bytes, _) = cost(|| {
         streams().skip(1).for_each(|number| stream.call(Direction::Write, &frame(1, 4, number, ask)));
         for _ in 0..50 {
             streams().skip(1).for_each(|number| stream.call(Direction::Write, &frame(0, 0, number, b"x")));
@@ -388,7 +382,7 @@ fn a_connection_that_is_full_of_websockets_keeps_to_its_bound() {
     // All are open and compress.
     let mut stream = tunneled("permessage-deflate");
     let message = &compressed(TEXT, 1)[0];
-    let (_, bytes) = cost(|| {
+    let (_, bytes, _) = cost(|| {
         streams().skip(1).for_each(|number| open(&mut stream, number, "permessage-deflate"));
         for number in streams() {
             stream
@@ -424,7 +418,7 @@ fn a_compressed_grpc_message_costs_no_allocation_however_it_is_cut() {
             }
         };
         send(10);
-        assert_eq!(cost(|| send(1000)), (0, 0), "in pieces of {size}");
+        assert_eq!(cost(|| send(1000)), (0, 0, 0), "in pieces of {size}");
         assert_eq!(whole, 1010);
     }
 }
@@ -444,7 +438,7 @@ fn a_grpc_web_message_costs_no_allocation_in_both_forms_however_it_is_cut() {
                 }
             };
             send(10);
-            assert_eq!(cost(|| send(1000)), (0, 0), "text: {text}, in pieces of {size}");
+            assert_eq!(cost(|| send(1000)), (0, 0, 0), "text: {text}, in pieces of {size}");
             assert_eq!(whole, 1010);
         }
     }

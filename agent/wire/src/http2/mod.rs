@@ -123,6 +123,7 @@ impl Http2 {
                 request: Message::new(Part::Done),
                 response: Message::new(Part::Awaited),
                 answered: None,
+                due: None,
                 undecodable: None,
                 tunnel: None,
             },
@@ -431,7 +432,8 @@ impl Http2 {
             Some(_) => {}
         }
         let response = Message::new(Part::Awaited);
-        let stream = Stream { id, last: at, request, response, answered: None, undecodable, tunnel };
+        let stream =
+            Stream { id, last: at, request, response, answered: None, due: None, undecodable, tunnel };
         self.streams.insert(block.stream, stream);
         Ok(())
     }

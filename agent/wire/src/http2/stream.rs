@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::tunnel::{Answer, Tunnel};
 use crate::{
-    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Role, Sink, Version, body::BodyUse,
+    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Role, Sink, Version,
+    body::{BodyUse, content_length},
     coding::Want,
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     pub(super) response: Message,
     /// When the response ended, by protocol or because the sink said so.
     pub(super) answered: Option<Nanos>,
+    /// Bytes of the response's content to come, where its length is known.
+    pub(super) due: Option<u64>,
     pub(super) undecodable: Option<&'static str>,
     /// It carries another protocol, or is to.
     pub(super) tunnel: Option<Box<Tunnel>>,
@@ -61,6 +64,8 @@ impl Stream {
             let undecodable;
             (self.response.body, undecodable) = BodyUse::new(answer.interest, answer.headers, answer.limits);
             self.undecodable = self.undecodable.or(undecodable);
+            // Conflicting lengths (RFC 9113 §8.1.1) tell nothing.
+            self.due = content_length(answer.headers).unwrap_or(None);
         }
     }
 
@@ -90,6 +95,9 @@ impl Stream {
             return tunnel.data(sender(request), bytes, starts, at, sink);
         }
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(bytes.len() as u64));
+        }
         let fed = if request {
             self.request.body.feed(bytes, |bytes| {
                 sink.request_body(id, bytes, at);
@@ -117,6 +125,9 @@ impl Stream {
             return tunnel.gap(sender(request), missing, sink);
         }
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(missing?));
+        }
         if request || self.answered.is_none() {
             let message = self.message(request);
             if message.body.is_wanted() || missing.is_none() {
@@ -197,6 +208,10 @@ impl Stream {
             Some(Tunnel::Open(websocket)) => return websocket.close(ending, at, sink),
             Some(tunnel) => tunnel.drop_held(sink),
             None => {}
+        }
+        // Some clients leave once they have what was announced, before the server says that it was all.
+        if self.due == Some(0) && !matches!(ending, Ending::Malformed(_)) {
+            self.message_end(false, self.last, sink);
         }
         match (self.answered, ending) {
             (Some(answered), _) => {

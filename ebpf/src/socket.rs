@@ -149,11 +149,11 @@ pub fn exit_transfer(
     let id = stream_of(who, call)?;
     let state = stream::state(id)?;
     // SAFETY: a live map value. A stream that user space named does not know its descriptor yet.
-    let class = unsafe {
+    let (class, late) = unsafe {
         if (*state).open.fd < 0 {
             (*state).open.fd = call.fd as i32;
         }
-        (*state).class
+        ((*state).class, (*state).flags & flags::LATE != 0)
     };
     if result == 0 {
         if dir == Direction::Read && call.count != 0 {
@@ -174,7 +174,8 @@ pub fn exit_transfer(
         return None;
     }
     if class != Class::Http as u8 {
-        let seen = stream::classify(call.cursor.base, call.cursor.len.min(call.cursor.left.max(total)));
+        let len = call.cursor.len.min(call.cursor.left.max(total));
+        let seen = stream::classify(call.cursor.base, len, late);
         if seen == Class::Tls {
             // SAFETY: a live map value.
             unsafe { (*state).class = Class::Tls as u8 };

@@ -14,6 +14,8 @@ common = {
     "base_url": opts.base_url,
     "timeout": 60,
 }
+if opts.http2:
+    common |= {"http1": False, "http2": True, "limits": httpx.Limits(max_connections=1)}
 
 
 def sync():
@@ -23,7 +25,8 @@ def sync():
             client.get("/v1/models").raise_for_status()
 
         def call(body, answer):
-            with client.stream("POST", pace.PATHS[opts.api], json=body) as response:
+            headers = {"x-request-id": answer.request_id()}
+            with client.stream("POST", pace.PATHS[opts.api], json=body, headers=headers) as response:
                 answer.status = response.status_code
                 if not response.headers["content-type"].startswith("text/event-stream"):
                     response.read()
@@ -43,7 +46,8 @@ async def asynchronous():
             (await client.get("/v1/models")).raise_for_status()
 
         async def call(body, answer):
-            async with client.stream("POST", pace.PATHS[opts.api], json=body) as response:
+            headers = {"x-request-id": answer.request_id()}
+            async with client.stream("POST", pace.PATHS[opts.api], json=body, headers=headers) as response:
                 answer.status = response.status_code
                 if not response.headers["content-type"].startswith("text/event-stream"):
                     await response.aread()

@@ -20,6 +20,8 @@ def options(description):
                         help="leaves a streamed answer after so many events")
     parser.add_argument("--async", dest="asynchronous", action="store_true", help="uses the asyncio client")
     parser.add_argument("--concurrency", type=int, default=1, help="calls in flight, for asyncio")
+    parser.add_argument("--http2", action="store_true", help="speaks HTTP/2, in the clear without asking first")
+    parser.add_argument("--before", type=int, default=0, metavar="CALLS", help="calls before it waits")
     parser.add_argument("--wait", action="store_true",
                         help="opens a connection, prints 'ready' and starts at a line on standard input")
     return parser.parse_args()
@@ -51,6 +53,10 @@ class Answer:
         self.finish_reasons = {}
         self.events = 0
         self.text = []
+
+    def request_id(self):
+        """Another one for each call, and long enough to fill the tables of HTTP/2 soon."""
+        return f"{self.call:06}" * 10
 
     def openai(self, document):
         self.id = self.id or document.get("id")
@@ -104,6 +110,8 @@ def run(opts, warm, call):
     """Drives a synchronous client: `warm()` opens a connection, `call(body, answer)` makes a call."""
     if opts.wait:
         warm()
+        for number in range(-opts.before, 0):
+            call(opts.request[0], Answer(number))
     pause(opts)
     for number, body in bodies(opts):
         answer = Answer(number)
@@ -118,6 +126,8 @@ async def run_async(opts, warm, call):
     """Drives an asyncio client the same way, with several calls in flight."""
     if opts.wait:
         await asyncio.gather(*(warm() for _ in range(opts.concurrency)))
+        for number in range(-opts.before, 0):
+            await call(opts.request[0], Answer(number))
         await asyncio.to_thread(pause, opts)
     room = asyncio.Semaphore(opts.concurrency)
 

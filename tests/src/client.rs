@@ -29,8 +29,10 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
     Python { script: &'static str, asynchronous: bool },
-    Node,
+    Node(&'static str),
     Curl,
+    Go,
+    Hyper,
 }
 
 const fn python(name: &'static str, api: Api, script: &'static str, asynchronous: bool) -> Client {
@@ -55,9 +57,28 @@ pub const HTTPX_ASYNC: Client = python("httpx async", Api::AnthropicMessages, "h
 /// aiohttp, which has asyncio only.
 pub const AIOHTTP: Client = python("aiohttp", Api::OpenaiChat, "aiohttp_client.py", true);
 /// OpenAI's SDK for Node.
-pub const NODE: Client = Client { name: "node openai", api: Api::OpenaiChat, program: Program::Node };
+pub const NODE: Client =
+    Client { name: "node openai", api: Api::OpenaiChat, program: Program::Node("openai_client.mjs") };
 /// curl.
 pub const CURL: Client = Client { name: "curl", api: Api::OpenaiChat, program: Program::Curl };
+/// Node's own HTTP/2.
+pub const NODE_HTTP2: Client =
+    Client { name: "node http2", api: Api::OpenaiChat, program: Program::Node("http2_client.mjs") };
+/// Go's own HTTP/2, in the clear.
+pub const GO: Client = Client { name: "go", api: Api::OpenaiChat, program: Program::Go };
+/// hyper's HTTP/2, in the clear.
+pub const HYPER: Client = Client { name: "hyper", api: Api::OpenaiChat, program: Program::Hyper };
+
+/// Which HTTP a client that knows several is to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.1
+    One,
+    /// HTTP/2, without asking first where there is no TLS.
+    Two,
+    /// HTTP/1.1, and then HTTP/2 on the same connection (curl only).
+    Upgrade,
+}
 
 /// What a client is to do.
 #[derive(Clone, Debug)]
@@ -78,6 +99,10 @@ pub struct Job {
     pub concurrency: usize,
     /// Waits for [`Running::go`], with a connection open.
     pub wait: bool,
+    /// How often the first body goes over that connection before.
+    pub before: usize,
+    /// What it speaks, if it knows several.
+    pub http: Http,
     /// More of the environment.
     pub env: Vec<(String, String)>,
     /// Another file than the usual one to run as curl.
@@ -97,6 +122,8 @@ impl Job {
             cancel_after: None,
             concurrency: 1,
             wait: false,
+            before: 0,
+            http: Http::One,
             env: Vec::new(),
             curl: "curl".into(),
         }
@@ -174,8 +201,10 @@ impl Client {
     pub fn exe(self) -> String {
         let path = match self.program {
             Program::Python { .. } => parts::part("venv/bin/python"),
-            Program::Node => parts::part("node/bin/node"),
+            Program::Node(_) => parts::part("node/bin/node"),
             Program::Curl => "curl".into(),
+            Program::Go => parts::part("go-peer"),
+            Program::Hyper => parts::program("hyper-peer"),
         };
         path.to_string_lossy().into_owned()
     }
@@ -203,12 +232,20 @@ impl Client {
                 if job.pad > 0 {
                     command.args(["--pad", &job.pad.to_string()]);
                 }
+                if job.http == Http::Two {
+                    command.arg("--http2");
+                }
                 command
             }
-            Program::Node => {
+            Program::Node(script) => {
                 let home = parts::part("node");
                 let mut command = Command::new(home.join("bin/node"));
-                command.arg(parts::file("clients/openai_client.mjs")).current_dir(home);
+                command.arg(parts::file("clients").join(script)).current_dir(home);
+                command
+            }
+            Program::Go | Program::Hyper => {
+                let mut command = Command::new(self.exe());
+                command.args(["call", "--concurrency", &job.concurrency.to_string()]);
                 command
             }
             Program::Curl => {
@@ -230,6 +267,9 @@ impl Client {
             if let Some(events) = job.cancel_after {
                 command.args(["--cancel-after", &events.to_string()]);
             }
+            if job.before > 0 {
+                command.args(["--before", &job.before.to_string()]);
+            }
             if job.wait {
                 command.arg("--wait");
             }
@@ -239,17 +279,26 @@ impl Client {
 
     /// All calls over one connection; curl reads this before it opens it.
     fn curl_config(self, job: &Job) -> String {
+        let http = match (job.http, job.base_url.starts_with("https")) {
+            (Http::One, _) => "http1.1",
+            (Http::Two, false) => "http2-prior-knowledge",
+            (Http::Two, true) | (Http::Upgrade, _) => "http2",
+        };
         let call = |request: &Value| {
             let body = request.to_string().replace('\\', "\\\\").replace('"', "\\\"");
             format!(
-                "url = \"{}{}\"\ncacert = \"{}\"\nheader = \"content-type: application/json\"\ncompressed\n\
+                "{http}\nurl = \"{}{}\"\ncacert = \"{}\"\nheader = \"content-type: application/json\"\ncompressed\n\
                  data-binary = \"{body}\"\noutput = \"/dev/null\"\nwrite-out = \"{{\\\"status\\\": %{{http_code}}}}\\n\"\n",
                 job.base_url,
                 self.path(),
                 job.ca.display(),
             )
         };
-        let calls: Vec<_> = (0..job.rounds).flat_map(|_| job.requests.iter().map(call)).collect();
+        // Servers switch protocols on a request without a body.
+        let first = (job.http == Http::Upgrade)
+            .then(|| format!("{http}\nurl = \"{}/v1/models\"\noutput = \"/dev/null\"\n", job.base_url));
+        let calls = (0..job.rounds).flat_map(|_| job.requests.iter().map(call));
+        let calls: Vec<_> = first.into_iter().chain(calls).collect();
         calls.join("next\n")
     }
 }
@@ -299,7 +348,10 @@ impl Running {
             .all()
             .iter()
             .filter(|line| !line.contains("\"ready\""))
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .map(|line| {
+                serde_json::from_str(line)
+                    .unwrap_or_else(|e| panic!("{e}: {line}\n{}", self.process.transcript()))
+            })
             .collect();
         assert!(
             reports.len() == self.calls,

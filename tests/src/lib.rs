@@ -4,7 +4,9 @@
 pub mod agent;
 pub mod bodies;
 pub mod client;
+pub mod exchange;
 pub mod expect;
+pub mod front;
 pub mod kernel;
 pub mod ledger;
 pub mod mock;

@@ -33,6 +33,18 @@ pub fn file(path: &str) -> PathBuf {
     file
 }
 
+/// A program of this package, built with what runs now.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let this = env::current_exe().expect("this program's own path");
+    // Tests lie in a folder of their own beside the programs.
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing: build it with `cargo build -p tokentap-tests --bins`"))
+}
+
 /// The agent: `$TOKENTAP_BIN`, else the release build.
 ///
 /// # Panics

@@ -68,7 +68,15 @@ fn unit_tests(filter: Option<&str>) -> Result<Sum> {
 }
 
 fn end_to_end(filter: Option<&str>) -> Result<Sum> {
-    setup::install(&[Part::Packages, Part::Python, Part::Node, Part::Collector, Part::Llama])?;
+    setup::install(&[
+        Part::Packages,
+        Part::Servers,
+        Part::Python,
+        Part::Node,
+        Part::Go,
+        Part::Collector,
+        Part::Llama,
+    ])?;
     let agent = build::agent()?;
     let mut command = cargo("test");
     command.args(["--package", "tokentap-tests"]).env("TOKENTAP_BIN", agent);

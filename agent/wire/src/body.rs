@@ -3,6 +3,7 @@
 use crate::{
     Headers, Interest, Limits,
     coding::{Decoder, Want},
+    reason,
 };
 
 /// What is done with the bytes of the current body.
@@ -72,4 +73,21 @@ pub(crate) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
     let transfer = headers.members("transfer-encoding");
     let transfer = transfer.filter(|coding| !coding.eq_ignore_ascii_case(b"chunked"));
     headers.members("content-encoding").chain(transfer)
+}
+
+/// The only value of Content-Length, which may be repeated (RFC 9110 §8.6).
+pub(crate) fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
+    let mut length = None;
+    for value in headers.all("content-length").flat_map(|value| value.split(|&b| b == b',')) {
+        let value = value.trim_ascii();
+        let number = (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
+            .then(|| value.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))))
+            .flatten()
+            .ok_or(reason::CONTENT_LENGTH)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(reason::CONTENT_LENGTH);
+        }
+        length = Some(number);
+    }
+    Ok(length)
 }

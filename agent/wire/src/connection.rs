@@ -5,7 +5,7 @@ use crate::{
     held::Held,
     http1::{Http1, State, To, Upgrade, begins_message},
     http2::{Candidate, Http2, PREFACE, PROOF},
-    reason,
+    proxy, reason,
     reassembly::{Position, Run},
     websocket::WebSocket,
 };
@@ -23,7 +23,7 @@ pub enum Protocol {
     Http1,
     /// HTTP/2
     Http2,
-    /// WebSocket, which an HTTP/1.1 exchange has opened
+    /// WebSocket, which an HTTP/1.1 exchange has opened (those that an HTTP/2 stream carries are its exchanges)
     WebSocket,
     /// Nothing that this engine reads, or no more: its bytes are of no use.
     NotHttp,
@@ -35,13 +35,13 @@ pub enum Protocol {
 ///
 /// | | |
 /// |---|--:|
-/// | a connection by itself, and while nothing tells what it speaks | 768 |
+/// | a connection by itself, and while nothing tells what it speaks | 896 |
 /// | HTTP/1, idle or within an exchange | + 512 |
 /// | HTTP/2 | + 3 KiB |
 /// | … each direction whose table of fields is full, at the size that peers have unless they say otherwise | + 6 KiB |
-/// | … each open stream | + 200 |
+/// | … each open stream | + 240 |
+/// | … each of them that is a WebSocket | + 600 |
 /// | WebSocket | + 1 KiB |
-/// | … once a masked frame was read | + 8 KiB |
 /// | … each direction in which messages are compressed | + 64 KiB |
 /// | a body in gzip or deflate | + 64 KiB |
 ///
@@ -50,7 +50,8 @@ pub enum Protocol {
 /// and for each body with a content coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for
 /// zstd and up to 16 MiB for br where the encoder chose such a window. For HTTP/2, in each direction,
 /// [`Limits::table`] besides, one header block more, and as much while it is out of step; and
-/// [`Limits::streams`] streams.
+/// [`Limits::streams`] streams; of those that are WebSockets no more than [`Limits::inflating`] are decompressed, and
+/// [`Limits::held`] bytes for all of them together, with the places of the pieces, wait for their server's answer.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
@@ -58,7 +59,7 @@ pub struct Connection {
     http1: Http1,
     /// What it has gone on as.
     next: Option<Next>,
-    /// What may turn out to be HTTP/2, by direction.
+    /// What may come before HTTP, or turn out to be HTTP/2, by direction.
     openings: [Opening; 2],
 }
 
@@ -70,9 +71,11 @@ enum Next {
     WebSocket(Direction, Box<WebSocket>),
 }
 
-/// The first bytes of a direction, while they may begin HTTP/2.
+/// The first bytes of a direction, while nothing is decided.
 #[derive(Debug, Default)]
 struct Opening {
+    /// What a load balancer may have put in front.
+    proxy: proxy::Header,
     /// So many bytes of the connection preface have come, the first one then.
     preface: (usize, Nanos),
     frames: Candidate,
@@ -184,8 +187,32 @@ impl Connection {
         }
     }
 
-    /// Takes bytes of a connection that may speak HTTP/2 or HTTP/1.
+    /// Takes bytes of a connection that nothing is known of.
     fn undecided<S: Sink>(
+        &mut self,
+        dir: Direction,
+        mut bytes: &[u8],
+        mut starts_call: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        let header = &mut self.openings[dir.index()].proxy;
+        if !header.is_past() {
+            match header.look(&mut bytes, at) {
+                proxy::Found::More => {}
+                proxy::Found::Neither(before, began) => self.candidate(dir, before, true, began, sink),
+                proxy::Found::Ended => starts_call = true,
+                proxy::Found::Malformed(reason, len) => {
+                    sink.dropped(reason, len as u64);
+                    starts_call = false;
+                }
+            }
+        }
+        self.candidate(dir, bytes, starts_call, at, sink);
+    }
+
+    /// Takes bytes of a connection that may speak HTTP/2 or HTTP/1.
+    fn candidate<S: Sink>(
         &mut self,
         dir: Direction,
         bytes: &[u8],
@@ -193,7 +220,14 @@ impl Connection {
         at: Nanos,
         sink: &mut S,
     ) {
-        let Opening { preface: (have, began), frames } = &mut self.openings[dir.index()];
+        if bytes.is_empty() {
+            return;
+        }
+        if starts_call && begins_tls(bytes) {
+            sink.dropped(reason::TLS, bytes.len() as u64);
+            return self.http1.give_up();
+        }
+        let Opening { preface: (have, began), frames, .. } = &mut self.openings[dir.index()];
         if *have > 0 || (starts_call && frames.is_empty() && bytes[0] == PREFACE[0]) {
             let began = if *have == 0 { at } else { *began };
             let same = PREFACE[*have..].iter().zip(bytes).take_while(|(want, got)| want == got).count();
@@ -295,9 +329,13 @@ impl Connection {
 
     /// What may have begun HTTP/2 in this direction did not.
     fn reject<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
-        let Opening { preface, frames } = &mut self.openings[dir.index()];
+        let Opening { preface, frames, proxy } = &mut self.openings[dir.index()];
+        let (before, first) = proxy.give_up();
         let (have, began) = std::mem::take(preface);
         self.http1.skipped(frames.reject(), sink);
+        if !before.is_empty() {
+            self.http1.data(dir, before, true, first, sink);
+        }
         if have > 0 {
             self.http1.data(dir, &PREFACE[..have], true, began, sink);
         }
@@ -346,6 +384,12 @@ impl Next {
             Self::WebSocket(_, websocket) => websocket.sweep(oldest, sink),
         }
     }
+}
+
+/// Whether a captured call begins with a TLS record (RFC 8446 §5.1): its type, a version and an allowed length.
+fn begins_tls(bytes: &[u8]) -> bool {
+    const MAX_LENGTH: u8 = 0x48;
+    matches!(bytes, [20..=24, 3, 0..=4, length, ..] if *length <= MAX_LENGTH)
 }
 
 /// Who fills a direction.

@@ -186,7 +186,7 @@ pub trait Sink {
     /// RFC 6455 §4.2.2): messages of both sides come until the exchange ends. Those that cannot be decompressed are
     /// left out; then the ending says why.
     fn message(&mut self, _id: ExchangeId, _part: &MessagePart<'_>, _at: Nanos) {}
-    /// The trailer fields of the response: they come after its body.
+    /// The trailer fields of the response: they come after its body (RFC 9110 §6.5).
     fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}
     /// Bytes of one of the bodies are missing here (`None`: nobody knows how many). With a content coding,
     /// nothing more of that body follows. Of a WebSocket: of the messages of one side. The message that is

@@ -19,12 +19,20 @@ struct Run {
 }
 
 impl Held {
+    /// What the place of a run takes, in bytes.
+    pub(crate) const RUN: usize = size_of::<Run>();
+
     pub(crate) const fn new() -> Self {
         Self { bytes: Vec::new(), runs: Vec::new(), closed: None }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The bytes with the places of their runs, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.len() + self.runs.len() * Self::RUN
     }
 
     pub(crate) fn is_empty(&self) -> bool {

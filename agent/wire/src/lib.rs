@@ -19,6 +19,7 @@ pub mod json;
 mod limits;
 pub mod multipart;
 pub mod ndjson;
+mod proxy;
 pub mod reason;
 mod reassembly;
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Most streams that are open at once on an HTTP/2 connection.
     pub streams: usize,
+    /// Most WebSockets on streams of an HTTP/2 connection whose messages may be compressed, and are decompressed.
+    pub inflating: usize,
     /// Most bytes kept of the table of sent fields of one direction of HTTP/2, as RFC 7541 §4.1 counts them.
     pub table: usize,
     /// Most bytes of a stream in which no known protocol was found before it is given up.
@@ -28,6 +30,7 @@ impl Default for Limits {
             held: 16 << 10,
             in_flight: 64,
             streams: 1024,
+            inflating: 64,
             table: 64 << 10,
             search: 16 << 20,
             decoded: 256 << 20,

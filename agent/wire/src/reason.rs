@@ -5,9 +5,14 @@
 pub const OUT_OF_STEP: &str = "no message start seen yet";
 /// Bytes of a connection that speaks nothing that is read here.
 pub const NOT_HTTP: &str = "not a known protocol";
+/// Bytes of a connection that speaks TLS, and is read where the library encrypts and decrypts it.
+pub const TLS: &str = "TLS records";
+/// What begins like a header of the PROXY protocol and is none.
+pub const PROXY_HEADER: &str = "invalid PROXY protocol header";
 /// A response to a request that was not seen, or that came so early that it could not be kept.
 pub const NO_REQUEST: &str = "response without its request";
-/// Bytes after a request to switch protocols that came so early that they could not be kept, or in vain.
+/// Bytes after a request to switch protocols that came so early that they could not be kept, or in vain; those of an
+/// HTTP/2 stream also where the answer is not known.
 pub const NO_SWITCH: &str = "protocol switch not answered";
 /// Requests without an answer above [`crate::Limits::in_flight`]: pairs can no longer be told.
 pub const TOO_MANY_IN_FLIGHT: &str = "too many requests in flight";
@@ -73,6 +78,8 @@ pub const FRAGMENT: &str = "broken WebSocket message";
 pub const AFTER_CLOSE: &str = "bytes after a WebSocket close";
 /// A WebSocket extension that is not known here, or one that may have been lost with its field.
 pub const EXTENSION: &str = "unknown WebSocket extension";
+/// Compressed messages of a WebSocket on an HTTP/2 stream above [`crate::Limits::inflating`].
+pub const TOO_MANY_INFLATING: &str = "too many compressed WebSockets";
 /// WebSocket messages that are compressed with reference to some of which bytes are missing.
 pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
 

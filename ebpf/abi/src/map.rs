@@ -59,7 +59,7 @@ pub enum Class {
     Http = 1,
     /// TLS records: never copied.
     Tls = 2,
-    /// An HTTP/1 CONNECT: copied until TLS begins inside.
+    /// An HTTP/1 CONNECT, or a PROXY protocol header: copied until TLS begins inside.
     Tunnel = 3,
 }
 

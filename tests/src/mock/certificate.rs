@@ -20,8 +20,9 @@ use openssl::{
     },
 };
 
-/// Makes both, writes the authority to `ca` (PEM) and returns what accepts TLS connections.
-pub(super) fn acceptor(ca: &Path) -> io::Result<SslAcceptor> {
+/// Makes both, writes the authority to `ca` (PEM) and returns what accepts TLS connections, and the server's
+/// certificate and key (PEM).
+pub(super) fn acceptor(ca: &Path) -> io::Result<(SslAcceptor, String)> {
     let (authority, authority_key) = authority()?;
     fs::write(ca, authority.to_pem()?)?;
     let (certificate, key) = server(&authority, &authority_key)?;
@@ -32,7 +33,8 @@ pub(super) fn acceptor(ca: &Path) -> io::Result<SslAcceptor> {
     acceptor.set_alpn_select_callback(|_, offered| {
         openssl::ssl::select_next_proto(b"\x08http/1.1", offered).ok_or(openssl::ssl::AlpnError::NOACK)
     });
-    Ok(acceptor.build())
+    let identity = [certificate.to_pem()?, key.private_key_to_pem_pkcs8()?].concat();
+    Ok((acceptor.build(), String::from_utf8_lossy(&identity).into_owned()))
 }
 
 fn authority() -> Result<(X509, PKey<Private>), ErrorStack> {

@@ -60,6 +60,7 @@ pub struct Mock {
     plain: SocketAddr,
     tls: SocketAddr,
     ca: PathBuf,
+    identity: String,
     shared: Arc<Shared>,
     _folder: Option<TempDir>,
 }
@@ -78,7 +79,7 @@ impl Mock {
     /// When a port is taken, or the file or the certificate cannot be made.
     pub fn start(options: Options, ca: &Path) -> io::Result<Self> {
         let Options { plain_port, tls_port, seed, ledger } = options;
-        let acceptor = certificate::acceptor(ca)?;
+        let (acceptor, identity) = certificate::acceptor(ca)?;
         let shared =
             Arc::new(Shared { seed, ledger, requests: AtomicU64::new(0), connections: AtomicU64::new(0) });
         let plain = TcpListener::bind(("127.0.0.1", plain_port))?;
@@ -87,6 +88,7 @@ impl Mock {
             plain: plain.local_addr()?,
             tls: tls.local_addr()?,
             ca: ca.to_owned(),
+            identity,
             shared: Arc::clone(&shared),
             _folder: None,
         };
@@ -110,6 +112,12 @@ impl Mock {
     #[must_use]
     pub fn ca(&self) -> &Path {
         &self.ca
+    }
+
+    /// Its certificate and key (PEM), for others who serve loopback.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Address of the plain listener.

@@ -5,6 +5,7 @@
 
 pub(crate) mod apt;
 mod collector;
+mod go;
 pub(crate) mod kernels;
 mod llama;
 mod node;
@@ -23,15 +24,22 @@ use crate::tree;
 const PACKAGES: [&str; 9] =
     ["gcc", "g++", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
 
+/// Debian packages of servers that speak HTTP/2.
+const SERVERS: [&str; 2] = ["nginx", "nghttp2-proxy"];
+
 /// Something that comes from outside.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// Compiler, OpenSSL headers, curl and Python from Debian
     Packages,
+    /// nginx and nghttp2's proxy from Debian
+    Servers,
     /// Python client libraries
     Python,
     /// Node.js and its client library
     Node,
+    /// An HTTP/2 client and server in Go
+    Go,
     /// OpenTelemetry Collector
     Collector,
     /// llama.cpp's server and a tiny model
@@ -45,8 +53,10 @@ impl Part {
     pub(crate) fn install(self) -> Result<()> {
         match self {
             Self::Packages => apt::install(&PACKAGES),
+            Self::Servers => apt::install(&SERVERS),
             Self::Python => python::install(),
             Self::Node => node::install(),
+            Self::Go => go::install(),
             Self::Collector => collector::install(),
             Self::Llama => llama::install(),
             Self::Kernels => kernels::install(),

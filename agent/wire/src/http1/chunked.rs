@@ -7,8 +7,10 @@ use crate::{reason, reassembly::take};
 /// What the next bytes of a chunked body are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<'a> {
-    /// Sizes, extensions, ends of line, trailers.
+    /// Sizes, extensions, ends of line.
     Framing(&'a [u8]),
+    /// Trailer fields, or the blank line that ends them and the body.
+    Trailers(&'a [u8]),
     /// Data of a chunk.
     Data(&'a [u8]),
     /// A rule was broken.
@@ -69,10 +71,13 @@ impl Chunked {
             self.end_data();
             return Step::Data(take(input, len));
         }
+        if let Place::Trailer(filled) = self.place {
+            return self.trailers(filled, input, max_line);
+        }
         let mut at = 0;
         while at < input.len() {
             match self.place {
-                Place::Data(_) | Place::End => break,
+                Place::Data(_) | Place::Trailer(_) | Place::End => break,
                 Place::Size(size, any) => match (hex(input[at]), input[at]) {
                     (Some(digit), _) => {
                         let Some(size) = size.checked_mul(16) else {
@@ -101,24 +106,33 @@ impl Chunked {
                     }
                     at += 1;
                 }
-                Place::Trailer(filled) => {
-                    let rest = &input[at..];
-                    let end = self.line_end(rest);
-                    let line = &rest[..end.map_or(rest.len(), |end| end - 1)];
-                    let filled = filled || line.iter().any(|&b| b != b'\r');
-                    at += end.unwrap_or(rest.len());
-                    self.place = match end {
-                        None => Place::Trailer(filled),
-                        Some(_) if filled => Place::Trailer(false),
-                        Some(_) => Place::End,
-                    };
-                }
             }
             if self.line > max_line {
                 return Step::Malformed(reason::HEAD_TOO_LONG);
             }
         }
         Step::Framing(take(input, at))
+    }
+
+    fn trailers<'a>(&mut self, mut filled: bool, input: &mut &'a [u8], max: usize) -> Step<'a> {
+        let mut at = 0;
+        while at < input.len() && self.place != Place::End {
+            let rest = &input[at..];
+            let end = self.line_end(rest);
+            let line = &rest[..end.map_or(rest.len(), |end| end - 1)];
+            filled |= line.iter().any(|&b| b != b'\r');
+            at += end.unwrap_or(rest.len());
+            self.place = match end {
+                None => Place::Trailer(filled),
+                Some(_) if filled => Place::Trailer(false),
+                Some(_) => Place::End,
+            };
+            filled = false;
+            if self.line > max {
+                return Step::Malformed(reason::HEAD_TOO_LONG);
+            }
+        }
+        Step::Trailers(take(input, at))
     }
 
     fn end_data(&mut self) {
@@ -167,7 +181,7 @@ mod tests {
                         break;
                     }
                     match chunked.step(&mut input, 40) {
-                        Step::Framing(_) => {}
+                        Step::Framing(_) | Step::Trailers(_) => {}
                         Step::Data(bytes) => data.extend_from_slice(bytes),
                         Step::Malformed(reason) => {
                             got = Err(reason);
@@ -220,7 +234,8 @@ mod tests {
         assert!(!chunked.clone().gap(9));
         assert!(chunked.gap(8));
         input = b"\r\n0\r\n\r\n";
-        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), Step::Trailers(b"\r\n"));
         assert!(chunked.is_over());
         assert!(!chunked.gap(1));
     }

@@ -24,6 +24,8 @@ pub(super) enum Step<'a> {
     Framing(&'a [u8]),
     /// Bytes of the body.
     Body(&'a [u8]),
+    /// Fields that come after a body are whole; parts of them were [`Step::Framing`] before.
+    Trailers(Head<'a>),
     /// The message's last byte has passed.
     End,
     /// Bytes outside of any message, and how many head parts given before were outside, too.
@@ -32,7 +34,7 @@ pub(super) enum Step<'a> {
     Malformed(&'static str, usize),
 }
 
-/// A whole head, from its start line to its blank line, lines not folded.
+/// A whole head, from its start line to its blank line, lines not folded; or trailers to theirs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head<'a> {
     /// Its last bytes, as they were just taken off the input.
@@ -66,7 +68,7 @@ pub(super) enum Gap {
 #[derive(Debug)]
 pub(super) struct Framer {
     state: State,
-    /// A head that is not whole.
+    /// A head, or trailers, that are not whole.
     head: Vec<u8>,
     max_head: usize,
 }
@@ -168,6 +170,10 @@ impl Framer {
             State::Chunked(ref mut chunked) => match chunked.step(input, self.max_head) {
                 chunked::Step::Framing(bytes) => Step::Framing(bytes),
                 chunked::Step::Data(bytes) => Step::Body(bytes),
+                chunked::Step::Trailers(bytes) => {
+                    let whole = chunked.is_over();
+                    self.trailers(bytes, whole, at)
+                }
                 chunked::Step::Malformed(reason) => self.malformed(reason),
             },
         }
@@ -231,7 +237,7 @@ impl Framer {
                 if chunked.gap(missing) {
                     return Gap::Inside(missing);
                 }
-                self.state = State::Search;
+                self.lose_step();
                 Gap::Lost
             }
             State::Search | State::Start | State::End => {
@@ -253,6 +259,24 @@ impl Framer {
         let given_up = self.head.len();
         self.lose_step();
         Step::Malformed(reason, given_up)
+    }
+
+    /// Takes the next part of trailers. Without any, as almost always, nothing is kept of the blank line.
+    fn trailers<'a>(&mut self, fresh: &'a [u8], whole: bool, at: Nanos) -> Step<'a> {
+        let none = self.head.is_empty() && blank(fresh) == fresh.len();
+        if none {
+            return Step::Framing(fresh);
+        }
+        if !whole {
+            self.head.extend_from_slice(fresh);
+            return Step::Framing(fresh);
+        }
+        let kept = (!self.head.is_empty()).then(|| {
+            let mut head = std::mem::take(&mut self.head);
+            head.extend_from_slice(fresh);
+            head
+        });
+        Step::Trailers(Head { fresh, kept, began: at })
     }
 
     fn scan_head<'a>(&mut self, input: &mut &'a [u8], starts_call: bool) -> Step<'a> {

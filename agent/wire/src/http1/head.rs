@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::{Headers, Version, reason};
+use crate::{Headers, Version, body::content_length, reason};
 
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -119,13 +119,30 @@ pub(super) fn parse<'a>(
     head: &'a [u8],
     fields: &mut Fields<'a>,
 ) -> Result<(StartLine<'a>, bool), &'static str> {
-    let mut lines = head.split_inclusive(|&b| b == b'\n').map(|line| match line {
-        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
-    });
+    let mut lines = lines(head);
     let start = StartLine::parse(lines.next().unwrap_or_default())?;
+    Ok((start, parse_fields(lines, fields)?))
+}
+
+/// Splits trailers into their fields. The flag is false when there were too many.
+pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, &'static str> {
+    parse_fields(lines(bytes), fields)
+}
+
+/// Lines without their ends.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|&b| b == b'\n').map(|line| match line {
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
+    })
+}
+
+fn parse_fields<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    fields: &mut Fields<'a>,
+) -> Result<bool, &'static str> {
     for line in lines.take_while(|line| !line.is_empty()) {
         if fields.len() == MAX_FIELDS {
-            return Ok((start, false));
+            return Ok(false);
         }
         let colon = memchr(b':', line).ok_or(reason::FIELD_LINE)?;
         // Whitespace before the colon is for proxies to remove (RFC 9112 §5.1).
@@ -135,7 +152,7 @@ pub(super) fn parse<'a>(
         }
         fields.push((name, line[colon + 1..].trim_ascii()));
     }
-    Ok((start, true))
+    Ok(true)
 }
 
 /// Replaces the line ends before continuation lines by spaces (RFC 9112 §5.2).
@@ -190,23 +207,6 @@ pub(super) fn authority(target: &[u8]) -> Option<&[u8]> {
 
 fn is_chunked(coding: &[u8]) -> bool {
     coding.eq_ignore_ascii_case(b"chunked")
-}
-
-/// The only value of Content-Length, which may be repeated (RFC 9110 §8.6).
-fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
-    let mut length = None;
-    for value in headers.all("content-length").flat_map(|value| value.split(|&b| b == b',')) {
-        let value = value.trim_ascii();
-        let number = (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
-            .then(|| value.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))))
-            .flatten()
-            .ok_or(reason::CONTENT_LENGTH)?;
-        if length.is_some_and(|length| length != number) {
-            return Err(reason::CONTENT_LENGTH);
-        }
-        length = Some(number);
-    }
-    Ok(length)
 }
 
 fn http_version(bytes: &[u8]) -> Option<Version> {

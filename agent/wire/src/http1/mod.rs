@@ -113,6 +113,11 @@ impl Http1 {
         }
     }
 
+    /// The connection speaks something else.
+    pub(crate) fn give_up(&mut self) {
+        self.state = State::Over;
+    }
+
     pub(crate) const fn next_id(&self) -> u64 {
         self.next_id
     }
@@ -218,6 +223,7 @@ impl Http1 {
                 Step::Framing(_) => self.framing(dir),
                 Step::Head(head) => self.head(dir, head, at, sink),
                 Step::Body(bytes) => self.body(dir, bytes, at, sink),
+                Step::Trailers(trailers) => self.trailers(dir, trailers, at, sink),
                 Step::End => self.message_end(dir, at, sink),
                 Step::Skipped(bytes, before) => self.skipped(bytes.len() + before, sink),
                 Step::Malformed(reason, given_up) => self.malformed(dir, reason, given_up, at, sink),
@@ -365,10 +371,26 @@ impl Http1 {
                 self.response(dir, version, status, headers, &head, at, sink);
             }
         }
-        fields.clear();
-        // Reuses the allocation: there is nothing left to convert.
-        self.fields = fields.into_iter().map(|_| (&b""[..], &b""[..])).collect();
+        self.fields = emptied(fields);
         self.lanes[dir.index()].framer.recycle(head);
+    }
+
+    /// The body stands without its trailers: broken ones are counted, and it goes on.
+    fn trailers<S: Sink>(&mut self, dir: Direction, trailers: Head<'_>, at: Nanos, sink: &mut S) {
+        let mut fields: Fields<'_> = std::mem::take(&mut self.fields);
+        match head::trailers(trailers.bytes(), &mut fields) {
+            Err(reason) => sink.dropped(reason, trailers.bytes().len() as u64),
+            Ok(complete) => {
+                let answering = self.queue.answering().filter(|answering| answering.live);
+                if self.requests == Some(dir.opposite())
+                    && let Some(exchange) = answering.filter(|exchange| exchange.answered.is_none())
+                {
+                    sink.trailers(exchange.id, Headers::new(&fields, complete), at);
+                }
+            }
+        }
+        self.fields = emptied(fields);
+        self.lanes[dir.index()].framer.recycle(trailers);
     }
 
     fn request<S: Sink>(
@@ -523,4 +545,10 @@ impl Http1 {
         }
         self.queue.settle(sink);
     }
+}
+
+/// The same allocation for other fields: there is nothing left to convert.
+fn emptied(mut fields: Fields<'_>) -> Fields<'static> {
+    fields.clear();
+    fields.into_iter().map(|_| (&b""[..], &b""[..])).collect()
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Direction, Headers, Limits, Nanos,
     body::codings,
+    proxy,
     reassembly::{Position, Run},
 };
 
@@ -46,6 +47,8 @@ pub struct Splitter {
 #[derive(Debug)]
 struct Lane {
     position: Position,
+    /// What a load balancer may have put in front; other bytes, for nothing is known of what they say.
+    proxy: proxy::Header,
     framer: Framer,
     body: Segment,
 }
@@ -54,8 +57,12 @@ impl Splitter {
     /// A splitter for a connection of which nothing is known.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let lane =
-            || Lane { position: Position::default(), framer: Framer::new(limits.head), body: Segment::Other };
+        let lane = || Lane {
+            position: Position::default(),
+            proxy: proxy::Header::default(),
+            framer: Framer::new(limits.head),
+            body: Segment::Other,
+        };
         Self { limits, lanes: [lane(), lane()], kinds: VecDeque::new(), over: false }
     }
 
@@ -63,7 +70,7 @@ impl Splitter {
     /// order, in pieces that are each part of one thing. A head can come in several pieces.
     pub fn data(&mut self, dir: Direction, offset: u64, bytes: &[u8], mut on: impl FnMut(Segment, &[u8])) {
         let lane = &mut self.lanes[dir.index()];
-        let Run { missing, bytes: new, starts_call } = lane.position.take(offset, bytes);
+        let Run { missing, bytes: new, mut starts_call } = lane.position.take(offset, bytes);
         let mut on = |segment, bytes: &[u8]| {
             if !bytes.is_empty() {
                 on(segment, bytes);
@@ -72,15 +79,25 @@ impl Splitter {
         on(Segment::Other, &bytes[..bytes.len() - new.len()]);
         self.gap(dir, missing);
         let mut input = new;
+        let proxy = &mut self.lanes[dir.index()].proxy;
+        if proxy.is_told_by(input) {
+            starts_call |= proxy.look(&mut input, Nanos(0)) == proxy::Found::Ended;
+            on(Segment::Other, &new[..new.len() - input.len()]);
+        }
+        let first = input.len();
         while !self.over {
             let lane = &mut self.lanes[dir.index()];
             let before = input;
-            let starts_call = starts_call && input.len() == new.len();
+            let starts_call = starts_call && input.len() == first;
             match lane.framer.next(&mut input, starts_call, Nanos(0)) {
                 Step::More => break,
                 Step::HeadPart(part) => on(Segment::Head, part),
                 Step::Framing(part) => on(Segment::Framing, part),
                 Step::Body(part) => on(lane.body, part),
+                Step::Trailers(trailers) => {
+                    on(Segment::Framing, trailers.fresh);
+                    lane.framer.recycle(trailers);
+                }
                 Step::Skipped(part, _) => on(Segment::Other, part),
                 Step::End => {}
                 Step::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),
@@ -100,6 +117,9 @@ impl Splitter {
     }
 
     fn gap(&mut self, dir: Direction, missing: u64) {
+        if missing > 0 {
+            self.lanes[dir.index()].proxy.give_up();
+        }
         if missing > 0
             && let Gap::Lost | Gap::Between = self.lanes[dir.index()].framer.gap(missing)
         {
@@ -206,6 +226,24 @@ mod tests {
                     (GZIP, "xy"),
                 ],
             ],
+        );
+    }
+
+    #[test]
+    fn what_a_load_balancer_puts_in_front_is_other() {
+        let mut splitter = Splitter::new(Limits::default());
+        let got = split(
+            &mut splitter,
+            Direction::Read,
+            b"PROXY TCP4 1.2.3.4 ::1 5 6\r\nGET / HTTP/1.1\r\n\r\n",
+            99,
+        );
+        assert_eq!(
+            got,
+            [
+                (Segment::Other, "PROXY TCP4 1.2.3.4 ::1 5 6\r\n".to_owned()),
+                (Segment::Head, "GET / HTTP/1.1\r\n\r\n".to_owned())
+            ]
         );
     }
 

@@ -45,8 +45,8 @@ const PRIORITY: u8 = 0x20;
 pub(super) enum Step<'a> {
     /// The input is used up.
     More,
-    /// Content of a stream.
-    Data(u32, &'a [u8]),
+    /// Content of a stream; `starts`: that of a frame begins with it.
+    Data { stream: u32, bytes: &'a [u8], starts: bool },
     /// This side of a stream has ended, after its data.
     End(u32),
     /// A field block is whole.
@@ -171,6 +171,13 @@ struct Open {
     began: Nanos,
 }
 
+impl Payload {
+    /// Nothing of it has come.
+    fn is_untouched(&self) -> bool {
+        self.content + self.padding + self.header.prefix() as u32 == self.header.length
+    }
+}
+
 /// A buffer this large is kept for the next block that is cut.
 const KEPT_BUFFER: usize = 4 << 10;
 
@@ -224,11 +231,12 @@ impl Framer {
                     }
                     let len = input.len().min(payload.content as usize);
                     let bytes = take(input, len);
+                    let starts = payload.is_untouched();
                     payload.content -= len as u32;
                     payload.told = payload.content == 0 && payload.header.carries_fields();
                     self.state = State::Payload(payload);
                     if payload.header.kind == kind::DATA {
-                        return Step::Data(payload.header.stream, bytes);
+                        return Step::Data { stream: payload.header.stream, bytes, starts };
                     }
                     if payload.header.carries_fields() {
                         if payload.told {

@@ -11,6 +11,8 @@ pub(super) struct Pseudo<'a> {
     pub(super) method: Option<&'a [u8]>,
     pub(super) path: Option<&'a [u8]>,
     pub(super) authority: Option<&'a [u8]>,
+    /// RFC 8441 §4
+    pub(super) protocol: Option<&'a [u8]>,
     pub(super) status: Option<u16>,
 }
 
@@ -23,6 +25,7 @@ impl<'a> Pseudo<'a> {
                 b":method" => pseudo.method = Some(value),
                 b":path" => pseudo.path = Some(value),
                 b":authority" => pseudo.authority = Some(value),
+                b":protocol" => pseudo.protocol = Some(value),
                 b":status" => pseudo.status = status(value),
                 [b':', ..] => {}
                 _ => plain.push((name, value)),

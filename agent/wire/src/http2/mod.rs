@@ -10,6 +10,7 @@ mod join;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use crate::{
     Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
@@ -21,6 +22,7 @@ use head::{Plain, Pseudo};
 use hpack::Fields;
 pub(crate) use join::Candidate;
 use stream::{Message, Part, Stream, Streams};
+use tunnel::{Answer, Tunnel};
 
 /// Frames in a row by which a connection is known to speak HTTP/2.
 pub(crate) const PROOF: u32 = 3;
@@ -41,6 +43,8 @@ pub(crate) struct Http2 {
     next_id: u64,
     /// Bytes passed over since the last frame.
     searched: u64,
+    /// At least what tunnels keep for want of an answer, in bytes.
+    early: usize,
     fields: Fields,
     /// Kept for its memory; always empty.
     plain: Plain<'static>,
@@ -87,6 +91,7 @@ impl Http2 {
             passed: 0,
             next_id,
             searched: 0,
+            early: 0,
             fields: Fields::default(),
             plain: Vec::new(),
         }
@@ -118,7 +123,9 @@ impl Http2 {
                 request: Message::new(Part::Done),
                 response: Message::new(Part::Awaited),
                 answered: None,
+                due: None,
                 undecodable: None,
+                tunnel: None,
             },
         );
         http2
@@ -214,9 +221,7 @@ impl Http2 {
             return;
         }
         if self.requests == Some(dir) {
-            for stream in self.streams.values_mut() {
-                stream.request.unsure |= stream.request.part != Part::Done;
-            }
+            self.streams.values_mut().for_each(|stream| stream.half_close(at, sink));
             self.end_where(|_, stream| stream.is_over(), Ending::Cut, at, sink);
         } else if self.requests.is_some() {
             self.end_where(|_, _| true, Ending::Cut, at, sink);
@@ -260,7 +265,9 @@ impl Http2 {
             let request = self.requests == Some(dir);
             match lane.framer.next(&mut input, at) {
                 Step::More => return,
-                Step::Data(stream, bytes) => self.body(request, stream, bytes, at, sink),
+                Step::Data { stream, bytes, starts } => {
+                    self.body(request, stream, bytes, starts, at, sink);
+                }
                 Step::End(stream) => self.message_end(request, stream, at, sink),
                 Step::Block(block) => {
                     self.learn_role(dir, &block);
@@ -412,11 +419,22 @@ impl Http2 {
             headers,
         };
         let interest = sink.request(id, &head, block.began);
-        let (body, undecodable) = BodyUse::new(interest, headers, &self.limits);
-        let request = Message { body, ..Message::new(Part::Open) };
+        let tunnel = Tunnel::asked(pseudo, headers.complete).map(Box::new);
+        let mut request = Message::new(Part::Open);
+        let mut undecodable = None;
+        match tunnel.as_deref() {
+            None => (request.body, undecodable) = BodyUse::new(interest, headers, &self.limits),
+            Some(Tunnel::Asked { .. }) => {
+                // What the client sends from here on is no part of it.
+                sink.request_end(id, at);
+                request.part = Part::Done;
+            }
+            Some(_) => {}
+        }
         let response = Message::new(Part::Awaited);
-        self.streams
-            .insert(block.stream, Stream { id, last: at, request, response, answered: None, undecodable });
+        let stream =
+            Stream { id, last: at, request, response, answered: None, due: None, undecodable, tunnel };
+        self.streams.insert(block.stream, stream);
         Ok(())
     }
 
@@ -428,6 +446,7 @@ impl Http2 {
         at: Nanos,
         sink: &mut S,
     ) -> Result<(), &'static str> {
+        let inflates = self.may_inflate(block.stream);
         let Some(stream) = self.streams.get_mut(&block.stream) else {
             // What follows on an exchange that is over is no loss.
             return if block.stream <= self.opened { Ok(()) } else { Err(reason::NO_REQUEST) };
@@ -447,10 +466,8 @@ impl Http2 {
                 let status = pseudo.status.unwrap_or_default();
                 let head = ResponseHead { version: Version::Http2, status, headers };
                 let interest = sink.response(stream.id, &head, block.began);
-                let undecodable;
-                (stream.response.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
-                stream.undecodable = stream.undecodable.or(undecodable);
-                stream.response.part = Part::Open;
+                let answer = Answer { status, headers, interest, limits: &self.limits, inflates, at };
+                stream.answered(&answer, sink);
                 return Ok(());
             }
         }
@@ -460,7 +477,15 @@ impl Http2 {
         Ok(())
     }
 
-    fn body<S: Sink>(&mut self, request: bool, number: u32, bytes: &[u8], at: Nanos, sink: &mut S) {
+    fn body<S: Sink>(
+        &mut self,
+        request: bool,
+        number: u32,
+        bytes: &[u8],
+        starts: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
         let Some(stream) = self.streams.get_mut(&number) else {
             let reason = match number {
                 _ if number.is_multiple_of(2) => reason::PUSHED,
@@ -475,15 +500,21 @@ impl Http2 {
         if !request && stream.response.part == Part::Awaited {
             stream.headless(at, sink);
         }
-        stream.data(request, bytes, at, sink);
+        if request && stream.is_held() {
+            return self.hold(number, bytes, starts, at, sink);
+        }
+        stream.data(request, bytes, starts, at, sink);
         if stream.is_over() {
             self.end(number, Ending::Complete, at, sink);
         }
     }
 
     fn data_gap<S: Sink>(&mut self, request: bool, number: u32, missing: u64, sink: &mut S) {
-        if let Some(stream) = self.streams.get_mut(&number) {
-            stream.gap(request, Some(missing), sink);
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.gap(request, Some(missing), sink);
+        if stream.is_over() {
+            let last = stream.last;
+            self.end(number, Ending::Complete, last, sink);
         }
     }
 

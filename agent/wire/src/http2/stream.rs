@@ -1,9 +1,12 @@
-//! A stream: one request and its response (RFC 9113 §5.1, §8.1).
+//! A stream: one request and its response (RFC 9113 §5.1, §8.1), and what follows if that opens a tunnel.
 
 use std::collections::BTreeMap;
 
+use super::tunnel::{Answer, Tunnel};
 use crate::{
-    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Sink, Version, body::BodyUse, coding::Want,
+    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Role, Sink, Version,
+    body::{BodyUse, content_length},
+    coding::Want,
 };
 
 /// The streams that carry exchanges which are not over, by number.
@@ -18,7 +21,11 @@ pub(super) struct Stream {
     pub(super) response: Message,
     /// When the response ended, by protocol or because the sink said so.
     pub(super) answered: Option<Nanos>,
+    /// Bytes of the response's content to come, where its length is known.
+    pub(super) due: Option<u64>,
     pub(super) undecodable: Option<&'static str>,
+    /// It carries another protocol, or is to.
+    pub(super) tunnel: Option<Box<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -49,20 +56,48 @@ impl Stream {
         if request { &mut self.request } else { &mut self.response }
     }
 
+    /// The head of the final response has come.
+    pub(super) fn answered<S: Sink>(&mut self, answer: &Answer<'_>, sink: &mut S) {
+        self.response.part = Part::Open;
+        self.tunnel = self.tunnel.take().and_then(|tunnel| tunnel.answered(self.id, answer, sink));
+        if self.tunnel.is_none() {
+            let undecodable;
+            (self.response.body, undecodable) = BodyUse::new(answer.interest, answer.headers, answer.limits);
+            self.undecodable = self.undecodable.or(undecodable);
+            // Conflicting lengths (RFC 9113 §8.1.1) tell nothing.
+            self.due = content_length(answer.headers).unwrap_or(None);
+        }
+    }
+
     /// The response goes on although its head was lost.
     pub(super) fn headless<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         let head = ResponseHead { version: Version::Http2, status: 0, headers: Headers::new(&[], false) };
         let interest = sink.response(self.id, &head, at);
         self.response.part = Part::Open;
-        if interest == Interest::Body {
-            self.response.body = BodyUse::Plain;
+        match &mut self.tunnel {
+            Some(tunnel) => tunnel.lose_answer(sink),
+            None if interest == Interest::Body => self.response.body = BodyUse::Plain,
+            None => {}
         }
         self.gap(false, None, sink);
     }
 
-    /// Takes content of a message.
-    pub(super) fn data<S: Sink>(&mut self, request: bool, bytes: &[u8], at: Nanos, sink: &mut S) {
+    /// Takes content of a message; `starts`: its frame begins with it.
+    pub(super) fn data<S: Sink>(
+        &mut self,
+        request: bool,
+        bytes: &[u8],
+        starts: bool,
+        at: Nanos,
+        sink: &mut S,
+    ) {
+        if let Some(tunnel) = &mut self.tunnel {
+            return tunnel.data(sender(request), bytes, starts, at, sink);
+        }
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(bytes.len() as u64));
+        }
         let fed = if request {
             self.request.body.feed(bytes, |bytes| {
                 sink.request_body(id, bytes, at);
@@ -86,7 +121,13 @@ impl Stream {
 
     /// Content of a message is missing.
     pub(super) fn gap<S: Sink>(&mut self, request: bool, missing: Option<u64>, sink: &mut S) {
+        if let Some(tunnel) = self.followed() {
+            return tunnel.gap(sender(request), missing, sink);
+        }
         let id = self.id;
+        if !request {
+            self.due = self.due.and_then(|due| due.checked_sub(missing?));
+        }
         if request || self.answered.is_none() {
             let message = self.message(request);
             if message.body.is_wanted() || missing.is_none() {
@@ -98,6 +139,9 @@ impl Stream {
 
     /// One side of the stream has ended.
     pub(super) fn message_end<S: Sink>(&mut self, request: bool, at: Nanos, sink: &mut S) {
+        if let Some(tunnel) = self.followed() {
+            return tunnel.half_close(sender(request), at, sink);
+        }
         if self.message(request).part == Part::Done {
             return;
         }
@@ -113,6 +157,9 @@ impl Stream {
 
     /// Frames of one side were lost.
     pub(super) fn lose<S: Sink>(&mut self, request: bool, sink: &mut S) {
+        if let Some(tunnel) = self.followed().filter(|_| request) {
+            return tunnel.gap(Role::Client, None, sink);
+        }
         if self.message(request).part != Part::Done {
             self.message(request).unsure = true;
             if self.message(request).part == Part::Open {
@@ -121,13 +168,51 @@ impl Stream {
         }
     }
 
+    /// Nothing more comes from any request's side.
+    pub(super) fn half_close<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+        match self.followed() {
+            Some(tunnel) => tunnel.half_close(Role::Client, at, sink),
+            None => self.request.unsure |= self.request.part != Part::Done,
+        }
+    }
+
     /// Whether nothing more is to come.
     pub(super) fn is_over(&self) -> bool {
-        self.answered.is_some() && (self.request.part == Part::Done || self.request.unsure)
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_over())
+            || (self.answered.is_some() && (self.request.part == Part::Done || self.request.unsure))
+    }
+
+    /// Whether what the client sends is kept until the server answers.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.tunnel.as_deref(), Some(Tunnel::Asked { missing: false, .. }))
+    }
+
+    /// Bytes that it keeps for want of an answer.
+    pub(super) fn held(&self) -> usize {
+        self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held())
+    }
+
+    /// Whether it carries messages that may be compressed, and are read.
+    pub(super) fn inflates(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.inflates())
+    }
+
+    /// The tunnel, if it is a WebSocket or may become one.
+    fn followed(&mut self) -> Option<&mut Tunnel> {
+        self.tunnel.as_deref_mut().filter(|tunnel| !matches!(tunnel, Tunnel::Unread(_)))
     }
 
     /// Tells the end of the exchange: with `ending` unless it was whole, or may have been.
-    pub(super) fn end<S: Sink>(self, ending: Ending, at: Nanos, sink: &mut S) {
+    pub(super) fn end<S: Sink>(mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        match self.followed() {
+            Some(Tunnel::Open(websocket)) => return websocket.close(ending, at, sink),
+            Some(tunnel) => tunnel.drop_held(sink),
+            None => {}
+        }
+        // Some clients leave once they have what was announced, before the server says that it was all.
+        if self.due == Some(0) && !matches!(ending, Ending::Malformed(_)) {
+            self.message_end(false, self.last, sink);
+        }
         match (self.answered, ending) {
             (Some(answered), _) => {
                 let ending = self.undecodable.map_or(Ending::Complete, Ending::Undecodable);
@@ -137,4 +222,9 @@ impl Stream {
             (None, _) => sink.end(self.id, ending, at),
         }
     }
+}
+
+/// Who sends the content of a request, or of a response.
+const fn sender(request: bool) -> Role {
+    if request { Role::Client } else { Role::Server }
 }

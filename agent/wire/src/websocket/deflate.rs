@@ -125,17 +125,21 @@ impl Inflater {
             stream.inflate.reset(false);
         }
         if let Err(reason) = fed {
-            self.lost = Some(reason);
-            self.stream = None;
+            self.give_up(reason);
         }
         fed
+    }
+
+    /// No message can be read any more.
+    pub(super) fn give_up(&mut self, reason: &'static str) {
+        self.lost = self.lost.or(Some(reason));
+        self.stream = None;
     }
 
     /// Compressed bytes are missing here.
     pub(super) fn gap(&mut self) {
         if self.parameters.takeover {
-            self.lost = self.lost.or(Some(reason::CONTEXT_LOST));
-            self.stream = None;
+            self.give_up(reason::CONTEXT_LOST);
         } else if let Some(stream) = &mut self.stream {
             stream.restart();
         }

@@ -88,11 +88,8 @@ impl<S: Sink> Teller<'_, S> {
     }
 }
 
-/// Payload without its mask, a part at a time.
-#[derive(Debug, Default)]
-pub(super) struct Scratch(Vec<u8>);
-
-const SCRATCH: usize = 8 << 10;
+/// Bytes whose mask is taken off before they are given on.
+const PIECE: usize = 2 << 10;
 
 impl Lane {
     /// A direction whose next byte begins a frame.
@@ -117,6 +114,18 @@ impl Lane {
         }
     }
 
+    /// Compressed messages are not read, for this reason.
+    pub(super) fn leave_compressed(&mut self, reason: &'static str) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.give_up(reason);
+        }
+    }
+
+    /// Whether compressed messages are read, if they come.
+    pub(super) fn inflates(&self) -> bool {
+        self.inflater.as_ref().is_some_and(|inflater| inflater.begin().is_ok())
+    }
+
     /// Nothing more of it is of interest.
     pub(super) const fn is_done(&self) -> bool {
         self.closed || self.ended
@@ -130,26 +139,20 @@ impl Lane {
         matches!(self.place, Place::Over)
     }
 
-    pub(super) fn data<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        starts_call: bool,
-        scratch: &mut Scratch,
-        tell: &mut Teller<'_, S>,
-    ) {
+    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], starts_call: bool, tell: &mut Teller<'_, S>) {
         let mut input = bytes;
-        while !self.closed && self.is_in_step() {
+        while !self.is_done() && self.is_in_step() {
             match self.framer.next(&mut input) {
                 Step::More => return,
                 Step::Head(head) => match self.begin(head) {
                     Ok(()) => {}
                     Err(reason) => self.give_up(reason, tell),
                 },
-                Step::Payload(payload) => self.payload(&payload, scratch, tell),
+                Step::Payload(payload) => self.payload(&payload, tell),
                 Step::Malformed(reason) => self.give_up(reason, tell),
             }
         }
-        if self.closed {
+        if self.is_done() {
             return tell.dropped(reason::AFTER_CLOSE, input);
         }
         tell.dropped(self.malformed.unwrap_or(reason::OUT_OF_STEP), input);
@@ -239,12 +242,7 @@ impl Lane {
         Ok(())
     }
 
-    fn payload<S: Sink>(
-        &mut self,
-        payload: &Payload<'_>,
-        Scratch(scratch): &mut Scratch,
-        tell: &mut Teller<'_, S>,
-    ) {
+    fn payload<S: Sink>(&mut self, payload: &Payload<'_>, tell: &mut Teller<'_, S>) {
         let Payload { bytes, key, end } = *payload;
         if let Frame::Data(last) = self.frame {
             let last = last && end;
@@ -252,11 +250,12 @@ impl Lane {
             if key == [0; 4] || bytes.is_empty() || !reads {
                 self.content(bytes, last, tell);
             } else {
-                scratch.resize(SCRATCH, 0);
+                let mut plain = [0; PIECE];
                 let mut left = bytes.len();
-                for part in bytes.chunks(SCRATCH) {
+                // The key fits at the start of every piece: its length divides theirs.
+                for part in bytes.chunks(PIECE) {
                     left -= part.len();
-                    let plain = &mut scratch[..part.len()];
+                    let plain = &mut plain[..part.len()];
                     unmask(part, key, plain);
                     self.content(plain, last && left == 0, tell);
                 }

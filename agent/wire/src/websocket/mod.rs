@@ -1,4 +1,5 @@
-//! WebSocket (RFC 6455) with compressed messages (RFC 7692), watched from outside.
+//! WebSocket (RFC 6455) with compressed messages (RFC 7692), watched from outside: on a connection of its own, or on
+//! a stream of HTTP/2 (RFC 8441).
 //!
 //! Each direction is a `Lane` that cuts frames by its `Framer`, puts messages together and gives them on as their
 //! bytes come; `WebSocket` knows when both have ended. Missing bytes inside a frame leave a gap in its message. Where
@@ -14,17 +15,16 @@ mod tests;
 
 use crate::{Ending, ExchangeId, Limits, Nanos, Role, Sink};
 pub(crate) use deflate::Extensions;
-use lane::{Lane, Scratch, Teller};
+use lane::{Lane, Teller};
 
 /// Follows what comes after an upgrade to WebSocket: one exchange, to its end.
 ///
-/// Memory: 8 KiB once a masked frame was read, and in each direction 64 KiB once a compressed message was.
+/// Memory: in each direction 64 KiB once a compressed message was read.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     id: ExchangeId,
     /// The client's, the server's.
     lanes: [Lane; 2],
-    scratch: Scratch,
     /// Time of the last byte.
     last: Nanos,
     over: bool,
@@ -34,7 +34,17 @@ impl WebSocket {
     /// A WebSocket that was opened by this exchange.
     pub(crate) fn new(id: ExchangeId, extensions: Extensions, limits: &Limits, at: Nanos) -> Self {
         let lanes = [Role::Client, Role::Server].map(|from| Lane::new(from, extensions, limits));
-        Self { id, lanes, scratch: Scratch::default(), last: at, over: false }
+        Self { id, lanes, last: at, over: false }
+    }
+
+    /// Compressed messages are not read, for this reason; others are.
+    pub(crate) fn leave_compressed(&mut self, reason: &'static str) {
+        self.lanes.iter_mut().for_each(|lane| lane.leave_compressed(reason));
+    }
+
+    /// Whether compressed messages are read, if they come.
+    pub(crate) fn inflates(&self) -> bool {
+        self.lanes.iter().any(Lane::inflates)
     }
 
     /// The end of the exchange has been told.
@@ -53,7 +63,7 @@ impl WebSocket {
     ) {
         self.last = self.last.max(at);
         let mut tell = Teller { id: self.id, from, at, sink };
-        self.lanes[from.index()].data(bytes, starts_call, &mut self.scratch, &mut tell);
+        self.lanes[from.index()].data(bytes, starts_call, &mut tell);
         self.settle(at, sink);
     }
 

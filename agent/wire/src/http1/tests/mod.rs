@@ -1,5 +1,6 @@
 //! HTTP/1 on bytes as they would pass.
 
+mod life;
 mod loss;
 mod properties;
 mod rules;

@@ -215,6 +215,33 @@ fn rfc_9112_8_a_message_that_is_not_whole_at_the_end_is_cut() {
 }
 
 #[test]
+fn rfc_9112_7_1_2_trailers_of_a_response_are_told() {
+    let calls = [
+        (Write, "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 7\r\n\r\n"),
+        (
+            Read,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Time: 9\nServer-Timing : a, b\r\n\r\n",
+        ),
+        (Write, "GET /b HTTP/1.1\r\n\r\n"),
+        (Read, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno field\r\n\r\n"),
+    ];
+    check(&calls, &["POST /a [x] 200 [ok] Complete", "GET /b [] 200 [] Complete"]);
+    for size in [1, 5, usize::MAX] {
+        let mut watch = Watch::new(Role::Client);
+        for (dir, bytes) in calls {
+            for piece in bytes.as_bytes().chunks(size.min(bytes.len())) {
+                watch.call(dir, piece);
+            }
+        }
+        let trailers = |id| watch.recorder.seen[&id].trailers.clone();
+        let want = [("X-Time", "9"), ("Server-Timing", "a, b")];
+        assert_eq!(trailers(0), want.map(|(n, v)| (n.to_owned(), v.to_owned())), "cut every {size}");
+        assert_eq!(trailers(1), []);
+        assert_eq!(watch.recorder.dropped[reason::FIELD_LINE], 12);
+    }
+}
+
+#[test]
 fn rfc_9110_9_3_6_a_tunnel_is_looked_at_anew() {
     check(
         &[

@@ -125,6 +125,30 @@ fn rfc_9113_6_4_and_6_8_streams_that_are_reset_or_refused_are_cut() {
 }
 
 #[test]
+fn rfc_9113_8_1_1_a_response_of_the_length_that_was_announced_is_whole_although_it_is_left() {
+    let announced = |stream, length| {
+        frame(1, END_HEADERS, stream, &block(&[(":status", "200"), ("content-length", length)]))
+    };
+    let reset = |stream| frame(3, 0, stream, &[0, 0, 0, 8]);
+    for (length, content, ending) in [
+        ("4", "whole"[..4].to_owned(), "Complete"),
+        ("0", String::new(), "Complete"),
+        ("5", "some".into(), "Left"),
+        ("3", "more".into(), "Left"),
+        ("4, 5", "some".into(), "Left"),
+    ] {
+        let calls = [
+            (Write, ask(1, "/1", true)),
+            (Read, announced(1, length)),
+            (Read, data(1, &content, false)),
+            (Write, reset(1)),
+            (Read, data(1, "", true)),
+        ];
+        check(&calls, &[&format!("POST /1 [] 200 [{content}] {ending}")]);
+    }
+}
+
+#[test]
 fn a_stream_that_the_sink_finds_finished_needs_no_end() {
     let mut watch = Watch::begun();
     watch.recorder.terminator = Some("[DONE]");
@@ -140,6 +164,35 @@ fn a_connection_that_closes_cuts_what_is_open() {
     let mut watch = Watch::begun();
     watch.call(Write, [ask(1, "/a", true), ask(3, "/b", true)].concat()).call(Read, answer(1, "200", false));
     watch.close().expect(&["POST /a [] 200 [] Cut", "POST /b [] - [] Cut"]);
+}
+
+#[test]
+fn a_server_that_closes_its_side_ends_streams_that_never_said_so() {
+    let mut watch = Watch::begun();
+    watch.call(Write, [ask(1, "/a", true), ask(3, "/b", true)].concat());
+    watch.call(Read, [answer(1, "200", false), data(1, "some", false)].concat());
+    watch.connection.half_close(Write, Nanos(8), &mut watch.recorder);
+    watch.call(Read, [answer(3, "200", false), data(3, "all", true)].concat());
+    watch.expect(&["POST /a [] 200 [some] -", "POST /b [] 200 [all] Complete"]);
+    watch.connection.half_close(Read, Nanos(9), &mut watch.recorder);
+    watch.expect(&["POST /a [] 200 [some] Cut", "POST /b [] 200 [all] Complete"]);
+}
+
+#[test]
+fn streams_without_an_end_are_stale_in_time_and_their_place_is_free() {
+    let mut watch = Watch::begun();
+    watch.connection = Connection::new(Limits { streams: 2, ..Limits::default() });
+    watch.offsets = [0; 2];
+    watch.call(Write, [PREFACE, &settings()].concat()).call(Read, settings());
+    for round in 0..3_u64 {
+        let first = (round * 4 + 1) as u32;
+        watch.call(Write, [ask(first, "/a", true), ask(first + 2, "/b", true)].concat());
+        watch.call(Read, [answer(first, "200", false), data(first, "some", false)].concat());
+        watch.connection.sweep(Nanos(watch.now + 100), Nanos(99), &mut watch.recorder);
+    }
+    let lines = watch.recorder.lines();
+    assert_eq!(lines.len(), 6);
+    assert!(lines.iter().all(|line| line.ends_with("Stale")), "{lines:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! WebSocket on bytes as they would pass.
 
+mod http2;
+
 use std::io::Write as _;
 
 use Direction::{Read, Write};

@@ -1,0 +1,312 @@
+//! What the parsers make of a tape: each exchange of each stream, whatever it is about.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+use tokentap::tape::{Entry, TapeReader};
+use tokentap_abi::{Kind, flags};
+use tokentap_wire::{
+    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
+    ResponseHead, Role, Sink, Version, grpc,
+};
+
+/// Longer than any gRPC message of a test, in bytes.
+const MOST: usize = 1 << 20;
+
+/// Header fields as text, in wire order.
+pub type Fields = Vec<(String, String)>;
+
+/// The exchanges of one stream.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// In the order of their requests.
+    pub exchanges: Vec<Exchange>,
+    /// Bytes that belong to no exchange, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// How many exchanges were under way at once.
+    pub most_open: usize,
+    open: usize,
+}
+
+/// One exchange, as it was told.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The stream that carried it.
+    pub stream: u64,
+    /// Whether the observed process asked or answered.
+    pub role: Role,
+    /// Protocol version.
+    pub version: Version,
+    /// Method and target, each empty when unknown.
+    pub asked: [String; 2],
+    /// Where the request went.
+    pub authority: Option<String>,
+    /// What was asked.
+    pub request: Message,
+    /// The status of the response; 0 when it is unknown, `None` when none came.
+    pub status: Option<u16>,
+    /// What was answered.
+    pub response: Message,
+    /// The fields after the response.
+    pub trailers: Fields,
+    /// The messages of a WebSocket, of the client and of the server, each side's in order.
+    pub said: [Vec<Said>; 2],
+    /// How it ended.
+    pub ending: Option<Ending>,
+}
+
+/// A message of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// What it is.
+    pub kind: MessageKind,
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Its last part has come.
+    pub whole: bool,
+}
+
+/// One side of an exchange.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// The fields of its head.
+    pub fields: Fields,
+    /// Whether those are all.
+    pub complete: bool,
+    /// The body, content coding removed.
+    pub body: Vec<u8>,
+    /// Whether bytes of the body are missing.
+    pub gap: bool,
+}
+
+impl Message {
+    /// The first value of a field.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The gRPC messages of the body, decompressed, each with whether it was compressed.
+    ///
+    /// # Panics
+    /// When the body is not of gRPC, or a message is not what `grpc-encoding` says.
+    #[must_use]
+    pub fn grpc(&self) -> Vec<(bool, Vec<u8>)> {
+        let encoding = self.get("grpc-encoding").unwrap_or("identity");
+        let decoding = grpc::Parser::with_encoding(MOST, encoding.as_bytes(), &Limits::default());
+        let read = |mut parser: grpc::Parser| {
+            let mut messages = Vec::new();
+            let fed = parser.feed(&self.body, |message| {
+                assert!(message.whole && !message.trailers, "{message:?}");
+                messages.push((message.compressed, message.bytes.to_vec()));
+            });
+            assert_eq!(fed, Ok(()));
+            messages
+        };
+        let (sent, plain) = (read(grpc::Parser::new(MOST)), read(decoding.expect("a coding that is known")));
+        sent.into_iter().zip(plain).map(|((compressed, _), (_, bytes))| (compressed, bytes)).collect()
+    }
+
+    fn to_json(&self) -> Value {
+        let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        self.fields.iter().for_each(|(name, value)| fields.entry(name).or_default().push(value));
+        let mut json = json!({"fields": fields});
+        if !self.complete {
+            json["incomplete"] = json!(true);
+        }
+        if self.get("content-type").is_some_and(|kind| kind.starts_with("application/grpc")) {
+            let messages = self.grpc();
+            json["messages"] = messages
+                .iter()
+                .map(|(compressed, bytes)| json!({"compressed": compressed, "bytes": text(bytes)}))
+                .collect();
+        } else {
+            json["body"] = json!(text(&self.body));
+        }
+        if self.gap {
+            json["gap"] = json!(true);
+        }
+        json
+    }
+}
+
+impl Exchange {
+    /// As golden files have it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut exchange = json!({
+            "version": format!("{:?}", self.version),
+            "role": format!("{:?}", self.role),
+            "method": self.asked[0],
+            "target": self.asked[1],
+            "authority": self.authority,
+            "request": self.request.to_json(),
+            "status": self.status,
+            "response": self.response.to_json(),
+            "trailers": self.trailers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
+            "ending": self.ending.map(|ending| format!("{ending:?}")),
+        });
+        for (side, said) in ["client", "server"].iter().zip(&self.said) {
+            if !said.is_empty() {
+                let said: Vec<_> =
+                    said.iter().map(|said| format!("{:?}: {}", said.kind, text(&said.bytes))).collect();
+                exchange["messages"][side] = json!(said);
+            }
+        }
+        exchange
+    }
+}
+
+/// Feeds every stream of a tape through a parser of its own; those that carried no byte are left out.
+///
+/// # Panics
+/// When the tape cannot be read.
+#[must_use]
+pub fn traffic(tape: &Path) -> Vec<Traffic> {
+    let mut reader = TapeReader::open(tape).unwrap_or_else(|e| panic!("{}: {e}", tape.display()));
+    let mut followed: HashMap<u64, usize> = HashMap::new();
+    let mut streams: Vec<(Connection, Traffic, Nanos)> = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap_or_else(|e| panic!("{}: {e}", tape.display())) {
+        let Entry::Frame(frame, _) = entry else { continue };
+        let (header, at) = (&frame.header, Nanos(frame.header.time));
+        let bytes = matches!(frame.kind, Kind::Data | Kind::Loss);
+        if bytes && !followed.contains_key(&header.stream) {
+            followed.insert(header.stream, streams.len());
+            streams.push((Connection::new(Limits::default()), Traffic::default(), at));
+        }
+        let Some((connection, traffic, latest)) =
+            followed.get(&header.stream).and_then(|at| streams.get_mut(*at))
+        else {
+            continue;
+        };
+        *latest = at;
+        let mut sink = Recorder { stream: header.stream, traffic };
+        match frame.kind {
+            Kind::Data => connection.data(frame.dir, header.offset, frame.payload, at, &mut sink),
+            Kind::Loss => {
+                connection.lost(frame.dir, header.offset, u64::from(header.orig), at, &mut sink);
+            }
+            Kind::HalfClose => connection.half_close(frame.dir, at, &mut sink),
+            Kind::Close => {
+                let left = header.flags & flags::LEFT != 0;
+                connection.close(if left { Ending::Left } else { Ending::Cut }, at, &mut sink);
+                followed.remove(&header.stream);
+            }
+            _ => {}
+        }
+    }
+    for (stream, at) in followed {
+        if let Some((connection, traffic, latest)) = streams.get_mut(at) {
+            connection.close(Ending::AgentStop, *latest, &mut Recorder { stream, traffic });
+        }
+    }
+    streams.into_iter().map(|(_, traffic, _)| traffic).collect()
+}
+
+/// Every exchange of a tape.
+///
+/// # Panics
+/// When the tape cannot be read.
+#[must_use]
+pub fn exchanges(tape: &Path) -> Vec<Exchange> {
+    traffic(tape).into_iter().flat_map(|traffic| traffic.exchanges).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn fields(headers: Headers<'_>) -> Fields {
+    headers.iter().map(|(name, value)| (text(name).to_ascii_lowercase(), text(value))).collect()
+}
+
+struct Recorder<'a> {
+    stream: u64,
+    traffic: &'a mut Traffic,
+}
+
+impl Recorder<'_> {
+    fn exchange(&mut self, id: ExchangeId) -> &mut Exchange {
+        let at = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.traffic.exchanges.get_mut(at).expect("an exchange that has begun")
+    }
+}
+
+impl Sink for Recorder<'_> {
+    fn request(&mut self, id: ExchangeId, head: &RequestHead<'_>, _at: Nanos) -> Interest {
+        assert_eq!(id.0, self.traffic.exchanges.len() as u64, "exchanges are numbered in order");
+        self.traffic.open += 1;
+        self.traffic.most_open = self.traffic.most_open.max(self.traffic.open);
+        self.traffic.exchanges.push(Exchange {
+            stream: self.stream,
+            role: head.role,
+            version: head.version,
+            asked: [text(head.method), text(head.target)],
+            authority: head.authority.map(text),
+            request: Message {
+                fields: fields(head.headers),
+                complete: head.headers.complete,
+                ..Message::default()
+            },
+            status: None,
+            response: Message::default(),
+            trailers: Vec::new(),
+            said: Default::default(),
+            ending: None,
+        });
+        Interest::Body
+    }
+
+    fn request_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
+        self.exchange(id).request.body.extend_from_slice(bytes);
+    }
+
+    fn request_end(&mut self, _id: ExchangeId, _at: Nanos) {}
+
+    fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, _at: Nanos) -> Interest {
+        let exchange = self.exchange(id);
+        exchange.status = Some(head.status);
+        exchange.response.fields = fields(head.headers);
+        exchange.response.complete = head.headers.complete;
+        Interest::Body
+    }
+
+    fn response_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
+        self.exchange(id).response.body.extend_from_slice(bytes);
+    }
+
+    fn trailers(&mut self, id: ExchangeId, headers: Headers<'_>, _at: Nanos) {
+        self.exchange(id).trailers.extend(fields(headers));
+    }
+
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, _at: Nanos) {
+        let side = usize::from(part.from == Role::Server);
+        let said = &mut self.exchange(id).said[side];
+        if part.first {
+            said.push(Said { kind: part.kind, bytes: Vec::new(), whole: false });
+        }
+        let message = said.last_mut().expect("a message begins with its first part");
+        assert!(!message.whole && message.kind == part.kind, "{part:?} after {message:?}");
+        message.bytes.extend_from_slice(part.bytes);
+        message.whole = part.last;
+    }
+
+    fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
+        let exchange = self.exchange(id);
+        let message = if request { &mut exchange.request } else { &mut exchange.response };
+        message.gap = true;
+    }
+
+    fn end(&mut self, id: ExchangeId, ending: Ending, _at: Nanos) {
+        self.traffic.open -= 1;
+        let before = self.exchange(id).ending.replace(ending);
+        assert_eq!(before, None, "an exchange ended twice");
+    }
+
+    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+        *self.traffic.dropped.entry(reason).or_default() += bytes;
+    }
+}

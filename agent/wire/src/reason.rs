@@ -63,6 +63,8 @@ pub const HUFFMAN: &str = "invalid huffman code";
 
 /// A gRPC message begins with flags that do not exist.
 pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
+/// Missing bytes hide where the next gRPC message begins.
+pub const GRPC_GAP: &str = "missing bytes between gRPC messages";
 
 /// A WebSocket frame with reserved bits that no extension gave a meaning (RFC 6455 §5.2).
 pub const RESERVED_BITS: &str = "reserved bits of a WebSocket frame";

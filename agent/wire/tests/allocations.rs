@@ -307,7 +307,7 @@ fn a_message_of_a_websocket_costs_no_allocation_however_it_is_cut() {
             _ => compressed(TEXT, times + 10),
         };
         for (http2, size) in [(false, 99), (false, 1), (false, 7), (true, 99), (true, 1), (true, 7)] {
-            // The server's messages are masked by nobody, the client's are.
+            // The client's messages are masked, the server's are not.
             for (dir, key) in [(Direction::Write, KEY), (Direction::Read, None)] {
                 if key.is_none() && extensions.contains("no_context") {
                     continue;

@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Anthropic {
     counts: Counts,
+    /// The usage object being read.
+    counting: Counts,
 }
 
 /// `usage` as sent. In a stream, `message_delta` overrides `message_start` field by field; nothing is added.
@@ -40,6 +42,7 @@ pub(crate) enum Said {
     Model,
     StopReason,
     Content,
+    Usage,
     Input,
     Output,
     OutputAtStart,
@@ -67,7 +70,7 @@ static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
         Want::new("output_config.format", Asked::FormatSchema),
         Want::new("output_format", Asked::FormatSchema),
     ];
-    Schema::new(&wants, &[])
+    Schema::new(&wants)
 });
 
 static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
@@ -92,6 +95,7 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
                 Want::new(concat!($at, "id"), Said::Id),
                 Want::new(concat!($at, "model"), Said::Model),
                 Want::new(concat!($at, "stop_reason"), Said::StopReason),
+                Want::new(concat!($at, "usage"), Said::Usage),
                 Want::new(concat!($at, "usage.input_tokens"), Said::Input),
                 Want::new(concat!($at, "usage.cache_read_input_tokens"), Said::CacheRead),
                 Want::new(concat!($at, "usage.cache_creation_input_tokens"), Said::CacheWrite),
@@ -103,7 +107,7 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
     }
     wants.extend(message!(""));
     wants.extend(message!("message."));
-    Schema::new(&wants, &["usage"])
+    Schema::new(&wants)
 });
 
 impl Family for Anthropic {
@@ -130,7 +134,7 @@ impl Family for Anthropic {
 
     #[inline]
     fn said(&mut self, reply: &mut Reply, field: Said, _indices: &[u32], value: Value<'_>) {
-        let counts = &mut self.counts;
+        let counts = &mut self.counting;
         let slot = match field {
             Said::Type => return kind(reply, value),
             Said::Id => return read(value, &mut reply.id),
@@ -148,6 +152,15 @@ impl Family for Anthropic {
             }
             Said::ErrorCode => return reply.failure.read_code(value),
             Said::ErrorType => return read(value, &mut reply.failure.kind),
+            Said::Usage => {
+                match value {
+                    Value::Object => *counts = Counts::default(),
+                    // One that is cut may lack what was cached, and mean something else.
+                    Value::End => self.counts.update(std::mem::take(counts)),
+                    _ => {}
+                }
+                return;
+            }
             Said::Input => &mut counts.input,
             Said::Output => &mut counts.output,
             Said::OutputAtStart => &mut counts.output_at_start,
@@ -161,7 +174,7 @@ impl Family for Anthropic {
     }
 
     fn conclude(&mut self, _ask: &mut Ask, reply: &mut Reply) {
-        reply.usage = self.counts.settle(reply.done);
+        reply.usage = self.counts.settle(reply.done && !reply.gapped);
     }
 }
 
@@ -185,15 +198,31 @@ fn stop_reason(reply: &mut Reply, value: Value<'_>) {
 }
 
 impl Counts {
+    /// Takes what a later usage object says.
+    fn update(&mut self, newer: Self) {
+        *self = Self {
+            input: newer.input.or(self.input),
+            output: newer.output.or(self.output),
+            output_at_start: newer.output_at_start.or(self.output_at_start),
+            cache_read: newer.cache_read.or(self.cache_read),
+            cache_write: newer.cache_write.or(self.cache_write),
+            cache_write_5m: newer.cache_write_5m.or(self.cache_write_5m),
+            cache_write_1h: newer.cache_write_1h.or(self.cache_write_1h),
+            thinking: newer.thinking.or(self.thinking),
+        };
+    }
+
     /// `input_tokens` leaves out what was read from or written to the cache; the convention includes both.
-    fn settle(self, done: bool) -> Usage {
+    ///
+    /// `whole`: all events came, so that those of the start are the last word where no others followed.
+    fn settle(self, whole: bool) -> Usage {
         let by_age =
             [self.cache_write_5m, self.cache_write_1h].into_iter().flatten().reduce(i64::saturating_add);
         let cache_write = self.cache_write.or(by_age);
         let cached = self.cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         Usage {
             input: self.input.map(|n| n.saturating_add(cached)),
-            output: self.output.or_else(|| self.output_at_start.filter(|_| done)),
+            output: self.output.or_else(|| self.output_at_start.filter(|_| whole)),
             cache_read: self.cache_read,
             cache_write,
             reasoning: self.thinking,

@@ -65,6 +65,12 @@ impl Call {
         }
     }
 
+    pub(crate) fn request_end(&mut self) {
+        for reader in &mut self.readers {
+            reader.request_end();
+        }
+    }
+
     pub(crate) fn response(&mut self, head: &ResponseHead<'_>) {
         self.status = head.status;
         self.unresolved |= !head.headers.complete || head.status == 0;
@@ -107,7 +113,8 @@ impl Call {
 
     /// The exchange is over. `None`: it was not a call after all, or a redirect, which answers none.
     pub(crate) fn end(mut self, ending: Ending, at: Nanos, transport: &Transport) -> Option<Span> {
-        let odd: Vec<bool> = self.readers.iter_mut().map(|reader| reader.conclude()).collect();
+        let whole = ending == Ending::Complete;
+        let odd: Vec<_> = self.readers.iter_mut().map(|reader| reader.conclude(whole)).collect();
         let index = self.confirmed()?;
         if (300..400).contains(&self.status) || self.status == 101 {
             return None;
@@ -193,7 +200,7 @@ impl Call {
     }
 
     /// What was not seen of it.
-    fn incomplete(&self, ending: Ending, odd: bool) -> Option<Cow<'static, str>> {
+    fn incomplete(&self, ending: Ending, odd: Option<&'static str>) -> Option<Cow<'static, str>> {
         Some(match ending {
             Ending::Cut => "cut".into(),
             Ending::Left => "cancelled".into(),
@@ -204,9 +211,11 @@ impl Call {
             Ending::Malformed(why) => format!("malformed:{why}").into(),
             Ending::Undecodable(why) => format!("undecodable:{why}").into(),
             Ending::Complete if self.request_gap || self.response_gap => "gap".into(),
-            Ending::Complete if odd && self.status < 400 => "malformed:response body is not JSON".into(),
-            Ending::Complete if self.unresolved => "late_join".into(),
-            Ending::Complete => return None,
+            Ending::Complete => match odd.filter(|_| self.status < 400) {
+                Some(why) => format!("malformed:{why}").into(),
+                None if self.unresolved => "late_join".into(),
+                None => return None,
+            },
         })
     }
 

@@ -102,7 +102,11 @@ impl Sink for Calls {
         }
     }
 
-    fn request_end(&mut self, _id: ExchangeId, _at: Nanos) {}
+    fn request_end(&mut self, id: ExchangeId, _at: Nanos) {
+        if let Some(call) = self.call(id) {
+            call.request_end();
+        }
+    }
 
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, _at: Nanos) -> Interest {
         match self.call(id) {

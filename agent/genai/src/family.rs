@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use tokentap_wire::{
     Headers, Nanos,
     json::{Extractor, Schema, Status, Value},
-    sse,
+    reason, sse,
 };
 
 use crate::{
@@ -101,12 +101,15 @@ pub(crate) trait Read: Debug + Send {
     fn info(&self) -> Info;
     fn request(&mut self, bytes: &[u8]);
     fn request_gap(&mut self);
+    /// All of the request has passed.
+    fn request_end(&mut self);
     /// The response's `Content-Type` is that of server-sent events.
     fn announce_events(&mut self);
     fn response(&mut self, bytes: &[u8], at: Nanos);
     fn response_gap(&mut self);
-    /// The call is over: returns whether the response is something else than it should be.
-    fn conclude(&mut self) -> bool;
+    /// The call is over; `whole`: with the end of the response. Returns what is wrong with the response, if
+    /// it is not what it should be.
+    fn conclude(&mut self, whole: bool) -> Option<&'static str>;
     fn facts(&mut self) -> (&mut Ask, &mut Reply);
     fn reply(&self) -> &Reply;
 }
@@ -184,6 +187,11 @@ impl<F: Family> Read for Bodies<F> {
         self.request.gap();
     }
 
+    fn request_end(&mut self) {
+        let Self { ask, request, .. } = self;
+        request.finish(|field, _, value| ask.read(field, value));
+    }
+
     fn announce_events(&mut self) {
         self.framing = Framing::Unknown { events: true };
     }
@@ -216,6 +224,7 @@ impl<F: Family> Read for Bodies<F> {
     }
 
     fn response_gap(&mut self) {
+        self.reply.gapped = true;
         if let Framing::Unknown { events } = self.framing {
             self.framing = if events { self.events() } else { Framing::Document };
         }
@@ -225,13 +234,18 @@ impl<F: Family> Read for Bodies<F> {
         }
     }
 
-    fn conclude(&mut self) -> bool {
-        let Self { family, ask, reply, request, response, framing } = self;
-        request.finish(|field, _, value| ask.read(field, value));
-        let mut odd = false;
+    fn conclude(&mut self, whole: bool) -> Option<&'static str> {
+        let Self { family, ask, reply, response, framing, .. } = self;
+        let mut odd = None;
         if let Framing::Document = framing {
-            let status = response.finish(|field, indices, value| family.said(reply, field, indices, value));
-            odd = matches!(status, Status::Malformed | Status::Partial);
+            if !whole {
+                response.gap();
+            }
+            odd = match response.finish(|field, indices, value| family.said(reply, field, indices, value)) {
+                Status::Malformed(why) => Some(why),
+                Status::Partial => Some(reason::JSON_CUT),
+                Status::Empty | Status::Complete | Status::Gapped => None,
+            };
             family.end(reply);
         }
         family.conclude(ask, reply);

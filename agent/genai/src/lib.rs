@@ -18,7 +18,7 @@
 //!   `openai.*` attributes are there only with `openai`.
 //! - **`gen_ai.request.model`**: of an Azure call, the deployment in its path.
 //! - **Usage**: the last that the provider reported, never a sum and never an estimate; none reported, none
-//!   given. llama.cpp's `timings` stand in for usage that was not asked for.
+//!   given. An object of which only a part was seen counts as none. llama.cpp's `timings` stand in for usage that was not asked for.
 //! - **`gen_ai.response.time_to_first_chunk`**: from the first byte of the request to the first byte of a
 //!   streamed body. **`tokentap.time_to_first_token`**: to the first piece with generated content.
 //! - **End of a span**: the stream's own last event (`[DONE]`, `message_stop`), else the end of the response
@@ -31,7 +31,7 @@
 //!   failed in mid-stream; otherwise nobody knows, and the attribute is left out.
 //! - **`tokentap.incomplete.reason`**, when part of the call was not seen: `cut`, `cancelled`,
 //!   `process_exit`, `agent_stop`, `stale`, `gap` (captured bytes were lost), `late_join` (some header fields are not known, as
-//!   they refer to what was sent before capture began), `malformed:…`, `undecodable:…` (a content coding). Only
+//!   they refer to what was sent before capture began), `malformed:…` (also of a response body that is not the JSON that it should be), `undecodable:…` (a content coding). Only
 //!   the first three and malformed HTTP are failures of the call; the rest is ours. A stream that ends in good
 //!   order but with neither its last event nor a reason is `cut` as well.
 //!

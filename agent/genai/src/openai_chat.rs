@@ -30,6 +30,8 @@ pub(crate) struct OpenAiChat {
     /// The last whole one.
     counts: Option<Counts>,
     timings: Timings,
+    /// The timings object being read.
+    timing: Timings,
     vllm_mark: bool,
 }
 
@@ -85,6 +87,7 @@ pub(crate) enum Said {
     ImageOutput,
     AudioInput,
     AudioOutput,
+    Timings,
     TimingsPrompt,
     TimingsCached,
     TimingsPredicted,
@@ -118,7 +121,7 @@ static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
         Want::new("modalities[]", Asked::Modality),
         Want::new("service_tier", Asked::ServiceTier),
     ];
-    Schema::new(&wants, &[])
+    Schema::new(&wants)
 });
 
 /// The fields of a usage object wherever it is.
@@ -170,7 +173,7 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
         Want::new("timings.prompt_n", Said::TimingsPrompt),
         Want::new("timings.cache_n", Said::TimingsCached),
         Want::new("timings.predicted_n", Said::TimingsPredicted),
-        Want::new("timings", Said::Mark(provider::LLAMA_CPP)),
+        Want::new("timings", Said::Timings),
         Want::new("x_groq", Said::Mark("groq")),
         Want::presence("choices[].matched_stop", Said::Mark(provider::SGLANG)),
         Want::new("sglext", Said::Mark(provider::SGLANG)),
@@ -187,7 +190,7 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
     wants.extend(usage!("usage"));
     wants.extend(usage!("x_groq.usage"));
     wants.extend(usage!("choices[].usage"));
-    Schema::new(&wants, &["usage", "timings"])
+    Schema::new(&wants)
 });
 
 impl Family for OpenAiChat {
@@ -249,9 +252,17 @@ impl Family for OpenAiChat {
             Said::ErrorType => read(value, &mut reply.failure.kind),
             Said::VllmMark => self.vllm_mark = true,
             Said::Mark(server) => reply.server = reply.server.or(Some(server)),
-            Said::TimingsPrompt => self.timings.prompt = count(value),
-            Said::TimingsCached => self.timings.cached = count(value),
-            Said::TimingsPredicted => self.timings.predicted = count(value),
+            Said::Timings => {
+                reply.server = reply.server.or(Some(provider::LLAMA_CPP));
+                match value {
+                    Value::Object => self.timing = Timings::default(),
+                    Value::End => self.timings = self.timing,
+                    _ => {}
+                }
+            }
+            Said::TimingsPrompt => self.timing.prompt = count(value),
+            Said::TimingsCached => self.timing.cached = count(value),
+            Said::TimingsPredicted => self.timing.predicted = count(value),
             Said::Usage => match value {
                 Value::Object => self.counting = Counts::default(),
                 Value::End if self.counting.says_something() => self.counts = Some(self.counting),

@@ -17,6 +17,8 @@ pub(crate) struct Reply {
     pub(crate) fits: bool,
     /// The API's own end of stream was seen.
     pub(crate) done: bool,
+    /// Bytes of it were lost.
+    pub(crate) gapped: bool,
     /// It is a stream of events.
     pub(crate) streamed: bool,
     /// When the first generated content came.

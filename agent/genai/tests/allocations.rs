@@ -45,7 +45,7 @@ fn chunks_of_a_stream_are_read_without_allocating() {
             };
             let (first, rest) = frames.split_at(frames.len() / 10);
             send(first);
-            assert_eq!(cost(|| send(rest)), (0, 0), "{path} in frames of {size}");
+            assert_eq!(cost(|| send(rest)), (0, 0, 0), "{path} in frames of {size}");
             assert_eq!(calls.traffic().llm, 1);
         }
     }
@@ -63,7 +63,7 @@ fn a_large_image_in_a_request_costs_time_and_no_memory() {
     let mut calls = Calls::new(Arc::new(Options::default()), Transport::default());
     connection.data(Direction::Write, 0, head.as_bytes(), Nanos(1), &mut calls);
     let mut offset = head.len() as u64;
-    let (allocations, _) = cost(|| {
+    let (allocations, _, _) = cost(|| {
         for frame in body.as_bytes().chunks(16 << 10) {
             connection.data(Direction::Write, offset, frame, Nanos(1), &mut calls);
             offset += frame.len() as u64;
@@ -100,7 +100,7 @@ fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let options = Arc::new(Options::default());
     let mut spans = 0;
-    let (_, left) = cost(|| {
+    let (_, left, _) = cost(|| {
         let mut streams: Vec<_> = (0..CALLS)
             .map(|_| {
                 let calls = Calls::new(Arc::clone(&options), Transport::default());
@@ -114,7 +114,7 @@ fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
                 *offset += text.len() as u64;
             }
         };
-        let (_, bytes) = cost(|| {
+        let (_, bytes, _) = cost(|| {
             for (connection, calls, _) in &mut streams {
                 connection.data(Direction::Write, 0, request.as_bytes(), Nanos(1), calls);
             }
@@ -125,7 +125,7 @@ fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
         let each = bytes / CALLS as i64 + itself;
         assert!(each <= STREAMED_CALL, "{each} bytes a call");
         for _ in 0..10 {
-            assert_eq!(cost(|| send(&event, &mut streams)), (0, 0));
+            assert_eq!(cost(|| send(&event, &mut streams)), (0, 0, 0));
         }
         send(&usage, &mut streams);
         send(&done, &mut streams);

@@ -23,7 +23,7 @@ pub enum Protocol {
     Http1,
     /// HTTP/2
     Http2,
-    /// WebSocket, which an HTTP/1.1 exchange has opened (those that an HTTP/2 stream carries are its exchanges)
+    /// WebSocket, which an HTTP/1.1 exchange has opened; one on a stream of HTTP/2 is an exchange of that
     WebSocket,
     /// Nothing that this engine reads, or no more: its bytes are of no use.
     NotHttp,

@@ -182,9 +182,9 @@ pub trait Sink {
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest;
     /// Bytes of the response body, content coding removed.
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
-    /// A part of a message of a WebSocket, which the response has opened (status 101,
-    /// RFC 6455 §4.2.2): messages of both sides come until the exchange ends. Those that cannot be decompressed are
-    /// left out; then the ending says why.
+    /// A part of a message of a WebSocket, which the response has opened (status 101, RFC 6455 §4.2.2; over HTTP/2
+    /// 2xx to a CONNECT, RFC 8441 §5): messages of both sides come until the exchange ends. Those that cannot be
+    /// decompressed are left out; then the ending says why.
     fn message(&mut self, _id: ExchangeId, _part: &MessagePart<'_>, _at: Nanos) {}
     /// The trailer fields of the response: they come after its body (RFC 9110 §6.5).
     fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}

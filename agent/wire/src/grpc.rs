@@ -60,7 +60,9 @@ enum State {
         coded: bool,
         cut: bool,
     },
-    /// Nobody knows where the next message begins.
+    /// Nobody knows where the next message begins: which is yet to be told.
+    Gap,
+    /// The same, and it has been told.
     Lost,
 }
 
@@ -89,16 +91,21 @@ impl Parser {
         Ok(Self { decoder: decoder.map(Box::new), ..Self::new(most) })
     }
 
-    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, and after a gap
-    /// that hides where messages begin, nothing more is given.
+    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, nothing more is
+    /// given.
     ///
     /// # Errors
-    /// [`reason::GRPC_FLAGS`] when a message begins with what no gRPC message does.
+    /// [`reason::GRPC_FLAGS`] when a message begins with what no gRPC message does, [`reason::GRPC_GAP`] when a
+    /// gap hides where it begins; each once.
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), &'static str> {
         let mut input = bytes;
         loop {
             match &mut self.state {
                 State::Lost => return Ok(()),
+                State::Gap => {
+                    self.state = State::Lost;
+                    return Err(reason::GRPC_GAP);
+                }
                 State::Prefix { bytes, have } => {
                     let len = input.len().min(PREFIX - *have);
                     bytes[*have..*have + len].copy_from_slice(take(&mut input, len));
@@ -174,12 +181,23 @@ impl Parser {
                 *left -= missing as u32;
                 *cut |= missing > 0;
             }
-            (_, Some(0)) => {}
+            (_, Some(0)) | (State::Lost, _) => {}
             (state, _) => {
-                *state = State::Lost;
+                *state = State::Gap;
                 self.kept = Vec::new();
             }
         }
+    }
+
+    /// What comes is no body of messages.
+    fn give_up(&mut self) {
+        self.state = State::Lost;
+        self.kept = Vec::new();
+    }
+
+    /// Whether no more messages will be found.
+    const fn is_lost(&self) -> bool {
+        matches!(self.state, State::Gap | State::Lost)
     }
 }
 
@@ -246,9 +264,9 @@ mod tests {
         assert_eq!(feed(&mut parser, &first[..8], 100).0, "");
         parser.gap(Some(4));
         assert_eq!(feed(&mut parser, &[&first[12..], &rest].concat(), 100).0, "012+7 next");
-        for missing in [Some(1), None] {
+        for (missing, told) in [(Some(1), Err(reason::GRPC_GAP)), (None, Ok(()))] {
             parser.gap(missing);
-            assert_eq!(feed(&mut parser, &rest, 100).0, "");
+            assert_eq!(feed(&mut parser, &rest, 100), (String::new(), told));
         }
     }
 

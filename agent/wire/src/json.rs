@@ -3,10 +3,14 @@
 //!
 //! What nobody asked for is skipped, not parsed: only strings and brackets are followed in it, it is not
 //! validated and not kept. Memory is the fixed size of an [`Extractor`] plus one token that a cut fell into,
-//! at most [`Str`]'s cap times six (`\u00e9`) bytes, whatever the length of the document.
+//! at most [`Str`]'s cap times six (`\u00e9`) bytes, whatever the length of the document; after a gap, 16 KiB more.
+//!
+//! Limits: brackets in skipped values 1,024 deep, in wanted ones as deep as the schema's paths; wanted keys of
+//! [`MAX_KEY`] bytes, any other key of any length; numbers of 64 bytes, longer ones have no value.
 
 mod extractor;
 mod opening;
+mod report;
 mod scan;
 mod schema;
 mod value;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub in_flight: usize,
     /// Most streams that are open at once on an HTTP/2 connection.
     pub streams: usize,
-    /// Most WebSockets on streams of an HTTP/2 connection whose messages may be compressed, and are decompressed.
+    /// Most WebSockets at once on streams of an HTTP/2 connection whose compressed messages are read.
     pub inflating: usize,
     /// Most bytes kept of the table of sent fields of one direction of HTTP/2, as RFC 7541 §4.1 counts them.
     pub table: usize,

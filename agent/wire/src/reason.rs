@@ -63,6 +63,8 @@ pub const HUFFMAN: &str = "invalid huffman code";
 
 /// A gRPC message begins with flags that do not exist.
 pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
+/// Missing bytes hide where the next gRPC message begins.
+pub const GRPC_GAP: &str = "missing bytes between gRPC messages";
 
 /// A WebSocket frame with reserved bits that no extension gave a meaning (RFC 6455 §5.2).
 pub const RESERVED_BITS: &str = "reserved bits of a WebSocket frame";
@@ -82,6 +84,13 @@ pub const EXTENSION: &str = "unknown WebSocket extension";
 pub const TOO_MANY_INFLATING: &str = "too many compressed WebSockets";
 /// WebSocket messages that are compressed with reference to some of which bytes are missing.
 pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
+
+/// What should be JSON is something else.
+pub const JSON: &str = "invalid JSON";
+/// JSON whose brackets are nested deeper than is followed.
+pub const JSON_DEPTH: &str = "JSON nested over the limit";
+/// A body ended inside its JSON.
+pub const JSON_CUT: &str = "JSON without its end";
 
 /// What should be base64 is something else.
 pub const BASE64: &str = "invalid base64";

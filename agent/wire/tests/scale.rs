@@ -260,7 +260,7 @@ fn a_connection_takes_what_is_stated_for_what_it_does() {
         Kind::Deflated,
     ] {
         let mut peer = None;
-        let (_, bytes) = cost(|| peer = Some(open(kind, &mut http2, &mut tally)));
+        let (_, bytes, _) = cost(|| peer = Some(open(kind, &mut http2, &mut tally)));
         assert!(bytes <= stated(kind), "{kind:?}: {bytes} bytes, {} stated", stated(kind));
         assert!(bytes * 5 >= stated(kind) * 4, "{kind:?}: {bytes} bytes are much less than stated");
     }
@@ -329,9 +329,9 @@ fn ten_thousand_connections_keep_to_their_memory_and_a_spoiled_one_is_not_felt_o
     let (mut http2, mut sound, mut spoiled) = (Http2::default(), Tally::default(), Tally::default());
     open(Kind::Http2(1, 0), &mut http2, &mut Tally::default());
     let is_spoiled = |number: usize| number.is_multiple_of(11);
-    let (_, left) = cost(|| {
+    let (_, left, _) = cost(|| {
         let mut peers = Vec::with_capacity(CONNECTIONS);
-        let (_, bytes) = cost(|| {
+        let (_, bytes, _) = cost(|| {
             for number in 0..CONNECTIONS {
                 let tally = if is_spoiled(number) { &mut spoiled } else { &mut sound };
                 peers.push(open(mixed(number), &mut http2, tally));
@@ -392,7 +392,7 @@ fn a_million_exchanges_leave_nothing_behind() {
     let (mut http2, mut tally) = (Http2::default(), Tally::default());
     open(Kind::Http2(1, 0), &mut http2, &mut Tally::default());
     for _ in 0..GENERATIONS {
-        let (_, left) = cost(|| {
+        let (_, left, _) = cost(|| {
             let mut peers: Vec<Peer> = (0..CONNECTIONS).map(|_| Peer::new()).collect();
             for number in (3..peers.len()).step_by(10).chain((4..peers.len()).step_by(10)) {
                 http2.open(&mut peers[number], &mut tally);
@@ -416,7 +416,7 @@ fn a_million_exchanges_leave_nothing_behind() {
                 }
             };
             (0..TURNS / 10).for_each(|_| turn());
-            let (_, grown) = cost(|| (0..TURNS - TURNS / 10).for_each(|_| turn()));
+            let (_, grown, _) = cost(|| (0..TURNS - TURNS / 10).for_each(|_| turn()));
             assert_eq!(grown, 0);
             peers.into_iter().for_each(|peer| peer.close(&mut tally));
         });

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
+    Sink, Version,
+};
 
 /// Panics when the calls that it is given break what [`Sink`] promises. Keeps nothing of what is over.
 #[derive(Debug)]
@@ -30,6 +33,12 @@ struct Open {
     request: Option<Interest>,
     /// `None`: it has not begun.
     response: Option<Interest>,
+    /// The request may open a WebSocket on a stream of HTTP/2 (RFC 8441 §4).
+    connects: bool,
+    /// The response has opened a WebSocket, or may have.
+    tunnel: bool,
+    /// The messages that are passing, of the client and of the server; and whether bytes of theirs are missing.
+    messages: [(Option<MessageKind>, bool); 2],
     /// The last calls about the request and about the response: the two may come in any order.
     at: [Nanos; 2],
 }
@@ -48,7 +57,7 @@ impl Contract {
     }
 
     fn wants(&self, headers: &Headers<'_>) -> Interest {
-        let coded = ["content-encoding", "transfer-encoding"]
+        let coded = ["content-encoding", "transfer-encoding", "sec-websocket-extensions"]
             .iter()
             .any(|name| headers.all(name).any(|value| !value.trim_ascii().eq_ignore_ascii_case(b"chunked")));
         if coded && self.want == Want::PlainBodies { Interest::Skip } else { Interest::Body }
@@ -79,7 +88,15 @@ impl Sink for Contract {
         assert_eq!(id.0, self.begun, "exchanges are numbered in the order of the requests");
         self.begun += 1;
         let interest = self.wants(&head.headers);
-        self.open.insert(id.0, Open { request: Some(interest), response: None, at: [at, Nanos(0)] });
+        let open = Open {
+            request: Some(interest),
+            response: None,
+            connects: head.version == Version::Http2 && matches!(head.method, b"CONNECT" | b""),
+            tunnel: false,
+            messages: [(None, false); 2],
+            at: [at, Nanos(0)],
+        };
+        self.open.insert(id.0, open);
         assert!(self.open.len() <= self.most_open, "more exchanges than the limits allow");
         interest
     }
@@ -96,6 +113,8 @@ impl Sink for Contract {
         // 101 is the last response of its connection; what is below 100 is no status, but was sent as one.
         assert!(!matches!(head.status, 100 | 102..200), "not a final response: {}", head.status);
         let interest = self.wants(&head.headers);
+        let open = self.open(id);
+        open.tunnel = head.status == 101 || (open.connects && matches!(head.status, 200..300));
         let before = self.response_at(id, at).replace(interest);
         assert_eq!(before, None, "a second response");
         interest
@@ -105,18 +124,38 @@ impl Sink for Contract {
         assert_eq!(*self.response_at(id, at), Some(Interest::Body), "a body that nobody wants");
     }
 
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, at: Nanos) {
+        let side = side(part.from);
+        let open = self.open(id);
+        assert!(open.tunnel && open.response == Some(Interest::Body), "a message that nobody wants");
+        assert!(at >= std::mem::replace(&mut open.at[side], at), "time runs backwards");
+        let (passing, gap) = &mut open.messages[side];
+        assert!(!part.first || passing.is_none() || *gap, "a message inside another");
+        assert!(part.first || *passing == Some(part.kind), "a message without its beginning");
+        *passing = (!part.last).then_some(part.kind);
+        *gap &= !part.first;
+    }
+
     fn trailers(&mut self, id: ExchangeId, _fields: Headers<'_>, at: Nanos) {
         assert!(self.response_at(id, at).is_some(), "trailers before the response");
     }
 
     fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
         let open = self.open(id);
-        assert!(!request || open.request.is_some(), "a gap in a request that has ended");
+        assert!(!request || open.request.is_some() || open.tunnel, "a gap in a request that has ended");
+        open.messages[usize::from(!request)].1 = true;
     }
 
     fn end(&mut self, id: ExchangeId, ending: Ending, _at: Nanos) {
         let open = self.open(id);
         assert!(ending != Ending::Complete || open.response.is_some(), "complete without a response");
         self.open.remove(&id.0);
+    }
+}
+
+const fn side(from: Role) -> usize {
+    match from {
+        Role::Client => 0,
+        Role::Server => 1,
     }
 }

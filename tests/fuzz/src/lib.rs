@@ -11,3 +11,4 @@ pub mod reference;
 pub mod replay;
 pub mod script;
 pub mod seeds;
+pub mod websocket;

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use tokentap_wire::{
-    Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
+    Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
+    ResponseHead, Role, Sink,
 };
 
 use crate::contract::{Contract, Want};
@@ -46,12 +47,36 @@ pub struct Exchange {
     pub response_body: Bytes,
     /// Trailer fields of the response.
     pub trailers: Vec<Field>,
+    /// Messages of a WebSocket, in the order of their beginnings.
+    pub messages: Vec<Message>,
     /// Bytes of a body are missing.
     pub gap: bool,
     /// How it ended.
     pub ending: Option<Ending>,
     /// First byte of the request, end of the request, first byte of the response, end.
     pub times: [Option<Nanos>; 4],
+}
+
+/// A message of a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who sent it.
+    pub from: Role,
+    /// What it is.
+    pub kind: MessageKind,
+    /// As far as it was seen.
+    pub bytes: Bytes,
+    /// Its end was seen.
+    pub whole: bool,
+    /// Bytes of it are missing.
+    pub gap: bool,
+}
+
+impl Exchange {
+    /// The message of a side that is passing.
+    fn passing(&mut self, from: Role) -> Option<&mut Message> {
+        self.messages.iter_mut().rfind(|message| message.from == from).filter(|message| !message.whole)
+    }
 }
 
 /// Stands in a body where bytes are missing.
@@ -115,6 +140,19 @@ impl Sink for Recorder {
         self.exchange(id).response_body.0.extend_from_slice(bytes);
     }
 
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, at: Nanos) {
+        self.contract.message(id, part, at);
+        let MessagePart { from, kind, first, last, bytes } = *part;
+        let exchange = self.exchange(id);
+        if first {
+            exchange.messages.push(Message { from, kind, bytes: Bytes::default(), whole: false, gap: false });
+        }
+        if let Some(message) = exchange.passing(from) {
+            message.bytes.0.extend_from_slice(bytes);
+            message.whole = last;
+        }
+    }
+
     fn trailers(&mut self, id: ExchangeId, trailers: Headers<'_>, at: Nanos) {
         self.contract.trailers(id, trailers, at);
         self.exchange(id).trailers.extend(fields(trailers));
@@ -124,6 +162,9 @@ impl Sink for Recorder {
         self.contract.gap(id, request, missing);
         let exchange = self.exchange(id);
         exchange.gap = true;
+        if let Some(message) = exchange.passing(if request { Role::Client } else { Role::Server }) {
+            message.gap = true;
+        }
         let body = if request { &mut exchange.request_body } else { &mut exchange.response_body };
         body.0.extend_from_slice(GAP);
     }

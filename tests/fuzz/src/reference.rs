@@ -54,6 +54,55 @@ pub fn lines(body: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Base64 with padding (RFC 4648 §4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for group in bytes.chunks(3) {
+        let mut word = [0; 4];
+        word[1..=group.len()].copy_from_slice(group);
+        let word = u32::from_be_bytes(word);
+        let digits = [18, 12, 6, 0].map(|shift| DIGITS[(word >> shift & 63) as usize]);
+        text.extend(&digits[..=group.len()]);
+        text.extend(std::iter::repeat_n(b'=', 3 - group.len()));
+    }
+    text
+}
+
+/// The whole messages that one side of a WebSocket sends until it closes or breaks a rule, without compression
+/// (RFC 6455 §5).
+#[must_use]
+pub fn websocket(said: &[u8]) -> Vec<Vec<u8>> {
+    let (mut messages, mut message, mut rest) = (Vec::new(), None::<Vec<u8>>, said);
+    while let Some((first, payload, after)) = websocket_frame(rest) {
+        rest = after;
+        match (first & 0x7f, &mut message) {
+            (9 | 10, _) if first & 0x80 != 0 && payload.len() <= 125 => continue,
+            (0, Some(begun)) => begun.extend(payload),
+            (1 | 2, None) => message = Some(payload),
+            _ => break,
+        }
+        if first & 0x80 != 0 {
+            messages.extend(message.take());
+        }
+    }
+    messages
+}
+
+/// The first byte of a frame that is whole, its payload without the mask, and what follows it.
+fn websocket_frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let (len, rest) = match second & 0x7f {
+        126 => rest.split_first_chunk().map(|(len, rest)| (u16::from_be_bytes(*len).into(), rest))?,
+        127 => rest.split_first_chunk().map(|(len, rest)| (u64::from_be_bytes(*len), rest))?,
+        len => (len.into(), rest),
+    };
+    let (key, rest) = if second & 0x80 != 0 { rest.split_first_chunk()? } else { (&[0; 4], rest) };
+    let (payload, rest) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+    Some((first, payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect(), rest))
+}
+
 /// The messages of a gRPC body, flags and bytes, and whether what follows them is no message.
 #[must_use]
 pub fn messages(body: &[u8]) -> (Vec<(u8, Vec<u8>)>, bool) {

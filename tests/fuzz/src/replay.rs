@@ -78,6 +78,31 @@ impl Replay {
         })
     }
 
+    /// Whether what comes before the first head is whole can begin no frame of HTTP/2: as long as that is open, a
+    /// call that begins with one of the lowest control characters may.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        let preface = &http2::PREFACE[..24];
+        let first = self.steps.first();
+        if first.is_some_and(|step| step.bytes.starts_with(preface)) {
+            return true;
+        }
+        let asks = first.map(|step| direction(step.code));
+        let mut head = Vec::new();
+        for step in &self.steps {
+            if step.bytes.iter().any(|&byte| byte <= 8) {
+                return false;
+            }
+            if Some(direction(step.code)) == asks {
+                head.extend_from_slice(&step.bytes);
+                if head.windows(2).any(|end| end == b"\n\n") || head.windows(3).any(|end| end == b"\n\r\n") {
+                    break;
+                }
+            }
+        }
+        true
+    }
+
     /// Plays it as it was captured.
     pub fn play<S: Sink>(&self, sink: &mut S) {
         self.play_cut(sink, std::iter::once);

@@ -173,13 +173,18 @@ fn a_body_that_cannot_be_decoded_or_is_no_json_is_said_to_be_so() {
     assert!(why.starts_with("undecodable:"), "{why}");
     assert_eq!(span.status, SpanStatus::Unset);
 
-    for body in ["<html>Sign in</html>", "{\"id\":\"c1\",\"choices\":[{"] {
+    let deep = format!("{{\"id\":\"c1\",\"choices\":{}", "[".repeat(5000));
+    for (body, why) in [
+        ("<html>Sign in</html>", "invalid JSON"),
+        ("{\"id\":\"c1\",\"choices\":[{", "JSON without its end"),
+        (&deep, "JSON nested over the limit"),
+    ] {
         let mut exchange = Exchange::new("h", PATH, asked(), 200, body);
         exchange.response_fields = vec![("Content-Type".into(), "application/json".into())];
         check(
             &exchange.span(),
             &["error", "tokentap.inc"],
-            &["tokentap.incomplete=true", "tokentap.incomplete.reason=malformed:response body is not JSON"],
+            &["tokentap.incomplete=true", &format!("tokentap.incomplete.reason=malformed:{why}")],
         );
     }
 }

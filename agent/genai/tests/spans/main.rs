@@ -4,6 +4,7 @@ mod anthropic;
 mod cassettes;
 mod exchange;
 mod incomplete;
+mod losses;
 mod openai_chat;
 mod properties;
 mod spans;

@@ -63,7 +63,7 @@ static SCHEMA: LazyLock<Schema<Field>> = LazyLock::new(|| {
         Want::new("usage.prompt_tokens", Field::Other),
         Want::new("usage.completion_tokens", Field::Other),
     ];
-    Schema::new(&wants, &[])
+    Schema::new(&wants)
 });
 
 /// The wanted fields of documents, of which each has one content.

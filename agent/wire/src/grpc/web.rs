@@ -35,14 +35,16 @@ impl Parser {
         Self { text: text.then(base64::Decoder::new), messages }
     }
 
-    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, and after a gap
-    /// that hides where messages begin, nothing more is given.
+    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, nothing more is
+    /// given.
     ///
     /// # Errors
     /// Those of [`super::Parser::feed`], and [`crate::reason::BASE64`].
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), &'static str> {
         let Self { text, messages } = self;
-        let Some(text) = text else { return messages.feed(bytes, on) };
+        let Some(text) = text.as_mut().filter(|_| !messages.is_lost()) else {
+            return messages.feed(bytes, on);
+        };
         let mut fed = Ok(());
         let decoded = text.feed(bytes, |bytes| {
             if fed.is_ok() {
@@ -50,7 +52,7 @@ impl Parser {
             }
         });
         if decoded.is_err() {
-            messages.gap(None);
+            messages.give_up();
         }
         fed.and(decoded)
     }
@@ -147,9 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_costs_a_message_in_the_binary_form_and_the_rest_in_text() {
-        for (text, body, want) in [(false, BINARY, "grpc-status=0;grpc-message=ok;"), (true, TEXT, "")] {
-            let (mut parser, mut trailers) = (parser(text), String::new());
+    fn a_gap_costs_a_message_in_the_binary_form_and_in_text_the_rest_with_a_reason() {
+        let binary = (false, BINARY, "grpc-status=0;grpc-message=ok;", Ok(()));
+        for (text, body, want, end) in [binary, (true, TEXT, "", Err(reason::GRPC_GAP))] {
+            let (mut parser, mut trailers, mut ended) = (parser(text), String::new(), Ok(()));
             for (piece, missing) in [(&body[..8], 0), (&[], 1), (&body[9..], 0)] {
                 parser.gap(Some(missing));
                 let fed = parser.feed(piece, |message| {
@@ -159,9 +162,29 @@ mod tests {
                         trailers += &format!("{}={};", text(name), text(value));
                     }
                 });
-                assert_eq!(fed, Ok(()));
+                ended = ended.and(fed);
             }
-            assert_eq!(trailers, want);
+            assert_eq!((trailers.as_str(), ended), (want, end));
+            assert_eq!(feed(&mut parser, body, 100).1, if text { Ok(()) } else { end });
+        }
+    }
+
+    #[test]
+    fn wherever_text_is_missing_no_message_is_told_that_was_not_sent() {
+        let whole = feed(&mut parser(true), TEXT, 100).0;
+        for from in 0..TEXT.len() {
+            for to in from + 1..=TEXT.len() {
+                for missing in [Some((to - from) as u64), None] {
+                    let mut parser = parser(true);
+                    let (before, fed) = feed(&mut parser, &TEXT[..from], 3);
+                    assert_eq!(fed, Ok(()));
+                    assert!(whole.starts_with(&before), "{before}");
+                    parser.gap(missing);
+                    let after = feed(&mut parser, &TEXT[to..], 3);
+                    let end = if to == TEXT.len() { Ok(()) } else { Err(reason::GRPC_GAP) };
+                    assert_eq!(after, (String::new(), end), "without {from}..{to}");
+                }
+            }
         }
     }
 }

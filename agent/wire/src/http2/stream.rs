@@ -168,7 +168,7 @@ impl Stream {
         }
     }
 
-    /// Nothing more comes from any request's side.
+    /// The client of the connection sends nothing more.
     pub(super) fn half_close<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         match self.followed() {
             Some(tunnel) => tunnel.half_close(Role::Client, at, sink),

@@ -1,17 +1,18 @@
 //! The push parser.
 
+mod resync;
+
 use super::{
     opening::Opening,
+    report::Held,
     scan,
-    schema::{MAX_DEPTH, MAX_KEY, NodeId, Schema},
+    schema::{ESCAPED, MAX_DEPTH, MAX_KEY, NodeId, Schema},
     value::{MAX_NUMBER, Number, Str, Value, unescape},
 };
+use crate::reason;
 
 /// Brackets in brackets, beyond which a document is [`Status::Malformed`]. What servers accept is below 1,000.
 const MAX_NESTING: u32 = 1024;
-
-/// Longest form of a byte of text: `\u0041`.
-const ESCAPED: usize = 6;
 
 /// What became of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +23,10 @@ pub enum Status {
     Partial,
     /// One whole value.
     Complete,
-    /// Bytes were missing ([`Extractor::gap`]); values after them are those under anchors.
+    /// Bytes were missing: see [`Extractor::gap`].
     Gapped,
-    /// Not JSON. Values reported before stand.
-    Malformed,
+    /// Not JSON, or more of it than is followed: why, one of [`reason`]. Values reported before stand.
+    Malformed(&'static str),
 }
 
 /// Extracts wanted fields of one document at a time; see the [module](super).
@@ -40,6 +41,8 @@ pub struct Extractor<F: 'static> {
     /// The token is longer than what is kept of it.
     cut: bool,
     gapped: bool,
+    /// What was read after a gap, until the end shows that it was read rightly.
+    held: Held<F>,
     /// More than one document is read.
     many: bool,
     opening: Opening<F, Place>,
@@ -91,9 +94,11 @@ enum State {
     Done,
     /// After a gap: looking for a quote.
     Lost,
-    /// After a quote that may begin an anchor.
+    /// After a quote that may begin a key.
     LostKey,
     Malformed,
+    /// Brackets are nested too deep.
+    TooDeep,
 }
 
 impl Default for Place {
@@ -130,6 +135,7 @@ impl<F: Copy> Extractor<F> {
             token: Vec::new(),
             cut: false,
             gapped: false,
+            held: Held::default(),
             many: false,
             opening: Opening::default(),
         }
@@ -140,6 +146,7 @@ impl<F: Copy> Extractor<F> {
         self.place.state = State::Start;
         self.place.child = Some(NodeId::ROOT);
         self.gapped = false;
+        self.held.drop_all();
         self.many = true;
         self.drop_token();
         self.unwind();
@@ -148,6 +155,9 @@ impl<F: Copy> Extractor<F> {
     /// Takes the next piece. Calls `visit` with the field, the position in each array of its path from the
     /// outermost, and the value.
     pub fn push(&mut self, piece: &[u8], mut visit: impl FnMut(F, &[u32], Value<'_>)) {
+        if self.gapped {
+            return self.push_after_gap(piece);
+        }
         let begins = self.many && self.place.state == State::Start;
         let mut at = if begins { self.begin(piece, &mut visit) } else { 0 };
         while let Some(next) = self.step(piece, at, &mut visit) {
@@ -155,28 +165,20 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Bytes are missing here. The nesting is unknown from now on, so that nothing more is reported except
-    /// what is under the schema's anchors: `"anchor":` outside of a string is told from one inside, whose
-    /// quotes are escaped, without knowing the nesting.
-    pub fn gap(&mut self) {
-        if !matches!(self.place.state, State::Done | State::Malformed) {
-            self.place.state = State::Lost;
-            self.gapped = true;
-            self.drop_token();
-            self.unwind();
-            // The byte before the next one is unknown.
-            self.escaped = true;
-        }
-    }
-
-    /// Says that no more pieces follow. Reports the value of a document that is a bare number or literal,
-    /// which nothing else ends.
-    pub fn finish(&mut self, visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
-        if self.place.state == State::InScalar && self.place.depth == 0 && !self.gapped {
-            self.push(b" ", visit);
+    /// Says that no more pieces follow, and that the last one ended the document as it was sent: one that was cut
+    /// has a [`Extractor::gap`] at its end. Reports what only the end can show: a document that is a bare number
+    /// or literal, and what was found after a gap.
+    pub fn finish(&mut self, mut visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
+        if self.place.state == State::InScalar && self.place.depth == 0 {
+            self.push(b" ", &mut visit);
         }
         match self.place.state {
-            State::Malformed => Status::Malformed,
+            State::Malformed => Status::Malformed(reason::JSON),
+            State::TooDeep => Status::Malformed(reason::JSON_DEPTH),
+            State::Done if self.gapped => {
+                self.held.make(&mut visit);
+                Status::Gapped
+            }
             _ if self.gapped => Status::Gapped,
             State::Start => Status::Empty,
             State::Done => Status::Complete,
@@ -211,7 +213,7 @@ impl<F: Copy> Extractor<F> {
             });
             at = next.unwrap_or(piece.len());
             // The end and an error are decided by the byte after.
-            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed) {
+            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed | State::TooDeep) {
                 opening.commit(at, self.place);
                 sure = opening.recorded();
             }
@@ -240,7 +242,7 @@ impl<F: Copy> Extractor<F> {
             State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
             State::Lost => self.lost(piece, at),
             State::LostKey => self.lost_key(piece, at),
-            State::Malformed => None,
+            State::Malformed | State::TooDeep => None,
         }
     }
 
@@ -252,7 +254,7 @@ impl<F: Copy> Extractor<F> {
                 self.place.state = State::InString;
                 self.in_string(piece, at + 1, visit)
             }
-            b'-' | b'0'..=b'9' | b'n' | b't' | b'f' => {
+            b'-' | b'0'..=b'9' | b'n' | b't' | b'f' | b'N' | b'I' => {
                 self.place.state = State::InScalar;
                 self.in_scalar(piece, at, visit)
             }
@@ -299,17 +301,10 @@ impl<F: Copy> Extractor<F> {
         self.ended();
     }
 
-    /// A value is over: where are we?
+    /// A value is over.
     #[inline]
     fn ended(&mut self) {
-        self.place.state = match (self.place.depth, self.gapped) {
-            (0, false) => State::Done,
-            (0, true) => {
-                self.escaped = false;
-                State::Lost
-            }
-            _ => State::Next,
-        };
+        self.place.state = if self.place.depth == 0 { State::Done } else { State::Next };
     }
 
     #[inline]
@@ -430,7 +425,9 @@ impl<F: Copy> Extractor<F> {
                     self.place.state = State::SkipString;
                     return Some(at + 1);
                 }
-                b'{' | b'[' if self.place.nesting == MAX_NESTING => return self.fail(at),
+                b'{' | b'[' if self.place.nesting == MAX_NESTING => {
+                    return self.fail_as(State::TooDeep, at);
+                }
                 b'{' | b'[' => self.place.nesting += 1,
                 _ => self.place.nesting -= 1,
             }
@@ -441,37 +438,6 @@ impl<F: Copy> Extractor<F> {
                 return Some(at);
             }
         }
-    }
-
-    fn lost(&mut self, piece: &[u8], at: usize) -> Step {
-        let quote = memchr::memchr(b'"', piece.get(at..)?).filter(|_| self.schema.has_anchors());
-        let Some(quote) = quote.map(|n| at + n) else {
-            self.escaped = piece.last().map_or(self.escaped, |&b| b == b'\\');
-            return None;
-        };
-        // An escaped quote does not begin a key.
-        let escaped = if quote == 0 { self.escaped } else { piece[quote - 1] == b'\\' };
-        self.escaped = false;
-        self.place.state = if escaped { State::Lost } else { State::LostKey };
-        Some(quote + 1)
-    }
-
-    fn lost_key(&mut self, piece: &[u8], at: usize) -> Step {
-        let Some(end) = scan::quote_or_backslash(piece, at) else {
-            self.keep(&piece[at..], MAX_KEY);
-            return None;
-        };
-        self.keep(&piece[at..end], MAX_KEY);
-        let anchor = self.schema.anchor(&self.token).filter(|_| !self.cut);
-        self.drop_token();
-        if piece[end] == b'\\' {
-            self.place.state = State::Lost;
-        } else if anchor.is_some() {
-            self.place.child = anchor;
-            self.place.state = State::Colon;
-        }
-        // Any other quote that ended something may as well begin the next.
-        Some(end + 1)
     }
 
     /// Position of the quote that ends the string at hand, of which `piece[at..]` is the rest.
@@ -520,10 +486,15 @@ impl<F: Copy> Extractor<F> {
     }
 
     /// The byte at `at` cannot be there. What follows a gap may be something else than it seemed: goes on
-    /// looking for anchors.
+    /// looking for keys.
     #[cold]
     fn fail(&mut self, at: usize) -> Step {
-        self.place.state = if self.gapped { State::Lost } else { State::Malformed };
+        self.fail_as(State::Malformed, at)
+    }
+
+    #[cold]
+    fn fail_as(&mut self, state: State, at: usize) -> Step {
+        self.place.state = if self.gapped { State::Lost } else { state };
         self.drop_token();
         self.unwind();
         Some(at)
@@ -550,7 +521,7 @@ fn scalar(raw: &[u8]) -> Option<Value<'_>> {
         b"null" => Value::Null,
         b"true" => Value::Bool(true),
         b"false" => Value::Bool(false),
-        [b'-' | b'0'..=b'9', ..] => Value::Number(Number { raw }),
+        [b'-' | b'0'..=b'9', ..] | b"NaN" | b"Infinity" => Value::Number(Number { raw }),
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 //! bytes, so a document that begins with the same bytes as an earlier one needs no parsing up to there: the
 //! reports are made again, and the parser goes on from where it was. Nothing differs but the time it takes.
 
-use super::value::{Number, Str, Value};
+use super::{report::Reports, value::Value};
 
 /// Longest beginning that is remembered, in bytes.
 const LONGEST: usize = 512;
@@ -24,40 +24,12 @@ pub(super) struct Opening<F, P> {
     known: usize,
     misses: u8,
     place: P,
-    reports: Vec<Report<F>>,
-    indices: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Report<F> {
-    field: F,
-    /// Where its indices end in `Opening::indices`; they begin where those of the one before end.
-    indices_end: usize,
-    value: Kept,
-}
-
-/// A value by its place in the document.
-#[derive(Clone, Copy, Debug)]
-enum Kept {
-    Null,
-    Bool(bool),
-    Object,
-    Array,
-    End,
-    Number { from: usize, to: usize },
-    Str { from: usize, to: usize, cap: u16 },
+    reports: Reports<F>,
 }
 
 impl<F, P: Default> Default for Opening<F, P> {
     fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            known: 0,
-            misses: 0,
-            place: P::default(),
-            reports: Vec::new(),
-            indices: Vec::new(),
-        }
+        Self { bytes: Vec::new(), known: 0, misses: 0, place: P::default(), reports: Reports::default() }
     }
 }
 
@@ -73,11 +45,7 @@ impl<F: Copy, P: Copy> Opening<F, P> {
             return None;
         }
         self.misses = 0;
-        let mut from = 0;
-        for report in &self.reports {
-            visit(report.field, &self.indices[from..report.indices_end], report.value.of(piece));
-            from = report.indices_end;
-        }
+        self.reports.make(piece, visit);
         Some((self.known, self.place))
     }
 
@@ -90,8 +58,7 @@ impl<F: Copy, P: Copy> Opening<F, P> {
         }
         let alike = self.bytes.iter().zip(piece).take_while(|(a, b)| a == b).count();
         self.known = 0;
-        self.reports.clear();
-        self.indices.clear();
+        self.reports.truncate(0);
         // A piece that ends before it differs does not show how much is alike.
         if alike >= SHORTEST && alike < piece.len() {
             return alike;
@@ -103,8 +70,9 @@ impl<F: Copy, P: Copy> Opening<F, P> {
 
     /// Learns a report made while parsing `piece`.
     pub(super) fn record(&mut self, piece: &[u8], field: F, indices: &[u32], value: &Value<'_>) {
-        self.indices.extend_from_slice(indices);
-        self.reports.push(Report { field, indices_end: self.indices.len(), value: Kept::from(value, piece) });
+        // Whole tokens of a first piece are borrowed from it.
+        let from = value.text().map_or(0, |text| text.as_ptr().addr() - piece.as_ptr().addr());
+        self.reports.push(field, indices, value, from);
     }
 
     /// What was recorded so far is what the first `known` bytes say.
@@ -121,44 +89,5 @@ impl<F: Copy, P: Copy> Opening<F, P> {
     /// Forgets the reports after the first `count`.
     pub(super) fn truncate(&mut self, count: usize) {
         self.reports.truncate(count);
-        self.indices.truncate(self.reports.last().map_or(0, |report| report.indices_end));
-    }
-}
-
-impl Kept {
-    fn from(value: &Value<'_>, piece: &[u8]) -> Self {
-        // Whole tokens of a first piece are borrowed from it.
-        let range = |raw: &[u8]| {
-            let from = raw.as_ptr().addr() - piece.as_ptr().addr();
-            (from, from + raw.len())
-        };
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(value) => Self::Bool(*value),
-            Value::Object => Self::Object,
-            Value::Array => Self::Array,
-            Value::End => Self::End,
-            Value::Number(Number { raw }) => {
-                let (from, to) = range(raw);
-                Self::Number { from, to }
-            }
-            Value::Str(Str { raw, cap, .. }) => {
-                let (from, to) = range(raw);
-                Self::Str { from, to, cap: *cap }
-            }
-        }
-    }
-
-    #[inline]
-    fn of(self, piece: &[u8]) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(value) => Value::Bool(value),
-            Self::Object => Value::Object,
-            Self::Array => Value::Array,
-            Self::End => Value::End,
-            Self::Number { from, to } => Value::Number(Number { raw: &piece[from..to] }),
-            Self::Str { from, to, cap } => Value::Str(Str { raw: &piece[from..to], cap, cut: false }),
-        }
     }
 }

@@ -29,30 +29,23 @@ impl<F> Want<F> {
 #[derive(Debug)]
 pub struct Schema<F> {
     nodes: Vec<Node<F>>,
-    /// Top-level keys that are looked for again after a gap.
-    anchors: Vec<(&'static str, NodeId)>,
 }
 
 impl<F: Copy> Schema<F> {
-    /// Compiles paths. After a gap, when nobody knows the nesting, the top-level keys in `anchors` are looked
-    /// for at any depth (see [`super::Extractor::gap`]): name only those that occur nowhere else.
+    /// Compiles paths.
     ///
     /// # Panics
-    /// When a path is not well-formed, deeper than [`MAX_DEPTH`] or has a key longer than [`MAX_KEY`], or an
-    /// anchor is not the first key of a path: schemas are constants of the program.
+    /// When a path is not well-formed, deeper than [`MAX_DEPTH`] or has a key longer than [`MAX_KEY`]: schemas are
+    /// constants of the program.
     #[must_use]
-    pub fn new(wants: &[Want<F>], anchors: &[&'static str]) -> Self {
-        let mut schema = Self { nodes: vec![Node::new()], anchors: Vec::new() };
+    pub fn new(wants: &[Want<F>]) -> Self {
+        let mut schema = Self { nodes: vec![Node::new()] };
         for want in wants {
             let node = schema.insert(want.path);
             schema.nodes[node.0 as usize].want = Some((want.field, want.cap));
         }
         for node in &mut schema.nodes {
             node.index();
-        }
-        for &anchor in anchors {
-            let node = schema.child(NodeId::ROOT, anchor.as_bytes(), 0, anchor.len());
-            schema.anchors.push((anchor, node.expect("an anchor is the first key of a path")));
         }
         schema
     }
@@ -113,14 +106,6 @@ impl<F> Schema<F> {
     pub(super) fn node(&self, node: NodeId) -> &Node<F> {
         &self.nodes[node.0 as usize]
     }
-
-    pub(super) fn anchor(&self, key: &[u8]) -> Option<NodeId> {
-        self.anchors.iter().find(|(k, _)| k.as_bytes() == key).map(|(_, id)| *id)
-    }
-
-    pub(super) fn has_anchors(&self) -> bool {
-        !self.anchors.is_empty()
-    }
 }
 
 /// Nesting of wanted values: keys and `[]` in a path.
@@ -128,6 +113,9 @@ pub const MAX_DEPTH: usize = 12;
 
 /// Length of a wanted key in bytes.
 pub const MAX_KEY: usize = 40;
+
+/// Longest form of a byte of text: `\u0041`.
+pub(super) const ESCAPED: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(u16);

@@ -59,9 +59,17 @@ impl<'a> Value<'a> {
             _ => None,
         }
     }
+
+    /// The bytes of a number or string as they were written.
+    pub(super) fn text(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Number(Number { raw }) | Self::Str(Str { raw, .. }) => Some(raw),
+            _ => None,
+        }
+    }
 }
 
-/// A number as it was written.
+/// A number as it was written, or what Python's `json` writes for one that is none: `NaN`, `Infinity`.
 #[derive(Clone, Copy, Debug)]
 pub struct Number<'a> {
     pub(super) raw: &'a [u8],
@@ -93,7 +101,7 @@ impl Number<'_> {
     #[inline]
     fn short(&self) -> Option<i64> {
         const DIGITS: usize = 18;
-        if self.raw.is_empty() || self.raw.len() > DIGITS {
+        if self.raw.is_empty() || self.raw.len() > DIGITS || self.raw[0] == b'0' && self.raw.len() > 1 {
             return None;
         }
         self.raw.iter().try_fold(0, |value: i64, byte| {
@@ -101,14 +109,18 @@ impl Number<'_> {
         })
     }
 
-    /// Rust also parses `inf`, `nan` and a leading `+`: not numbers here.
+    /// Rust also parses `inf`, `nan`, a leading `+` and leading zeros: not numbers here (RFC 8259 §6).
     fn text(&self) -> Option<&str> {
         if self.raw.len() > MAX_NUMBER {
             return None;
         }
-        let digits = self.raw.iter().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
-        let text = str::from_utf8(self.raw).ok()?;
-        (digits && text.starts_with(|c: char| c == '-' || c.is_ascii_digit())).then_some(text)
+        let known = self.raw.iter().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+        let digits = match self.raw.strip_prefix(b"-").unwrap_or(self.raw) {
+            [b'0', b'0'..=b'9', ..] => false,
+            [first, ..] => first.is_ascii_digit(),
+            [] => false,
+        };
+        str::from_utf8(self.raw).ok().filter(|_| known && digits)
     }
 }
 
@@ -264,6 +276,24 @@ mod tests {
             ("-inf", None, None),
             ("1_000", None, None),
             ("+5", None, None),
+            ("0", Some(0), Some(0.0)),
+            ("-0", Some(0), Some(0.0)),
+            ("-0.0", Some(0), Some(0.0)),
+            ("007", None, None),
+            ("-01", None, None),
+            ("0.5", None, Some(0.5)),
+            ("1e999", None, None),
+            ("-1e999", None, None),
+            ("1e-999", Some(0), Some(0.0)),
+            ("18446744073709551616", None, Some(18_446_744_073_709_551_616.0)),
+            ("1e15", Some(1_000_000_000_000_000), Some(1e15)),
+            ("1E+2", Some(100), Some(100.0)),
+            ("NaN", None, None),
+            ("Infinity", None, None),
+            ("-Infinity", None, None),
+            ("-", None, None),
+            ("1-2", None, None),
+            ("1e5e5", None, None),
         ] {
             let number = Number { raw: raw.as_bytes() };
             assert_eq!((number.as_i64(), number.as_f64()), (integer, double), "{raw}");

@@ -9,14 +9,17 @@ use std::{
 struct Counting;
 
 thread_local! {
-    /// Allocations so far, and bytes that are allotted now.
-    static COUNT: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
+    /// Allocations so far, bytes that are allotted now, and the most that were.
+    static COUNT: Cell<(u64, i64, i64)> = const { Cell::new((0, 0, 0)) };
 }
 
 fn count(allocations: u64, bytes: i64) {
     // A thread that is ending has no count any more, and no test either.
     COUNT
-        .try_with(|count| count.set((count.get().0 + allocations, count.get().1 + bytes)))
+        .try_with(|count| {
+            let (before, now, peak) = count.get();
+            count.set((before + allocations, now + bytes, peak.max(now + bytes)));
+        })
         .unwrap_or_default();
 }
 
@@ -38,9 +41,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations that `work` makes on this thread, and how many more bytes are allotted after it.
-pub(crate) fn cost(work: impl FnOnce()) -> (u64, i64) {
-    let (allocations, bytes) = COUNT.get();
+/// Allocations that `work` makes on this thread, how many more bytes are allotted after it, and how many more were at most.
+pub(crate) fn cost(work: impl FnOnce()) -> (u64, i64, i64) {
+    let (allocations, bytes, _) = COUNT.get();
+    COUNT.set((allocations, bytes, bytes));
     work();
-    (COUNT.get().0 - allocations, COUNT.get().1 - bytes)
+    let (after, now, peak) = COUNT.get();
+    (after - allocations, now - bytes, peak - bytes)
 }

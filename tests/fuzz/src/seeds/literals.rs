@@ -7,7 +7,7 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 
-use crate::{http2, replay, script};
+use crate::{http2, replay, script, websocket};
 
 /// What the first byte of an input of the target `coding` chooses from.
 pub const CODINGS: [&str; 6] = ["gzip", "zstd", "br", "deflate", "gzip, zstd", "br, gzip"];
@@ -73,6 +73,26 @@ const PIECES: [(&str, Steps); 8] = [
     ("json", &[(0, br#"{"messages":[{"x":"a\"#), (1, br#"","usage":{"prompt_tokens":7}}"#)]),
 ];
 
+/// Conversations over WebSocket: messages in parts with a ping between them, compressed ones, a loss, a close of
+/// both sides.
+const CONVERSATION: Steps = &[
+    (2, b"\x81{\"type\":\"session.update\"}"),
+    (3, b"\x01{\"type\":"),
+    (3, b"\x89?"),
+    (2, b"\x8a?"),
+    (3, b"\x80\"session.updated\"}"),
+    (5, b"{\"type\":\"response.done\"}"),
+    (5, b"{\"type\":\"response.done\"}"),
+    (11, b"\x82bytes"),
+    (12, b"{\"type\":\"input\"}"),
+    (17, b"\x81\x05Hello"),
+    (16, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f"),
+    (22, b"?"),
+    (16, b"\x51\x58"),
+    (2, b"\x88\x03\xe8"),
+    (3, b"\x88\x03\xe8"),
+];
+
 /// Inputs by target.
 pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let settings = |settings: u8, script: Vec<u8>| [vec![settings], script].concat();
@@ -90,6 +110,13 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
         let call = http2_call(|dir, kind, flags, payload| (dir, http2::frame(kind, flags, 1, payload)));
         all.push((target, settings(replay::OPENED, [steps(&preface), call.clone()].concat())));
         all.push((target, settings(0, call)));
+        all.push((target, settings(replay::OPENED | replay::SMALL, [steps(&preface), tunnel()].concat())));
+    }
+    for deflate in [0, websocket::DEFLATE, websocket::DEFLATE_EACH] {
+        all.push(("websocket", settings(deflate, steps(CONVERSATION))));
+        // Without the loss.
+        let whole: Vec<_> = CONVERSATION.iter().filter(|(code, _)| code >> 1 & 3 != 3).copied().collect();
+        all.push(("websocket", settings(deflate, steps(&whole))));
     }
     for target in ["splitter", "redact"] {
         all.push((target, steps(&HTTP1)));
@@ -139,6 +166,21 @@ fn event(kind: &str, payload: &[u8]) -> Vec<u8> {
     message.extend([&headers[..], payload].concat());
     message.extend(sum(&message));
     message
+}
+
+/// A WebSocket on a stream of HTTP/2, whose client begins before it is answered.
+fn tunnel() -> Vec<u8> {
+    const ASK: &[u8] = b"\x02\x07CONNECT\0\x09:protocol\x09websocket\x04\x05/live";
+    let text = |bytes: &[u8]| http2::frame(0, 0, 1, bytes);
+    let calls = [
+        (0, http2::frame(1, 4, 1, ASK)),
+        (0, text(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")),
+        (1, [http2::frame(1, 4, 1, b"\x88"), text(b"\x01\x03Hel")].concat()),
+        (1, text(b"\x80\x02lo")),
+        (1, text(b"\x88\0")),
+        (0, http2::frame(0, 1, 1, b"")),
+    ];
+    steps(&calls.each_ref().map(|(code, bytes)| (*code, &bytes[..])))
 }
 
 fn steps(steps: &[(u8, &[u8])]) -> Vec<u8> {

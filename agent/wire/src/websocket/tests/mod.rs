@@ -267,6 +267,28 @@ fn a_bomb_ends_the_reading_of_its_side_with_a_reason() {
     assert!(matches!(watch.ending(), Some(Ending::Undecodable(_))), "{:?}", watch.ending());
 }
 
+#[test]
+fn wherever_a_connection_is_cut_off_its_messages_are_a_beginning_of_those_that_were_sent() {
+    let packed: &[u8] = &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let parts = [frame(0x01, None, b"Hel"), frame(0x89, None, b"?"), frame(0x80, None, b"lo")];
+    let bytes = [packed, &parts.concat(), &frame(0x81, None, &[b'x'; 200])].concat();
+    let sent = [&b"Hello"[..], b"Hello", &[b'x'; 200]];
+    for len in 0..=bytes.len() {
+        let mut watch = Watch::new("permessage-deflate");
+        watch.call(Read, &bytes[..len]).close(Ending::Cut);
+        assert_eq!(watch.ending(), Some(Ending::Cut), "after {len} bytes");
+        let messages = watch.messages();
+        for (message, sent) in messages.iter().zip(sent) {
+            assert!(sent.starts_with(&message.bytes) && (!message.whole || message.bytes == sent));
+        }
+        let whole = messages.iter().filter(|message| message.whole).count();
+        assert!(
+            messages.len() <= whole + 1 && (len < bytes.len() || whole == sent.len()),
+            "after {len} bytes"
+        );
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Sent {
     client: bool,

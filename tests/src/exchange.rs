@@ -54,6 +54,8 @@ pub struct Exchange {
     pub trailers: Fields,
     /// The messages of a WebSocket, of the client and of the server, each side's in order.
     pub said: [Vec<Said>; 2],
+    /// Whether those are all.
+    pub trailers_complete: bool,
     /// How it ended.
     pub ending: Option<Ending>,
 }
@@ -121,10 +123,10 @@ impl Message {
             let messages = self.grpc();
             json["messages"] = messages
                 .iter()
-                .map(|(compressed, bytes)| json!({"compressed": compressed, "bytes": text(bytes)}))
+                .map(|(compressed, bytes)| json!({"compressed": compressed, "bytes": exact(bytes)}))
                 .collect();
         } else {
-            json["body"] = json!(text(&self.body));
+            json["body"] = json!(exact(&self.body));
         }
         if self.gap {
             json["gap"] = json!(true);
@@ -137,6 +139,11 @@ impl Exchange {
     /// As golden files have it.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        let mut trailers: Vec<_> =
+            self.trailers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        if !self.trailers_complete {
+            trailers.push("…".to_owned());
+        }
         let mut exchange = json!({
             "version": format!("{:?}", self.version),
             "role": format!("{:?}", self.role),
@@ -146,7 +153,7 @@ impl Exchange {
             "request": self.request.to_json(),
             "status": self.status,
             "response": self.response.to_json(),
-            "trailers": self.trailers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
+            "trailers": trailers,
             "ending": self.ending.map(|ending| format!("{ending:?}")),
         });
         for (side, said) in ["client", "server"].iter().zip(&self.said) {
@@ -219,6 +226,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// As text where it is that, else escaped.
+fn exact(bytes: &[u8]) -> String {
+    str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), ToOwned::to_owned)
+}
+
 fn fields(headers: Headers<'_>) -> Fields {
     headers.iter().map(|(name, value)| (text(name).to_ascii_lowercase(), text(value))).collect()
 }
@@ -255,6 +267,7 @@ impl Sink for Recorder<'_> {
             response: Message::default(),
             trailers: Vec::new(),
             said: Default::default(),
+            trailers_complete: true,
             ending: None,
         });
         Interest::Body
@@ -279,7 +292,9 @@ impl Sink for Recorder<'_> {
     }
 
     fn trailers(&mut self, id: ExchangeId, headers: Headers<'_>, _at: Nanos) {
-        self.exchange(id).trailers.extend(fields(headers));
+        let exchange = self.exchange(id);
+        exchange.trailers.extend(fields(headers));
+        exchange.trailers_complete &= headers.complete;
     }
 
     fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, _at: Nanos) {

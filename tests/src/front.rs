@@ -52,7 +52,7 @@ impl Front {
             );
             let file = folder.path().join("nginx.conf");
             fs::write(&file, configuration).expect("a configuration is written");
-            let mut command = Command::new("/usr/sbin/nginx");
+            let mut command = Command::new(parts::part("servers/usr/sbin/nginx"));
             command.arg("-p").arg(folder.path()).args(["-e", "stderr", "-c"]).arg(file);
             command
         })
@@ -65,7 +65,7 @@ impl Front {
     #[must_use]
     pub fn nghttpx() -> Self {
         Self::listening(|mock, folder, plain, tls| {
-            let mut command = Command::new("nghttpx");
+            let mut command = Command::new(parts::part("servers/usr/sbin/nghttpx"));
             command.args(["--single-process", "--conf=/dev/null", "--workers=1", "--host-rewrite"]);
             command.arg(format!("--frontend=127.0.0.1,{plain};no-tls"));
             command.arg(format!("--frontend=127.0.0.1,{tls}"));

@@ -7,6 +7,7 @@ pub mod client;
 pub mod exchange;
 pub mod expect;
 pub mod front;
+pub mod grpc;
 pub mod kernel;
 pub mod ledger;
 pub mod mock;

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokentap_tests::{
-    parts,
+    exchange, parts,
     process::{PATIENCE, Process},
     tape,
 };
@@ -47,19 +47,42 @@ fn replay(tape: &Path) -> Value {
     json!(spans)
 }
 
+/// The exchanges of each stream of a tape, whatever they are about.
+fn exchanges(tape: &Path) -> Value {
+    let mut exchanges = exchange::exchanges(tape);
+    exchanges.sort_by_key(|exchange| exchange.stream);
+    exchanges.iter().map(exchange::Exchange::to_json).collect()
+}
+
+/// Tapes of HTTP/2 and gRPC.
+fn is_of_frames(tape: &Path) -> bool {
+    let name = tape.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    ["http2-", "grpc-"].iter().any(|kind| name.starts_with(kind))
+}
+
+#[track_caller]
+fn check(golden: &Path, got: &Value) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(golden, format!("{got:#}\n")).expect("a golden file is written");
+    }
+    let blessed: Value = fs::read(golden)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_else(|| panic!("{} is missing: bless it with UPDATE_GOLDEN=1", golden.display()));
+    assert!(*got == blessed, "{}\ngot {got:#}\nblessed {blessed:#}", golden.display());
+}
+
 #[test]
 fn tapes_give_the_spans_that_were_blessed() {
     for tape in tapes() {
-        let golden = tape.with_extension("json");
-        let spans = replay(&tape);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(&golden, format!("{spans:#}\n")).expect("a golden file is written");
-        }
-        let blessed: Value = fs::read(&golden)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_else(|| panic!("{} is missing: bless it with UPDATE_GOLDEN=1", golden.display()));
-        assert!(spans == blessed, "{}\ngot {spans:#}\nblessed {blessed:#}", tape.display());
+        check(&tape.with_extension("json"), &replay(&tape));
+    }
+}
+
+#[test]
+fn tapes_of_http2_and_grpc_give_the_exchanges_that_were_blessed() {
+    for tape in tapes().iter().filter(|tape| is_of_frames(tape)) {
+        check(&tape.with_extension("exchanges.json"), &exchanges(tape));
     }
 }
 
@@ -68,11 +91,16 @@ fn cutting_and_mixing_changes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for original in tapes() {
         let spans = replay(&original);
+        let told = is_of_frames(&original).then(|| exchanges(&original));
         for seed in 0..12 {
             let recut = folder.path().join(format!("{seed}.tape"));
             tape::recut(&original, seed, &recut);
             let got = replay(&recut);
             assert!(got == spans, "{}, seed {seed}\ngot {got:#}\nbefore {spans:#}", original.display());
+            if let Some(told) = &told {
+                let got = exchanges(&recut);
+                assert!(got == *told, "{}, seed {seed}\ngot {got:#}\nbefore {told:#}", original.display());
+            }
         }
     }
 }

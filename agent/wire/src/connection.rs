@@ -35,14 +35,14 @@ pub enum Protocol {
 ///
 /// | | |
 /// |---|--:|
-/// | a connection by itself, and while nothing tells what it speaks | 768 |
+/// | a connection by itself, and while nothing tells what it speaks | 896 |
 /// | HTTP/1, idle or within an exchange | + 512 |
 /// | HTTP/2 | + 3 KiB |
 /// | … each direction whose table of fields is full, at the size that peers have unless they say otherwise | + 6 KiB |
 /// | … each open stream | + 240 |
+/// | … each of them that is a WebSocket | + 600 |
 /// | WebSocket | + 1 KiB |
 /// | … each direction in which messages are compressed | + 64 KiB |
-/// | … in a stream of HTTP/2 | + 600 |
 /// | a body in gzip or deflate | + 64 KiB |
 ///
 /// At most, in each direction, one header block ([`Limits::head`]) and [`Limits::held`] bytes that wait for the
@@ -50,9 +50,8 @@ pub enum Protocol {
 /// and for each body with a content coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for
 /// zstd and up to 16 MiB for br where the encoder chose such a window. For HTTP/2, in each direction,
 /// [`Limits::table`] besides, one header block more, and as much while it is out of step; and
-/// [`Limits::streams`] streams. Of those that are WebSockets (RFC 8441), [`Limits::inflating`] may be compressed;
-/// and those that the server has not answered yet keep [`Limits::held`] bytes together, with the places of the
-/// pieces.
+/// [`Limits::streams`] streams; of those that are WebSockets no more than [`Limits::inflating`] are decompressed, and
+/// [`Limits::held`] bytes for all of them together, with the places of the pieces, wait for their server's answer.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,

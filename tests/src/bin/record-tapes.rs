@@ -1,17 +1,23 @@
 //! Records the golden tapes anew: real clients at the mock server, watched by the agent. Needs root; bless the
 //! new spans with `UPDATE_GOLDEN=1 cargo test -p tokentap-tests --test tapes`.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tokentap_tests::{
     agent::Agent,
     bodies::{call, stream, tools, with},
-    client::{self, Client, Via},
+    client::{self, Client, Http, Job, Via},
+    front::Front,
+    grpc,
     ledger::Api,
     mock::Mock,
     parts,
 };
+use tokentap_wire::Role;
 
 /// One tape.
 struct Take {
@@ -22,45 +28,112 @@ struct Take {
     /// Calls in flight at a time.
     concurrency: usize,
     cancel_after: Option<usize>,
+    /// Calls on the connection before the agent is there.
+    before: usize,
     /// Compressed bodies cannot be masked: these tapes keep what the mock made up.
     with_content: bool,
+    /// HTTP/2: who is asked, how, and which side is watched.
+    front: Option<(StartFront, Http, Role)>,
 }
+
+type StartFront = fn() -> Front;
 
 impl Take {
     fn new(name: &'static str, client: Client, via: Via, requests: Vec<Value>) -> Self {
-        Self { name, client, via, requests, concurrency: 1, cancel_after: None, with_content: false }
+        Self {
+            name,
+            client,
+            via,
+            requests,
+            concurrency: 1,
+            cancel_after: None,
+            before: 0,
+            with_content: false,
+            front: None,
+        }
+    }
+
+    /// Over HTTP/2, all of it kept: the fields of that are compressed.
+    fn http2(self, http: Http, front: StartFront, watched: Role) -> Self {
+        Self { with_content: true, front: Some((front, http, watched)), ..self }
     }
 
     fn record(self) {
+        let front = self.front.map(|(front, http, watched)| (front(), http, watched));
         let mock = Mock::for_test();
-        let tape = parts::file("tapes").join(self.name).with_extension("tape");
-        let mut job = self.via.job(&mock, self.requests);
+        let mut job = match &front {
+            Some((front, http, _)) => Job { http: *http, ..front.job(self.via, self.requests) },
+            None => self.via.job(&mock, self.requests),
+        };
         job.concurrency = self.concurrency;
         job.cancel_after = self.cancel_after;
+        (job.before, job.wait) = (self.before, self.before > 0);
         job.env = vec![("OTEL_SERVICE_NAME".into(), "golden".into())];
-        let exe = self.client.exe();
-        let mut arguments = vec!["--exe", exe.as_str()];
+        let waiting = job.wait.then(|| self.client.start(&job));
+        let (how, who) = match (&front, &waiting) {
+            (Some((front, _, Role::Server)), _) => ("--pid", front.process().id().to_string()),
+            (_, Some(client)) => ("--pid", client.process().id().to_string()),
+            _ => ("--exe", self.client.exe()),
+        };
+        let mut arguments = vec![how, who.as_str()];
         if self.with_content {
             arguments.push("--with-content");
         }
+        let tape = tape(self.name);
         let agent = Agent::record(&tape, &arguments);
-        let reports = self.client.run(&job);
+        let reports = match waiting {
+            Some(mut client) => {
+                client.go();
+                client.finish()
+            }
+            None => self.client.run(&job),
+        };
         assert!(
             reports.iter().all(|report| report.status.is_some()),
             "calls that were not made: {reports:?}"
         );
         let ended = agent.stop();
         assert!(ended.status.success(), "{}", ended.log);
-        let bytes = fs::metadata(&tape).map_or(0, |file| file.len());
-        println!("{}: {} calls, {bytes} bytes", tape.display(), reports.len());
+        end(&tape, reports.len());
     }
+}
+
+fn tape(name: &str) -> PathBuf {
+    parts::file("tapes").join(name).with_extension("tape")
+}
+
+/// Ends a tape: where things lie on this machine is not to be on it.
+fn end(tape: &Path, calls: usize) {
+    let mut bytes = fs::read(tape).expect("a tape");
+    for place in [parts::root().join("target/parts"), parts::root().to_owned()] {
+        let place = place.canonicalize().expect("a folder");
+        let place = place.as_os_str().as_encoded_bytes();
+        // As long as before, for the lengths that are on the tape.
+        let other: Vec<u8> =
+            b"/opt".iter().copied().chain(std::iter::repeat(b'/')).take(place.len()).collect();
+        for at in 0..bytes.len().saturating_sub(place.len()) {
+            if bytes[at..].starts_with(place) {
+                bytes[at..at + place.len()].copy_from_slice(&other);
+            }
+        }
+    }
+    fs::write(tape, &bytes).expect("a tape is written");
+    println!("{}: {calls} calls, {} bytes", tape.display(), bytes.len());
 }
 
 /// Records the tapes that are named, or all.
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |take: &Take| names.is_empty() || names.iter().any(|name| name == take.name);
-    takes().into_iter().filter(wanted).for_each(Take::record);
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    takes().into_iter().filter(|take| wanted(take.name)).for_each(Take::record);
+    for (name, role, before) in
+        [("grpc-client", Role::Client, 0), ("grpc-server", Role::Server, 0), ("grpc-late", Role::Client, 12)]
+    {
+        if wanted(name) {
+            grpc::record(&tape(name), role, before);
+            end(&tape(name), grpc::CASES.len());
+        }
+    }
 }
 
 fn takes() -> Vec<Take> {
@@ -72,6 +145,14 @@ fn takes() -> Vec<Take> {
     });
     let refused =
         |api| ["mock-400", "mock-401", "mock-429", "mock-500"].map(|model| call(api, model)).to_vec();
+    let mixed = |api| {
+        vec![
+            call(api, "mock-cached"),
+            stream(api, "mock-gzip"),
+            call(api, "mock-429"),
+            with(stream(api, "mock"), &tools(api)),
+        ]
+    };
     let coded = |api| {
         let models = ["mock-gzip-size3000", "mock-br-size3000", "mock-zstd-size3000", "mock-gzip-chunked"];
         models.iter().flat_map(|model| [call(api, model), stream(api, model)]).collect()
@@ -152,5 +233,35 @@ fn takes() -> Vec<Take> {
             )
         },
         Take::new("anthropic-refused", client::ANTHROPIC, Via::Plain, refused(Anthropic)),
+        Take::new("http2-httpx", client::HTTPX, Via::Tls, mixed(Openai)).http2(
+            Http::Two,
+            Front::nghttpx,
+            Role::Client,
+        ),
+        Take::new("http2-upgrade", client::CURL, Via::Plain, mixed(Openai)).http2(
+            Http::Upgrade,
+            Front::nghttpx,
+            Role::Client,
+        ),
+        Take::new("http2-nginx", client::HTTPX_ASYNC, Via::Plain, mixed(Anthropic)).http2(
+            Http::Two,
+            Front::nginx,
+            Role::Server,
+        ),
+        Take {
+            concurrency: 24,
+            ..Take::new(
+                "http2-streams",
+                client::GO,
+                Via::Plain,
+                vec![stream(Openai, "mock-chunks4-slow20"); 24],
+            )
+        }
+        .http2(Http::Two, Front::hyper, Role::Client),
+        Take { before: 100, ..Take::new("http2-late", client::NODE_HTTP2, Via::Plain, mixed(Openai)) }.http2(
+            Http::Two,
+            Front::go,
+            Role::Client,
+        ),
     ]
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,8 +24,16 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     }
     say(format_args!("installing Debian packages: {names}"));
     let log = tree::target("parts/apt.log");
-    run_logged(apt_get().arg("update"), &log).context("apt-get update failed")?;
+    update(&log)?;
     run_logged(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing), &log)
+}
+
+/// Refreshes the lists of what there is, where that is allowed.
+pub(crate) fn update(log: &Path) -> Result<()> {
+    if is_root() {
+        run_logged(apt_get().arg("update"), log).context("apt-get update failed")?;
+    }
+    Ok(())
 }
 
 /// Whether this process may install packages and load eBPF programs.

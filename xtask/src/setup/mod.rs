@@ -10,6 +10,7 @@ pub(crate) mod kernels;
 mod llama;
 mod node;
 pub(crate) mod python;
+mod servers;
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,9 +24,6 @@ use crate::tree;
 /// Debian packages, apart from those that one part alone needs.
 const PACKAGES: [&str; 9] =
     ["gcc", "g++", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
-
-/// Debian packages of servers that speak HTTP/2.
-const SERVERS: [&str; 2] = ["nginx", "nghttp2-proxy"];
 
 /// Something that comes from outside.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,7 +51,7 @@ impl Part {
     pub(crate) fn install(self) -> Result<()> {
         match self {
             Self::Packages => apt::install(&PACKAGES),
-            Self::Servers => apt::install(&SERVERS),
+            Self::Servers => servers::install(),
             Self::Python => python::install(),
             Self::Node => node::install(),
             Self::Go => go::install(),

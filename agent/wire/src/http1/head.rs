@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::{Headers, Version, body::content_length, reason};
+use crate::{Headers, Version, body::content_length, reason, reassembly::take};
 
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -130,9 +130,13 @@ pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<b
 }
 
 /// Lines without their ends.
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split_inclusive(|&b| b == b'\n').map(|line| match line {
-        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => line,
+fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
+        match take(&mut bytes, len) {
+            [] => None,
+            [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => Some(line),
+        }
     })
 }
 
@@ -217,6 +221,17 @@ fn http_version(bytes: &[u8]) -> Option<Version> {
     }
 }
 
-const fn is_token(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
+/// Whether a byte may be in a token (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
+
+static TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
+    let mut byte = 0;
+    while byte < token.len() {
+        token[byte] = matches!(byte as u8, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~');
+        byte += 1;
+    }
+    token
+};

@@ -103,6 +103,8 @@ pub struct Job {
     pub before: usize,
     /// What it speaks, if it knows several.
     pub http: Http,
+    /// Puts a PROXY protocol header in front of each connection (curl only).
+    pub proxied: bool,
     /// More of the environment.
     pub env: Vec<(String, String)>,
     /// Another file than the usual one to run as curl.
@@ -124,6 +126,7 @@ impl Job {
             wait: false,
             before: 0,
             http: Http::One,
+            proxied: false,
             env: Vec::new(),
             curl: "curl".into(),
         }
@@ -284,10 +287,11 @@ impl Client {
             (Http::Two, false) => "http2-prior-knowledge",
             (Http::Two, true) | (Http::Upgrade, _) => "http2",
         };
+        let proxied = if job.proxied { "haproxy-protocol\n" } else { "" };
         let call = |request: &Value| {
             let body = request.to_string().replace('\\', "\\\\").replace('"', "\\\"");
             format!(
-                "{http}\nurl = \"{}{}\"\ncacert = \"{}\"\nheader = \"content-type: application/json\"\ncompressed\n\
+                "{http}\n{proxied}url = \"{}{}\"\ncacert = \"{}\"\nheader = \"content-type: application/json\"\ncompressed\n\
                  data-binary = \"{body}\"\noutput = \"/dev/null\"\nwrite-out = \"{{\\\"status\\\": %{{http_code}}}}\\n\"\n",
                 job.base_url,
                 self.path(),

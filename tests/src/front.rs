@@ -40,16 +40,30 @@ impl Front {
     /// When it does not start.
     #[must_use]
     pub fn nginx() -> Self {
+        Self::nginx_that_listens("http2")
+    }
+
+    /// nginx that expects a PROXY protocol header before HTTP/1.1, or before TLS with either HTTP.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn nginx_behind_a_balancer() -> Self {
+        Self::nginx_that_listens("proxy_protocol")
+    }
+
+    fn nginx_that_listens(how: &str) -> Self {
         Self::listening(|mock, folder, plain, tls| {
             let mock = mock.plain();
             let configuration = format!(
                 "daemon off;\nuser root;\nworker_processes 1;\npid nginx.pid;\nevents {{}}\nhttp {{\n\
                  access_log off;\nclient_body_temp_path body;\nproxy_temp_path proxy;\n\
                  fastcgi_temp_path fastcgi;\nuwsgi_temp_path uwsgi;\nscgi_temp_path scgi;\n\
-                 server {{\nlisten 127.0.0.1:{plain} http2;\nlisten 127.0.0.1:{tls} ssl http2;\n\
+                 server {{\nlisten 127.0.0.1:{plain} {how};\nlisten 127.0.0.1:{tls} ssl http2 {how};\n\
                  ssl_certificate server.pem;\nssl_certificate_key server.pem;\n\
                  location / {{\nproxy_pass http://{mock};\nproxy_http_version 1.1;\nproxy_buffering off;\n}}\n}}\n}}\n",
-            );
+            )
+            .replace("ssl http2 http2", "ssl http2");
             let file = folder.path().join("nginx.conf");
             fs::write(&file, configuration).expect("a configuration is written");
             let mut command = Command::new(parts::part("servers/usr/sbin/nginx"));

@@ -17,3 +17,4 @@ pub mod random;
 pub mod receiver;
 pub mod span;
 pub mod tape;
+pub mod websocket;

@@ -57,7 +57,7 @@ fn exchanges(tape: &Path) -> Value {
 /// Tapes of HTTP/2 and gRPC.
 fn is_of_frames(tape: &Path) -> bool {
     let name = tape.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    ["http2-", "grpc-"].iter().any(|kind| name.starts_with(kind))
+    ["http2-", "grpc-", "websocket-"].iter().any(|kind| name.starts_with(kind))
 }
 
 #[track_caller]
@@ -80,7 +80,7 @@ fn tapes_give_the_spans_that_were_blessed() {
 }
 
 #[test]
-fn tapes_of_http2_and_grpc_give_the_exchanges_that_were_blessed() {
+fn tapes_of_frames_give_the_exchanges_that_were_blessed() {
     for tape in tapes().iter().filter(|tape| is_of_frames(tape)) {
         check(&tape.with_extension("exchanges.json"), &exchanges(tape));
     }

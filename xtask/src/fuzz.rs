@@ -245,6 +245,8 @@ fn build(targets: &[String]) -> Result<PathBuf> {
     // With a target, flags are not for build scripts and macros.
     command.args(["--release", "--package", "tokentap-fuzz", "--target", host, "--target-dir"]).arg(&folder);
     command.env("RUSTFLAGS", FLAGS);
+    // A panic says where it is without them.
+    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     if targets.iter().any(|target| OF_THE_AGENT.contains(&target.as_str())) {
         ebpf::build(false)?;
         command.args(["--features", "agent"]);

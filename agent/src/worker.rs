@@ -191,6 +191,7 @@ impl Worker {
         if stream.verdict == Verdict::Ignore {
             return;
         }
+        stream.connection.turned(frame.turns());
         if frame.kind == Kind::Data {
             stream.connection.data(frame.dir, header.offset, frame.payload, at, &mut stream.calls);
         } else {

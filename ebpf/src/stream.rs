@@ -30,6 +30,8 @@ pub struct Stream {
     pub bound: u64,
     /// Descriptors that name this stream (`dup`).
     pub refs: u32,
+    /// How often `turn` has changed.
+    pub turns: u32,
     /// A [`Class`].
     pub class: u8,
     /// Last direction that moved: heads begin where it turns.
@@ -277,7 +279,12 @@ pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved
             // A request. User space would see too late that it is a call: the response may be on its way.
             (*stream).post = u8::from(first_byte(from) == b'P');
         }
-        (*stream).turn = dir as u8;
+        if turns {
+            (*stream).turn = dir as u8;
+            (*stream).turns = (*stream).turns.wrapping_add(1);
+        }
+        let [a, b, c, _] = (*stream).turns.to_le_bytes();
+        header.turns = [a, b, c];
         header.flags = (*stream).flags;
         if (*stream).after_skip & bit != 0 && skip != total {
             header.flags |= flags::SKIPPED;

@@ -31,7 +31,7 @@ fn frame(kind: Kind, dir: Direction, offset: u64, payload: &[u8]) -> Vec<u8> {
         offset,
         orig: len,
         dir: dir as u8,
-        reserved: [0; 3],
+        turns: [5, 0, 1],
     };
     [&encode(&header)[..], payload].concat()
 }

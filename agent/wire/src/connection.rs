@@ -104,6 +104,12 @@ impl Connection {
         }
     }
 
+    /// Says how often the connection had turned to the other direction before the bytes that come next, if that is
+    /// known: where it has not turned in a loss, no other message was begun in it. See [`tokentap_abi::Header::turns`].
+    pub fn turned(&mut self, turns: Option<u32>) {
+        self.http1.turned(turns);
+    }
+
     /// Takes bytes of one direction. `offset` is the absolute offset of the first one, counted from 0 since the
     /// connection was first seen, `at` its time. Bytes seen before are passed over; a jump forward is a gap.
     pub fn data<S: Sink>(&mut self, dir: Direction, offset: u64, bytes: &[u8], at: Nanos, sink: &mut S) {

@@ -170,6 +170,13 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// [`Header::turns`], where it is known.
+    #[must_use]
+    pub fn turns(&self) -> Option<u32> {
+        let [a, b, c] = self.header.turns;
+        Some(u32::from_le_bytes([a, b, c, 0])).filter(|&turns| turns != 0)
+    }
+
     /// The payload of an [`Kind::Open`] frame.
     #[must_use]
     pub fn open(&self) -> Option<Open> {
@@ -250,7 +257,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
         offset: u64_at(bytes, 32),
         orig: u32_at(bytes, 40),
         dir: bytes[44],
-        reserved: [0; 3],
+        turns: [bytes[45], bytes[46], bytes[47]],
     };
     let end = usize::try_from(header.len)
         .ok()
@@ -285,6 +292,7 @@ pub fn encode(header: &Header) -> [u8; HEADER_LEN] {
     out[32..40].copy_from_slice(&header.offset.to_le_bytes());
     out[40..44].copy_from_slice(&header.orig.to_le_bytes());
     out[44] = header.dir;
+    out[45..].copy_from_slice(&header.turns);
     out
 }
 
@@ -323,7 +331,7 @@ mod tests {
             offset: 1 << 40,
             orig: 99,
             dir: 1,
-            reserved: [0; 3],
+            turns: [1, 2, 3],
         };
         let mut bytes = Vec::from(encode(&header));
         bytes.extend_from_slice(payload);
@@ -338,6 +346,7 @@ mod tests {
         assert_eq!(got.dir, Direction::Read);
         assert_eq!(got.header.stream, u64::MAX - 1);
         assert_eq!(got.header.offset, 1 << 40);
+        assert_eq!(got.turns(), Some(0x03_0201));
         assert!(got.has(crate::flags::TLS));
         assert_eq!(encode(&got.header), bytes[..HEADER_LEN]);
     }

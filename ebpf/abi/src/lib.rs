@@ -84,8 +84,9 @@ pub struct Header {
     pub orig: u32,
     /// A [`Direction`] index.
     pub dir: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    /// Data: how often the stream has turned to the other direction so far, little-endian and modulo 2^24. Two
+    /// frames with the same number have nothing of the other direction between them, lost or not. 0: not known.
+    pub turns: [u8; 3],
 }
 
 /// Size of [`Header`] on the wire.

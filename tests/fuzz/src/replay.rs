@@ -122,9 +122,12 @@ impl Replay {
         let mut connection = start(self.limits);
         let mut offsets = [0_u64; 2];
         let mut now = Nanos(FIRST.0 - 1);
+        let mut turns = (None, 0);
         for step in &self.steps {
             now.0 += 1;
             let dir = direction(step.code);
+            turns.1 += u32::from(turns.0.replace(dir) != Some(dir));
+            connection.turned(Some(turns.1));
             let offset = &mut offsets[dir.index()];
             let number = step.code >> 4;
             let lost = (step.bytes.len() as u64) << number;

@@ -103,6 +103,8 @@ pub(crate) struct Capture {
     offsets: [u64; 2],
     /// Directions of requests and responses.
     directions: [Direction; 2],
+    /// The side of the last bytes, and how often it has changed.
+    turns: (Option<usize>, u32),
     now: u64,
 }
 
@@ -114,6 +116,7 @@ impl Capture {
             calls: Calls::new(Arc::new(options), transport),
             offsets: [0; 2],
             directions: [Direction::Write, Direction::Read],
+            turns: (None, 0),
             now: 0,
         }
     }
@@ -133,6 +136,10 @@ impl Capture {
 
     fn data(&mut self, side: usize, bytes: &[u8]) {
         self.now += 1;
+        if self.turns.0.replace(side) != Some(side) {
+            self.turns.1 += 1;
+        }
+        self.connection.turned(Some(self.turns.1));
         let (at, offset) = (Nanos(self.now * 1_000_000), self.offsets[side]);
         self.connection.data(self.directions[side], offset, bytes, at, &mut self.calls);
         self.offsets[side] += bytes.len() as u64;

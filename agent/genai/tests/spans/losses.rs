@@ -99,6 +99,43 @@ fn a_response_whose_middle_was_lost_still_has_its_usage() {
     }
 }
 
+/// Sent in chunks, as most servers do: how long they are is in what was lost.
+#[test]
+fn chunks_after_a_loss_still_have_the_usage() {
+    let document = openai(&"some words ".repeat(9000));
+    let event = |text: &str| format!("data: {text}\n\n");
+    let word = r#"{"id":"c1","object":"chat.completion.chunk","model":"m1","choices":[{"index":0,"delta":{"content":"w"}}]}"#;
+    let last = r#"{"id":"c1","object":"chat.completion.chunk","model":"m1","choices":[],"usage":{"prompt_tokens":31,"completion_tokens":20017,"prompt_tokens_details":{"cached_tokens":16}}}"#;
+    let words = (0..300).map(|_| event(word)).chain([event(last), event("[DONE]")]);
+    let documents = document.as_bytes().chunks(1000).map(|piece| String::from_utf8_lossy(piece).into_owned());
+    for (kind, pieces) in
+        [("application/json", documents.collect::<Vec<_>>()), ("text/event-stream", words.collect())]
+    {
+        let mut chunks: Vec<String> =
+            pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+        chunks.push("0\r\n\r\n".to_owned());
+        for lost in [5..6, 5..50, 1..90] {
+            let mut capture = Capture::new(Options::default());
+            capture.request(&Exchange::new("h", OPENAI, &asked("hi"), 200, "").request_bytes());
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+            capture.response(format!("{head}Content-Type: {kind}\r\n\r\n").as_bytes());
+            for (at, chunk) in chunks.iter().enumerate() {
+                match lost.contains(&at) {
+                    true => capture.lose_response(chunk.len()),
+                    false => capture.response(chunk.as_bytes()),
+                }
+            }
+            let spans = capture.taken();
+            let [span] = spans.as_slice() else { panic!("one call, over with its last chunk: {spans:?}") };
+            let mut expected = vec!["request.model=m", "request.temperature=0.5", "response.id=c1"];
+            expected.extend(["usage.input_tokens=31", "usage.output_tokens=20017"]);
+            expected.push("usage.cache_read.input_tokens=16");
+            expected.extend(GAP);
+            check(span, &SHOWN, &expected);
+        }
+    }
+}
+
 #[test]
 fn a_request_whose_middle_was_lost_still_has_its_model() {
     let image = "iVBORw0KGgo/+=".repeat(20_000);

@@ -41,6 +41,21 @@ enum Place {
 }
 
 impl Chunked {
+    /// How many bytes come before a chunk's size where a captured call begins somewhere in a body: none, or the end of
+    /// the chunk before. `None` unless a whole chunk is there, which ends where its size says: other lines
+    /// can look like a size.
+    pub(super) fn begins(call: &[u8]) -> Option<usize> {
+        let before = if call.starts_with(b"\r\n") { 2 } else { 0 };
+        let line = &call[before..];
+        let end = memchr(b'\n', line)?;
+        let digits = line[..end].strip_suffix(b"\r")?.split(|&b| b == b';').next().unwrap_or_default();
+        if !(1..=8).contains(&digits.len()) {
+            return None;
+        }
+        let size = digits.iter().try_fold(0, |size, &digit| Some(size * 16 + hex(digit)? as usize))?;
+        line[end + 1..].get(size..)?.starts_with(b"\r\n").then_some(before)
+    }
+
     /// At the start of a body.
     pub(super) const fn new() -> Self {
         Self { place: Place::Size(0, false), line: 0 }

@@ -60,6 +60,8 @@ pub(super) enum Gap {
     Ends(u64),
     /// They hide how the current message goes on.
     Lost,
+    /// The same of chunks: [`Framer::seek_chunk`] may find the next.
+    Chunks,
     /// They are between messages, as far as is known.
     Between,
 }
@@ -85,6 +87,8 @@ enum State {
     Length(u64),
     UntilClose,
     Chunked(Chunked),
+    /// Somewhere in a body: a chunk is looked for where captured calls start.
+    SeekChunk,
     /// The end of the message has to be told.
     End,
 }
@@ -167,6 +171,13 @@ impl Framer {
                 Step::Body(take(input, len))
             }
             State::UntilClose => Step::Body(take(input, input.len())),
+            State::SeekChunk => match Chunked::begins(input).filter(|_| starts_call) {
+                Some(before) => {
+                    self.state = State::Chunked(Chunked::new());
+                    Step::Framing(take(input, before))
+                }
+                None => Step::Skipped(take(input, input.len()), 0),
+            },
             State::Chunked(ref mut chunked) => match chunked.step(input, self.max_head) {
                 chunked::Step::Framing(bytes) => Step::Framing(bytes),
                 chunked::Step::Data(bytes) => Step::Body(bytes),
@@ -205,6 +216,16 @@ impl Framer {
         self.head = Vec::new();
     }
 
+    /// Looks for the next chunk of the current body where a captured call starts.
+    pub(super) fn seek_chunk(&mut self) {
+        self.state = State::SeekChunk;
+    }
+
+    /// Whether the next chunk is looked for.
+    pub(super) fn seeks_chunk(&self) -> bool {
+        self.state == State::SeekChunk
+    }
+
     /// A message begins at the next byte, whatever was expected.
     pub(super) fn restart(&mut self) {
         self.state = State::Start;
@@ -238,8 +259,9 @@ impl Framer {
                     return Gap::Inside(missing);
                 }
                 self.lose_step();
-                Gap::Lost
+                Gap::Chunks
             }
+            State::SeekChunk => Gap::Chunks,
             State::Search | State::Start | State::End => {
                 self.state = State::Search;
                 Gap::Between

@@ -7,6 +7,7 @@ mod exchange;
 mod framer;
 mod head;
 mod lane;
+mod loss;
 mod splitter;
 mod switch;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use crate::{
     Version, body::BodyUse, coding::Want, held::Held, reason, websocket::Extensions,
 };
 use exchange::{Exchange, Part, Queue};
-use framer::{Gap, Head, Step};
+use framer::{Head, Step};
 use head::{Fields, Kind, Start, StartLine};
 use lane::Lane;
 pub use splitter::{Segment, Splitter};
@@ -33,6 +34,8 @@ pub(crate) struct Http1 {
     queue: Queue,
     next_id: u64,
     state: State,
+    /// How often the connection has turned, where that is known.
+    turns: Option<u32>,
     /// Kept for its memory; always empty.
     fields: Fields<'static>,
 }
@@ -64,8 +67,13 @@ impl Http1 {
             queue: Queue::default(),
             next_id: 0,
             state: State::Undecided { fresh, searched: 0 },
+            turns: None,
             fields: Vec::new(),
         }
+    }
+
+    pub(crate) fn turned(&mut self, turns: Option<u32>) {
+        self.turns = turns;
     }
 
     pub(crate) const fn requests(&self) -> Option<Direction> {
@@ -85,6 +93,11 @@ impl Http1 {
         at: Nanos,
         sink: &mut S,
     ) {
+        let lane = &mut self.lanes[dir.index()];
+        if lane.framer.seeks_chunk() && lane.turns != self.turns {
+            self.lose_body(sink);
+        }
+        self.lanes[dir.index()].turns = self.turns;
         self.run(dir, bytes, starts_call, at, sink);
         while !matches!(self.state, State::Upgraded(_))
             && let Some(dir) = self.releasable(sink)
@@ -122,51 +135,11 @@ impl Http1 {
         self.next_id
     }
 
-    /// So many bytes of a direction are missing here.
-    pub(crate) fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
-        if let State::Undecided { fresh, .. } = &mut self.state {
-            *fresh = false;
-        }
-        self.drop_held(dir, 0, sink);
-        let lane = &mut self.lanes[dir.index()];
-        let gap = lane.framer.gap(missing);
-        let request = self.requests == Some(dir);
-        if let Gap::Inside(len) | Gap::Ends(len) = gap {
-            let owner = if request { self.queue.requesting() } else { self.queue.answering() };
-            if let Some(owner) = owner.filter(|owner| owner.live && lane.body.is_wanted()) {
-                sink.gap(owner.id, request, Some(len));
-            }
-            lane.body.gap();
-        }
-        match gap {
-            Gap::Inside(_) => {}
-            Gap::Ends(len) => {
-                let last = if request { self.queue.requesting() } else { self.queue.answering() };
-                let at = last.map_or(Nanos(0), |exchange| exchange.last);
-                self.message_end(dir, at, sink);
-                if len < missing && !request {
-                    self.queue.lose_answers(sink);
-                }
-            }
-            Gap::Lost if request => {
-                if let Some(owner) = self.queue.requesting() {
-                    owner.request = Part::Lost;
-                    if owner.live {
-                        sink.gap(owner.id, true, None);
-                    }
-                }
-                self.queue.settle(sink);
-            }
-            Gap::Between if request => {}
-            Gap::Lost | Gap::Between => {
-                lane.body.gap();
-                self.queue.lose_answers(sink);
-            }
-        }
-    }
-
     /// Nothing more comes from the side that fills this direction.
     pub(crate) fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
+        if self.requests != Some(dir) {
+            self.lose_body(sink);
+        }
         let lane = &mut self.lanes[dir.index()];
         if !lane.held.is_empty() {
             lane.held.closed = Some(at);
@@ -188,6 +161,7 @@ impl Http1 {
 
     /// The connection is over.
     pub(crate) fn close<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
+        self.lose_body(sink);
         for dir in Direction::ALL {
             self.drop_held(dir, 0, sink);
             if ending == Ending::Cut && self.lanes[dir.index()].framer.is_until_close() {
@@ -407,6 +381,7 @@ impl Http1 {
             self.state = State::Over;
             return;
         }
+        self.lose_body(sink);
         let id = ExchangeId(self.next_id);
         self.next_id += 1;
         let interest = sink.request(id, head, began);

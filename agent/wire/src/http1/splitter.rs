@@ -121,7 +121,7 @@ impl Splitter {
             self.lanes[dir.index()].proxy.give_up();
         }
         if missing > 0
-            && let Gap::Lost | Gap::Between = self.lanes[dir.index()].framer.gap(missing)
+            && let Gap::Lost | Gap::Chunks | Gap::Between = self.lanes[dir.index()].framer.gap(missing)
         {
             self.kinds.clear();
         }

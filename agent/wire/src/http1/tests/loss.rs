@@ -315,3 +315,83 @@ fn requests_without_end_are_bounded() {
     assert!(watch.recorder.lines().iter().all(|line| line.ends_with(&ending)));
     assert_eq!(watch.connection.protocol(), Protocol::NotHttp);
 }
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n";
+
+/// A request, and the beginning of its answer in chunks; then chunks are lost.
+fn lossy() -> Watch {
+    let mut watch = Watch::new(Role::Client);
+    watch.turned(1).call(Write, ASK_AGAIN).turned(2).call(Read, STREAM).tell_loss(Read, 100);
+    watch
+}
+
+#[test]
+fn a_body_in_chunks_goes_on_after_a_loss_in_which_the_connection_did_not_turn() {
+    for told in [false, true] {
+        for rest in [
+            &["6\r\nfghijk\r\n", "2\r\nlm\r\n0\r\n\r\n"][..],
+            &["\r\n6;x=y\r\nfghijk\r\n2\r\nlm\r\n", "0\r\n\r\n"],
+        ] {
+            let mut watch = Watch::new(Role::Client);
+            watch.turned(1).call(Write, ASK_AGAIN).turned(2).call(Read, STREAM);
+            if told {
+                watch.tell_loss(Read, 100);
+            } else {
+                watch.lose(Read, 100);
+            }
+            watch.turned(2).call(Read, "the end of a chunk\r\n");
+            rest.iter().for_each(|rest| {
+                watch.turned(2).call(Read, rest);
+            });
+            watch.expect(&["GET /b [] 200 [abcde<?>fghijklm] Complete"]);
+            assert_eq!(watch.recorder.dropped, [(reason::OUT_OF_STEP, 20)].into());
+            watch.turned(3).call(Write, ASK_AGAIN).turned(4).call(Read, ANSWER);
+            assert_eq!(watch.recorder.lines()[1], "GET /b [] 200 [ok] Complete");
+        }
+    }
+}
+
+#[test]
+fn chunks_that_may_be_of_another_response_are_not_taken() {
+    const CHUNKS: &str = "6\r\nfghijk\r\n0\r\n\r\n";
+    let lost = "GET /b [] 200 [abcde<?><?>] Lost";
+    // A request and the head of its answer were in the loss.
+    lossy().turned(4).call(Read, CHUNKS).close(Ending::Cut).expect(&[lost]);
+    // Nobody knows whether one was.
+    let mut watch = lossy();
+    watch.connection.turned(None);
+    watch.call(Read, CHUNKS).close(Ending::Cut).expect(&[lost]);
+    // The next request comes before any chunk.
+    let mut watch = lossy();
+    watch.turned(3).call(Write, ASK_AGAIN).turned(4).call(Read, CHUNKS).call(Read, ANSWER).close(Ending::Cut);
+    watch.expect(&[lost, "GET /b [] 200 [ok] Complete"]);
+    // Two answers are due.
+    let mut watch = Watch::new(Role::Client);
+    watch.turned(1).call(Write, ASK_AGAIN).call(Write, ASK_AGAIN).turned(2).call(Read, STREAM).lose(Read, 9);
+    watch.turned(2).call(Read, CHUNKS);
+    watch.expect(&["GET /b [] 200 [abcde<?>] Lost", "GET /b [] - [] Lost"]);
+}
+
+#[test]
+fn what_is_no_chunk_after_a_loss_is_passed_over() {
+    for text in [
+        "fff\r\nabc",
+        "2\r\nxyz\r\n",
+        "2\r\nxy",
+        "2\r\nxy\r",
+        "123456789\r\nx\r\n",
+        "g\r\nx\r\n",
+        "a\nb",
+        "\r\n",
+        "\r\n\r\n",
+        "0\r\n",
+        ";\r\n\r\n",
+    ] {
+        let mut watch = lossy();
+        watch.turned(2).call(Read, text).turned(2).call(Read, "1\r\nz\r\n0\r\n\r\n");
+        watch.expect(&["GET /b [] 200 [abcde<?>z] Complete"]);
+    }
+    // The end may have been lost, too.
+    lossy().close(Ending::Cut).expect(&["GET /b [] 200 [abcde<?><?>] Lost"]);
+    lossy().half_close(Read).close(Ending::Cut).expect(&["GET /b [] 200 [abcde<?><?>] Lost"]);
+}

@@ -65,6 +65,12 @@ impl Watch {
         self
     }
 
+    /// Bytes that come now do so after as many turns of the connection.
+    fn turned(&mut self, turns: u32) -> &mut Self {
+        self.connection.turned(Some(turns));
+        self
+    }
+
     fn half_close(&mut self, dir: Direction) -> &mut Self {
         let dir = self.side(dir);
         self.now += 1;

@@ -6,6 +6,8 @@ pub mod bodies;
 pub mod client;
 pub mod exchange;
 pub mod expect;
+pub mod framing;
+pub mod framings;
 pub mod front;
 pub mod grpc;
 pub mod kernel;

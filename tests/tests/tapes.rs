@@ -54,10 +54,10 @@ fn exchanges(tape: &Path) -> Value {
     exchanges.iter().map(exchange::Exchange::to_json).collect()
 }
 
-/// Tapes of HTTP/2 and gRPC.
+/// Tapes of HTTP/2, of gRPC and of other bodies that are framed.
 fn is_of_frames(tape: &Path) -> bool {
     let name = tape.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    ["http2-", "grpc-"].iter().any(|kind| name.starts_with(kind))
+    ["http2-", "grpc-", "framings"].iter().any(|kind| name.starts_with(kind))
 }
 
 #[track_caller]
@@ -80,7 +80,7 @@ fn tapes_give_the_spans_that_were_blessed() {
 }
 
 #[test]
-fn tapes_of_http2_and_grpc_give_the_exchanges_that_were_blessed() {
+fn tapes_of_frames_give_the_exchanges_that_were_blessed() {
     for tape in tapes().iter().filter(|tape| is_of_frames(tape)) {
         check(&tape.with_extension("exchanges.json"), &exchanges(tape));
     }

@@ -11,6 +11,7 @@ use tokentap_tests::{
     agent::Agent,
     bodies::{call, stream, tools, with},
     client::{self, Client, Http, Job, Via},
+    framings,
     front::Front,
     grpc,
     ledger::Api,
@@ -133,6 +134,10 @@ fn main() {
             grpc::record(&tape(name), role, before);
             end(&tape(name), grpc::CASES.len());
         }
+    }
+    if wanted("framings") {
+        framings::record(&tape("framings"));
+        end(&tape("framings"), framings::EXCHANGES);
     }
 }
 

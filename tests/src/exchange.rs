@@ -13,7 +13,7 @@ use tokentap_wire::{
     ResponseHead, Role, Sink, Version,
 };
 
-use crate::framing::{Framed, exact};
+use crate::content::{Body, exact};
 
 /// Header fields as text, in wire order.
 pub type Fields = Vec<(String, String)>;
@@ -98,7 +98,7 @@ impl Message {
     /// When the body is not of gRPC, or a message is not what `grpc-encoding` says.
     #[must_use]
     pub fn grpc(&self) -> Vec<(bool, Vec<u8>)> {
-        let messages = self.framed().grpc().into_iter();
+        let messages = self.as_sent().grpc().into_iter();
         messages
             .map(|message| {
                 assert!(!message.trailers, "{message:?}");
@@ -114,16 +114,17 @@ impl Message {
     /// When the body is not of that type.
     #[must_use]
     pub fn content(&self) -> Value {
-        // With bytes missing, it is not told where.
-        match self.framed().list().filter(|_| !self.gap) {
+        // With bytes missing, it is not known where.
+        let listed = if self.gap { None } else { self.as_sent().list() };
+        match listed {
             Some((made_of, list)) => json!({made_of: list}),
             None => json!({"body": exact(&self.body)}),
         }
     }
 
-    fn framed(&self) -> Framed<'_> {
+    fn as_sent(&self) -> Body<'_> {
         let mut rest = self.body.as_slice();
-        Framed {
+        Body {
             content_type: self.get("content-type").unwrap_or_default(),
             grpc_encoding: self.get("grpc-encoding").unwrap_or("identity"),
             pieces: self.pieces.iter().filter_map(|len| rest.split_off(..*len)).collect(),

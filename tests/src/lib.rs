@@ -4,9 +4,9 @@
 pub mod agent;
 pub mod bodies;
 pub mod client;
+pub mod content;
 pub mod exchange;
 pub mod expect;
-pub mod framing;
 pub mod framings;
 pub mod front;
 pub mod grpc;
@@ -19,3 +19,4 @@ pub mod random;
 pub mod receiver;
 pub mod span;
 pub mod tape;
+pub mod websocket;

@@ -85,7 +85,7 @@ fn end_to_end(filter: Option<&str>) -> Result<Sum> {
 
 /// Each target is one test. Longer runs are for `cargo xtask fuzz`.
 fn fuzzing(filter: Option<&str>) -> Result<Sum> {
-    const SECONDS: u64 = 30;
+    const SECONDS: u64 = 60;
     let mut sum = Sum::default();
     let targets = fuzz::matching(filter)?;
     if targets.is_empty() {

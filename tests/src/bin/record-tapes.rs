@@ -16,7 +16,7 @@ use tokentap_tests::{
     grpc,
     ledger::Api,
     mock::Mock,
-    parts,
+    parts, websocket,
 };
 use tokentap_wire::Role;
 
@@ -133,6 +133,18 @@ fn main() {
         if wanted(name) {
             grpc::record(&tape(name), role, before);
             end(&tape(name), grpc::CASES.len());
+        }
+    }
+    let say = json!([["text", 40, 1], ["text", 900, 3], ["binary", 300, 1], ["text", 0, 1]]);
+    for (name, pair, compression) in [
+        ("websocket-plain", (websocket::Peer::Node, websocket::Peer::Python), false),
+        ("websocket-deflate", (websocket::Peer::Asyncio, websocket::Peer::Node), true),
+        ("websocket-http2", (websocket::Peer::NodeHttp2, websocket::Peer::NodeHttp2), false),
+    ] {
+        if wanted(name) {
+            let how = websocket::How { tls: compression, compression };
+            let sent = websocket::record(&tape(name), &[pair], how, &say);
+            end(&tape(name), sent.len());
         }
     }
     if wanted("framings") {

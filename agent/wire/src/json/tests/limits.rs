@@ -55,7 +55,7 @@ fn a_number_that_cannot_be_held_has_no_value_and_harms_no_other() {
     ] {
         check(&format!(r#"{{"n":{number}}}"#), &[&format!("n [] {value}")], Status::Complete);
     }
-    for no_number in ["Nan", "Infinite", "nul", "truely", "+1", ".5"] {
+    for no_number in ["Nan", "Infinite", "nul", "trues", "+1", ".5"] {
         check(&format!(r#"{{"n":{no_number},"id":"x"}}"#), &[], MALFORMED);
     }
 }

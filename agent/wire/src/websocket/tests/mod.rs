@@ -270,7 +270,7 @@ fn a_bomb_ends_the_reading_of_its_side_with_a_reason() {
 #[test]
 fn wherever_a_connection_is_cut_off_its_messages_are_a_beginning_of_those_that_were_sent() {
     let packed: &[u8] = &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-    let parts = [frame(0x01, None, b"Hel"), frame(0x89, None, b"?"), frame(0x80, None, b"lo")];
+    let parts = [frame(0x01, None, b"He"), frame(0x89, None, b"?"), frame(0x80, None, b"llo")];
     let bytes = [packed, &parts.concat(), &frame(0x81, None, &[b'x'; 200])].concat();
     let sent = [&b"Hello"[..], b"Hello", &[b'x'; 200]];
     for len in 0..=bytes.len() {

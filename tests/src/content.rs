@@ -10,9 +10,9 @@ use tokentap_wire::{
 /// Longer than any line, header block or gRPC message of a test, in bytes.
 const MOST: usize = 1 << 20;
 
-/// A body and what is said of it.
+/// A body, and what the head of its message says of it.
 #[derive(Clone, Debug)]
-pub struct Framed<'a> {
+pub struct Body<'a> {
     /// The value of its Content-Type field.
     pub content_type: &'a str,
     /// The value of its `grpc-encoding` field.
@@ -21,7 +21,7 @@ pub struct Framed<'a> {
     pub pieces: Vec<&'a [u8]>,
 }
 
-impl Framed<'_> {
+impl Body<'_> {
     /// What it is made of, under the name of that: `lines`, `events`, `parts` or `messages`. `None` when its type
     /// is none of these.
     ///

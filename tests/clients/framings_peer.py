@@ -203,6 +203,9 @@ class Server:
             framed = [base64.b64encode(data) for data in framed]
         kind = "application/grpc-web-text+proto" if text else "application/grpc-web+proto"
         coding = {"grpc-encoding": "gzip"} if flags & 1 else {}
+        if not said:
+            # A client that has read of an error does not wait for what may follow: nothing does.
+            return web.Response(body=b"".join(framed), headers={"content-type": kind, **coding})
         return await self.stream(request, kind, pieces(b"".join(framed), 7), **coding)
 
 

@@ -10,11 +10,10 @@ use tokentap::tape::{Entry, TapeReader};
 use tokentap_abi::{Kind, flags};
 use tokentap_wire::{
     Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
-    ResponseHead, Role, Sink, Version, grpc,
+    ResponseHead, Role, Sink, Version,
 };
 
-/// Longer than any gRPC message of a test, in bytes.
-const MOST: usize = 1 << 20;
+use crate::content::{Body, exact};
 
 /// Header fields as text, in wire order.
 pub type Fields = Vec<(String, String)>;
@@ -80,6 +79,8 @@ pub struct Message {
     pub complete: bool,
     /// The body, content coding removed.
     pub body: Vec<u8>,
+    /// The lengths of the pieces in which it came, in bytes.
+    pieces: Vec<usize>,
     /// Whether bytes of the body are missing.
     pub gap: bool,
 }
@@ -97,19 +98,42 @@ impl Message {
     /// When the body is not of gRPC, or a message is not what `grpc-encoding` says.
     #[must_use]
     pub fn grpc(&self) -> Vec<(bool, Vec<u8>)> {
-        let encoding = self.get("grpc-encoding").unwrap_or("identity");
-        let decoding = grpc::Parser::with_encoding(MOST, encoding.as_bytes(), &Limits::default());
-        let read = |mut parser: grpc::Parser| {
-            let mut messages = Vec::new();
-            let fed = parser.feed(&self.body, |message| {
-                assert!(message.whole && !message.trailers, "{message:?}");
-                messages.push((message.compressed, message.bytes.to_vec()));
-            });
-            assert_eq!(fed, Ok(()));
-            messages
-        };
-        let (sent, plain) = (read(grpc::Parser::new(MOST)), read(decoding.expect("a coding that is known")));
-        sent.into_iter().zip(plain).map(|((compressed, _), (_, bytes))| (compressed, bytes)).collect()
+        let messages = self.as_sent().grpc().into_iter();
+        messages
+            .map(|message| {
+                assert!(!message.trailers, "{message:?}");
+                (message.compressed, message.bytes)
+            })
+            .collect()
+    }
+
+    /// What the body is made of, as golden files have it: `{"lines": …}` and the like, by its content type, else
+    /// `{"body": …}`.
+    ///
+    /// # Panics
+    /// When the body is not of that type.
+    #[must_use]
+    pub fn content(&self) -> Value {
+        // With bytes missing, it is not known where.
+        let listed = if self.gap { None } else { self.as_sent().list() };
+        match listed {
+            Some((made_of, list)) => json!({made_of: list}),
+            None => json!({"body": exact(&self.body)}),
+        }
+    }
+
+    fn as_sent(&self) -> Body<'_> {
+        let mut rest = self.body.as_slice();
+        Body {
+            content_type: self.get("content-type").unwrap_or_default(),
+            grpc_encoding: self.get("grpc-encoding").unwrap_or("identity"),
+            pieces: self.pieces.iter().filter_map(|len| rest.split_off(..*len)).collect(),
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.pieces.push(bytes.len());
+        self.body.extend_from_slice(bytes);
     }
 
     fn to_json(&self) -> Value {
@@ -119,15 +143,8 @@ impl Message {
         if !self.complete {
             json["incomplete"] = json!(true);
         }
-        if self.get("content-type").is_some_and(|kind| kind.starts_with("application/grpc")) {
-            let messages = self.grpc();
-            json["messages"] = messages
-                .iter()
-                .map(|(compressed, bytes)| json!({"compressed": compressed, "bytes": exact(bytes)}))
-                .collect();
-        } else {
-            json["body"] = json!(exact(&self.body));
-        }
+        let content = self.content();
+        content.as_object().into_iter().flatten().for_each(|(key, value)| json[key] = value.clone());
         if self.gap {
             json["gap"] = json!(true);
         }
@@ -226,11 +243,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// As text where it is that, else escaped.
-fn exact(bytes: &[u8]) -> String {
-    str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), ToOwned::to_owned)
-}
-
 fn fields(headers: Headers<'_>) -> Fields {
     headers.iter().map(|(name, value)| (text(name).to_ascii_lowercase(), text(value))).collect()
 }
@@ -274,7 +286,7 @@ impl Sink for Recorder<'_> {
     }
 
     fn request_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
-        self.exchange(id).request.body.extend_from_slice(bytes);
+        self.exchange(id).request.feed(bytes);
     }
 
     fn request_end(&mut self, _id: ExchangeId, _at: Nanos) {}
@@ -288,7 +300,7 @@ impl Sink for Recorder<'_> {
     }
 
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
-        self.exchange(id).response.body.extend_from_slice(bytes);
+        self.exchange(id).response.feed(bytes);
     }
 
     fn trailers(&mut self, id: ExchangeId, headers: Headers<'_>, _at: Nanos) {

@@ -4,8 +4,10 @@
 pub mod agent;
 pub mod bodies;
 pub mod client;
+pub mod content;
 pub mod exchange;
 pub mod expect;
+pub mod framings;
 pub mod front;
 pub mod grpc;
 pub mod kernel;

@@ -54,10 +54,10 @@ fn exchanges(tape: &Path) -> Value {
     exchanges.iter().map(exchange::Exchange::to_json).collect()
 }
 
-/// Tapes of HTTP/2 and gRPC.
+/// Tapes of HTTP/2 and WebSockets, and of bodies that are framed.
 fn is_of_frames(tape: &Path) -> bool {
     let name = tape.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    ["http2-", "grpc-", "websocket-"].iter().any(|kind| name.starts_with(kind))
+    ["http2-", "grpc-", "websocket-", "framings"].iter().any(|kind| name.starts_with(kind))
 }
 
 #[track_caller]

@@ -11,6 +11,7 @@ use tokentap_tests::{
     agent::Agent,
     bodies::{call, stream, tools, with},
     client::{self, Client, Http, Job, Via},
+    framings,
     front::Front,
     grpc,
     ledger::Api,
@@ -145,6 +146,10 @@ fn main() {
             let sent = websocket::record(&tape(name), &[pair], how, &say);
             end(&tape(name), sent.len());
         }
+    }
+    if wanted("framings") {
+        framings::record(&tape("framings"));
+        end(&tape("framings"), framings::EXCHANGES);
     }
 }
 

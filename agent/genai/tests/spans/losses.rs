@@ -116,7 +116,7 @@ fn chunks_after_a_loss_still_have_the_usage() {
         chunks.push("0\r\n\r\n".to_owned());
         for lost in [5..6, 5..50, 1..90] {
             let mut capture = Capture::new(Options::default());
-            capture.request(&Exchange::new("h", OPENAI, &asked("hi"), 200, "").request_bytes());
+            capture.request(&Exchange::new("h", OPENAI, asked("hi"), 200, "").request_bytes());
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
             capture.response(format!("{head}Content-Type: {kind}\r\n\r\n").as_bytes());
             for (at, chunk) in chunks.iter().enumerate() {

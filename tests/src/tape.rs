@@ -22,6 +22,10 @@ pub struct Stream {
     pub tls: bool,
     /// Both directions, by [`Direction::index`].
     pub directions: [Bytes; 2],
+    /// How often it turned to the other direction: as its frames say, and as they came.
+    pub turns: [u32; 2],
+    /// The direction of the last frame.
+    latest: Option<Direction>,
     /// What its end says, when it was seen.
     pub close: Option<Close>,
 }
@@ -68,6 +72,9 @@ pub fn streams(tape: &Path) -> Vec<Stream> {
         let stream = streams.entry(header.stream).or_default();
         match kind {
             Kind::Data | Kind::Loss => {
+                stream.turns[1] += u32::from(stream.latest.replace(direction) != Some(direction));
+                let [a, b, c] = header.turns;
+                stream.turns[0] = u32::from_le_bytes([a, b, c, 0]);
                 stream.tls = header.flags & flags::TLS != 0;
                 let bytes = &mut stream.directions[direction.index()];
                 let at = bytes.delivered.len() as u64 + bytes.lost;

@@ -51,6 +51,7 @@ fn check(client: Client, via: Via) {
     let (mut requests, mut responses) = (wanted.clone(), wanted);
     for stream in &streams {
         assert_eq!(stream.tls, via == Via::Tls, "ciphertext is not copied");
+        assert_eq!(stream.turns[0], stream.turns[1], "what frames say of a connection's turns");
         let [sent, received] = [Direction::Write, Direction::Read].map(|direction| {
             let bytes = stream.direction(direction);
             assert_eq!((bytes.lost, bytes.delivered.len() as u64), (0, stream.passed(direction)));

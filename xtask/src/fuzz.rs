@@ -5,7 +5,9 @@
 //! `target/fuzz/corpus` for the next time.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,7 +18,7 @@ use clap::Args;
 
 use crate::build::cargo;
 use crate::setup::Part;
-use crate::shell::{read, run, say};
+use crate::shell::{run, say};
 use crate::{ebpf, tree};
 
 /// Edges, counted in place, and what is compared; overflow and debug assertions are findings, too.
@@ -238,22 +240,39 @@ fn targets() -> Result<Vec<String>> {
 /// Builds targets so that libFuzzer can follow them; returns their folder.
 fn build(targets: &[String]) -> Result<PathBuf> {
     Part::Packages.install()?;
-    let host = read(Command::new("rustc").arg("-vV"))?;
-    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let folder = tree::target("fuzz/build");
     let mut command = cargo("build");
-    // With a target, flags are not for build scripts and macros.
-    command.args(["--release", "--package", "tokentap-fuzz", "--target", host, "--target-dir"]).arg(&folder);
-    command.env("RUSTFLAGS", FLAGS);
-    // A panic says where it is without them.
-    command.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    command.args(["--release", "--package", "tokentap-fuzz"]).env("RUSTC_WORKSPACE_WRAPPER", compiler()?);
     if targets.iter().any(|target| OF_THE_AGENT.contains(&target.as_str())) {
         ebpf::build(false)?;
         command.args(["--features", "agent"]);
     }
     say("building fuzz targets");
     run(command.args(targets.iter().flat_map(|target| ["--bin", target])))?;
-    Ok(folder.join(host).join("release"))
+    Ok(tree::target("release"))
+}
+
+/// A compiler that adds the flags for the crates of the workspace alone: what is fuzzed is theirs, and all others
+/// are there from the release build.
+fn compiler() -> Result<PathBuf> {
+    let script = format!(
+        "#!/bin/sh\n\
+         case \" $* \" in\n\
+         *' --crate-name build_script_'* | *' --crate-type proc-macro '*) exec \"$@\" ;;\n\
+         *) exec \"$@\" {FLAGS} ;;\n\
+         esac\n"
+    );
+    // Cargo builds anew when the name changes.
+    let mut hasher = DefaultHasher::new();
+    script.hash(&mut hasher);
+    let file = tree::target(format!("fuzz/rustc-{:x}", hasher.finish()));
+    if !file.exists() {
+        fs::create_dir_all(tree::target("fuzz"))?;
+        let new = file.with_extension("new");
+        fs::write(&new, script).with_context(|| format!("cannot write {}", new.display()))?;
+        fs::set_permissions(&new, Permissions::from_mode(0o755))?;
+        fs::rename(&new, &file)?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

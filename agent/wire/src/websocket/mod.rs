@@ -69,6 +69,9 @@ impl WebSocket {
 
     /// So many bytes of a side are missing here; `None`: nobody knows how many, or whether any are.
     pub(crate) fn gap<S: Sink>(&mut self, from: Role, missing: Option<u64>, sink: &mut S) {
+        if self.over {
+            return;
+        }
         let at = self.last;
         self.lanes[from.index()].gap(missing, &mut Teller { id: self.id, from, at, sink });
         self.settle(at, sink);

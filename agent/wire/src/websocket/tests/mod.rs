@@ -379,3 +379,16 @@ proptest! {
         prop_assert!(watch.ending().is_some());
     }
 }
+
+#[test]
+fn nothing_is_told_of_a_stale_connection_that_goes_on() {
+    let mut watch = Watch::new("");
+    watch.call(Read, frame(0x01, None, b"one"));
+    watch.connection.sweep(Nanos(60), Nanos(20), &mut watch.recorder);
+    assert_eq!(watch.ending(), Some(Ending::Stale));
+    // The recorder takes nothing for an exchange that has ended.
+    watch.lose(Read, 5).lose(Write, 5).call(Read, frame(0x80, None, b"two")).call(Write, b"x");
+    watch.connection.half_close(Read, Nanos(3), &mut watch.recorder);
+    watch.close(Ending::Cut);
+    assert_eq!(watch.ending(), Some(Ending::Stale));
+}

@@ -6,11 +6,7 @@ use std::{path::Path, process::Command};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    agent::Agent,
-    parts,
-    process::{PATIENCE, Process},
-};
+use crate::{agent::Agent, parts, process::Process};
 
 /// How many exchanges they make: five forms, lines, events, and three calls of gRPC-Web in each of three forms.
 pub const EXCHANGES: usize = 16;
@@ -60,16 +56,12 @@ impl<'a> Server<'a> {
     /// When it does not get ready.
     #[must_use]
     pub fn start(tls: Option<Tls<'a>>) -> Self {
-        #[derive(Deserialize)]
-        struct Port {
-            port: u16,
-        }
         let mut command = python("serve");
         if let Some(tls) = tls {
             command.arg("--cert").arg(tls.identity);
         }
         let process = Process::spawn(command);
-        let Port { port } = process.wait_for_line("port", |line| serde_json::from_str(line).ok());
+        let port = process.port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         Self { process, url: format!("{scheme}://127.0.0.1:{port}"), tls }
     }
@@ -92,10 +84,10 @@ impl<'a> Server<'a> {
             if let Some(tls) = self.tls {
                 command.arg("--ca").arg(tls.ca).env("NODE_EXTRA_CA_CERTS", tls.ca);
             }
-            all.extend(sent(&mut Process::spawn(command)));
+            all.extend(Process::spawn(command).told::<Sent>());
         }
         self.process.close_stdin();
-        all.extend(sent(&mut self.process));
+        all.extend(self.process.told::<Sent>());
         all
     }
 }
@@ -117,13 +109,4 @@ fn python(task: &str) -> Command {
     command.arg(parts::file("clients/framings_peer.py")).arg(task);
     command.env_clear().env("PYTHONDONTWRITEBYTECODE", "1").env("OTEL_SERVICE_NAME", "golden");
     command
-}
-
-/// All that a peer has printed but for its port.
-fn sent(process: &mut Process) -> Vec<Sent> {
-    let status = process.wait(PATIENCE);
-    assert!(status.success(), "{status}\n{}", process.transcript());
-    let lines = process.stdout().all();
-    let told = lines.iter().filter(|line| !line.contains("\"port\""));
-    told.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }

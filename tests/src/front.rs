@@ -6,7 +6,6 @@ use std::{
     process::Command,
 };
 
-use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,11 +25,6 @@ pub struct Front {
     plain: SocketAddr,
     tls: Option<SocketAddr>,
     _folder: TempDir,
-}
-
-#[derive(Deserialize)]
-struct Port {
-    port: u16,
 }
 
 impl Front {
@@ -182,7 +176,7 @@ impl Front {
     fn printing(command: impl FnOnce(&Mock) -> Command) -> Self {
         let (mock, folder) = (Mock::for_test(), tempfile::tempdir().expect("a temporary folder"));
         let process = Process::spawn(command(&mock));
-        let Port { port } = process.wait_for_line("port", |line| serde_json::from_str(line).ok());
+        let port = process.port();
         let plain = SocketAddr::from(([127, 0, 0, 1], port));
         Self { mock, process, plain, tls: None, _folder: folder }
     }

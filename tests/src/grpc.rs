@@ -56,11 +56,6 @@ const fn case(
     Case { method, asked, gzip: false, answered, code: 0, message: "" }
 }
 
-#[derive(Deserialize)]
-struct Port {
-    port: u16,
-}
-
 /// What the client got to know.
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -73,7 +68,7 @@ struct Report {
 /// When a call does not come out as it should, or the agent fails.
 pub fn record(tape: &Path, role: Role, before: usize) {
     let server = peer(&["serve"]);
-    let Port { port } = server.wait_for_line("port", |line| serde_json::from_str(line).ok());
+    let port = server.port();
     let calls = CASES.map(|case| json!([case.method, case.asked, case.gzip]));
     let (to, calls) = (format!("127.0.0.1:{port}"), json!(calls).to_string());
     let mut client = peer(&["call", "--to", &to, "--calls", &calls, "--before", &before.to_string()]);

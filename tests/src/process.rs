@@ -11,6 +11,7 @@ use std::{
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
+use serde::{Deserialize, de::DeserializeOwned};
 
 /// How long anything may take that should take no time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,6 +104,31 @@ impl Process {
     /// When none comes in time, or the process ends first.
     pub fn wait_for_complaint<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> T {
         self.wait_in(&self.stderr, what, find)
+    }
+
+    /// Waits for the line in which a server that was told no port says which it has, as `{"port": 8080}`.
+    ///
+    /// # Panics
+    /// When none comes in time, or the process ends first.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        #[derive(Deserialize)]
+        struct Port {
+            port: u16,
+        }
+        self.wait_for_line("port", |line| serde_json::from_str(line).ok().map(|Port { port }| port))
+    }
+
+    /// Waits for its end; gives each line of JSON that it has printed, but for its port.
+    ///
+    /// # Panics
+    /// When it does not end in time, or not well, or a line is something else.
+    pub fn told<T: DeserializeOwned>(&mut self) -> Vec<T> {
+        let status = self.wait(PATIENCE);
+        assert!(status.success(), "{status}\n{}", self.transcript());
+        let lines = self.stdout.all();
+        let told = lines.iter().filter(|line| !line.contains("\"port\""));
+        told.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
 
     fn wait_in<T>(&self, lines: &Lines, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {

@@ -7,14 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokentap_wire::MessageKind;
 
-use crate::{
-    agent::Agent,
-    client,
-    exchange::Said,
-    mock::Mock,
-    parts,
-    process::{PATIENCE, Process},
-};
+use crate::{agent::Agent, client, exchange::Said, mock::Mock, parts, process::Process};
 
 /// A program that is either end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +78,6 @@ impl Sent {
     }
 }
 
-/// All that an end has printed but for its port.
-fn sent(process: &mut Process) -> Vec<Sent> {
-    let status = process.wait(PATIENCE);
-    assert!(status.success(), "{status}\n{}", process.transcript());
-    let lines = process.stdout().all();
-    let told = lines.iter().filter(|line| !line.contains("\"port\""));
-    told.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
-}
-
 /// What a client is to say, as (kind, length, pieces): around the lengths at which frames change their form.
 #[must_use]
 pub fn assorted() -> Value {
@@ -137,11 +121,6 @@ pub fn record(tape: &Path, pairs: &[(Peer, Peer)], how: How, say: &Value) -> Vec
     sent
 }
 
-#[derive(Deserialize)]
-struct Port {
-    port: u16,
-}
-
 fn converse(
     (server, client): (Peer, Peer),
     how: How,
@@ -160,13 +139,13 @@ fn converse(
         }
     }
     let mut serving = Process::spawn(serve);
-    let Port { port } = serving.wait_for_line("port", |line| serde_json::from_str(line).ok());
+    let port = serving.port();
     let scheme = if how.tls { "wss" } else { "ws" };
     call.args(["--url", &format!("{scheme}://127.0.0.1:{port}/v1/realtime"), "--say", &say.to_string()]);
     let mut calling = Process::spawn(call);
     calling.close_stdin();
-    let said = sent(&mut calling);
+    let said: Vec<Sent> = calling.told();
     assert_eq!(Some(said.len()), say.as_array().map(Vec::len), "{}", calling.transcript());
     serving.close_stdin();
-    [said, sent(&mut serving)]
+    [said, serving.told()]
 }

@@ -4,6 +4,8 @@
 //! twice is that byte itself. A change inside a step so leaves all others as they are, which lengths in front
 //! would not; and the mark is a byte that UTF-8 never has.
 
+use std::fmt::Debug;
+
 /// Begins a step.
 pub const MARK: u8 = 0xf5;
 
@@ -53,6 +55,20 @@ pub fn write(input: &mut Vec<u8>, code: u8, bytes: &[u8]) {
 #[must_use]
 pub fn pieces(steps: &[Step]) -> Vec<(bool, &[u8])> {
     steps.iter().map(|step| (step.code & 1 == 1, &step.bytes[..])).collect()
+}
+
+/// Checks that a body in pieces, if none is missing, says what it says as a whole.
+///
+/// # Panics
+/// When it does not.
+pub fn check_pieces<T: PartialEq + Debug>(input: &[u8], read: impl Fn(&[(bool, &[u8])]) -> T) {
+    let steps = self::read(input);
+    let pieces = pieces(&steps);
+    let in_pieces = read(&pieces);
+    if !pieces.iter().any(|(gap, _)| *gap) {
+        let body: Vec<u8> = pieces.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        assert_eq!(in_pieces, read(&[(false, &body)]));
+    }
 }
 
 /// Cuts bytes into runs of up to 7, in a pattern that the bytes make.

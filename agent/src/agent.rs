@@ -15,18 +15,18 @@ use rustix::time::Timespec;
 use tokentap_wire::Nanos;
 
 use crate::{
-    bpf::{self, LoadOptions},
-    capture::{Capture, Target},
-    clock::Clock,
     config::{Action, Config, Select},
-    discovery::{Discovery, Process, Selector},
     export::{self, DrainReport},
+    kernel::{self, LoadOptions},
+    pipeline::capture::{Capture, Target},
+    pipeline::clock::Clock,
+    pipeline::worker::{Context, Worker},
     pipeline::{Note, Pipeline, Pressure},
-    probes::Prober,
     signals::Signals,
     tape::{Recorder, TapeReader},
+    targets::prober::Prober,
+    targets::{Discovery, Process, Selector},
     telemetry::{Event, Telemetry},
-    worker::{Context, Worker},
 };
 
 /// How the process ends.
@@ -49,7 +49,7 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
     match config.action {
         Action::Run { select, calls, stale_after, export, drain_timeout } => {
             // Before the first thread: a mount namespace belongs to a thread.
-            bpf::check()?;
+            kernel::check()?;
             let telemetry = Telemetry::new();
             let handle = export::start(&export, &telemetry)?;
             let clock = Clock::live();
@@ -74,7 +74,7 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             Ok(conclude(&telemetry, Some(&report)))
         }
         Action::Record { select, out, with_content } => {
-            bpf::check()?;
+            kernel::check()?;
             let telemetry = Telemetry::new();
             let clock = Clock::live();
             let recorder = Recorder::create(&out, with_content, &clock, &telemetry)
@@ -147,7 +147,7 @@ impl Watch<'_> {
         let selector = Selector::new(pids.clone(), exes.clone(), *all, *follow);
         let signals = Signals::install()?;
         let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
-        let mut kernel = bpf::load(options)?;
+        let mut kernel = kernel::load(options)?;
         kernel.attacher.attach_tracepoints()?;
         let (prober, probes) =
             Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;

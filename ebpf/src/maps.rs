@@ -68,7 +68,7 @@ impl Watched {
     pub fn current() -> Option<Self> {
         let pid_tgid = bpf_get_current_pid_tgid();
         // SAFETY: the value is copied out at once; a torn read is not possible for an aligned u64.
-        let generation = unsafe { TRACKED.get((pid_tgid >> 32) as u32) }?.generation;
+        let generation = unsafe { TRACKED.get(&((pid_tgid >> 32) as u32)) }?.generation;
         Some(Self { pid_tgid, generation })
     }
 

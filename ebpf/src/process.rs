@@ -28,7 +28,7 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     // SAFETY: copied out at once.
-    let follow = match unsafe { TRACKED.get(tgid) } {
+    let follow = match unsafe { TRACKED.get(&tgid) } {
         Some(tracked) => tracked.follow,
         None if ADOPT.load() != 0 => 1,
         None => return 0,
@@ -36,7 +36,7 @@ pub fn process_exec(ctx: TracePointContext) -> u32 {
     // Another image has other handles: none of the old keys may match.
     let who = Watched { pid_tgid, generation: unique() };
     if TRACKED
-        .insert(tgid, Tracked { generation: who.generation, follow, reserved: 0 }, u64::from(BPF_ANY))
+        .insert(&tgid, &Tracked { generation: who.generation, follow, reserved: 0 }, u64::from(BPF_ANY))
         .is_err()
     {
         warn!(&ctx, "no room to track process {}", tgid);
@@ -80,12 +80,12 @@ pub fn task_newtask(ctx: TracePointContext) -> u32 {
         return 0;
     };
     // SAFETY: copied out at once.
-    let follow = (unsafe { TRACKED.get(who.tgid()) }).map_or(0, |t| t.follow);
+    let follow = (unsafe { TRACKED.get(&who.tgid()) }).map_or(0, |t| t.follow);
     if clone_flags & CLONE_THREAD != 0 || follow == 0 {
         return 0;
     }
     let generation = unique();
-    if TRACKED.insert(child, Tracked { generation, follow, reserved: 0 }, u64::from(BPF_ANY)).is_err() {
+    if TRACKED.insert(&child, &Tracked { generation, follow, reserved: 0 }, u64::from(BPF_ANY)).is_err() {
         warn!(&ctx, "no room to track process {}, child of {}", child, who.tgid());
         count(Counter::MapFull, 1);
         return 0;
@@ -122,10 +122,10 @@ pub fn enter_mmap(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn exit_mmap(_ctx: TracePointContext) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    if CALLS.get_ptr(pid_tgid).is_none() {
+    if CALLS.get_ptr(&pid_tgid).is_none() {
         return 0;
     }
-    CALLS.remove(pid_tgid).unwrap_or(());
+    CALLS.remove(&pid_tgid).unwrap_or(());
     if let Some(who) = Watched::current() {
         ring::bare(&ring::header(Kind::Map, &who, 0), true);
     }

@@ -49,7 +49,7 @@ pub fn remember(fd: u32, pointer: u64, count_: u64) -> u32 {
 
 #[inline(always)]
 fn keep(who: &Watched, call: Call) -> u32 {
-    if CALLS.insert(who.pid_tgid, call, 0).is_err() {
+    if CALLS.insert(&who.pid_tgid, &call, 0).is_err() {
         count(Counter::MapFull, 1);
     }
     0
@@ -66,13 +66,13 @@ pub fn enter_transfer(fd: u32, pointer: u64, count_: u64, msg_flags: u64, socket
     // Bytes that are thrown away reach no buffer: they count as unreadable.
     let pointer = if msg_flags & MSG_TRUNC != 0 { 0 } else { pointer };
     // SAFETY: copied out at once.
-    let id = match (unsafe { FDS.get(who.fd(fd)) }).copied() {
+    let id = match (unsafe { FDS.get(&who.fd(fd)) }).copied() {
         Some(id) => id,
         None if socket_only => 0,
         None => return 0,
     };
     if id != 0
-        && let Some(socket) = STREAMS.get_ptr_mut(id)
+        && let Some(socket) = STREAMS.get_ptr_mut(&id)
         // SAFETY: a live map value.
         && unsafe { (*socket).class } == Class::Tls as u8
     {
@@ -91,7 +91,7 @@ fn bind(who: &Watched, id: u64, socket: *mut Stream) {
         return;
     }
     // SAFETY: only this thread writes its entry.
-    let Some(handle) = (unsafe { TLS_CALLS.get(who.pid_tgid) }).map(|call| call.handle) else { return };
+    let Some(handle) = (unsafe { TLS_CALLS.get(&who.pid_tgid) }).map(|call| call.handle) else { return };
     let Some((tls_id, tls)) = tls::stream_of(who, handle) else { return };
     // SAFETY: live map values.
     unsafe {
@@ -136,7 +136,7 @@ pub fn exit_transfer(
 ) -> Option<()> {
     if result < 0 {
         if ends(result)
-            && let Some(state) = STREAMS.get_ptr_mut(call.stream)
+            && let Some(state) = STREAMS.get_ptr_mut(&call.stream)
         {
             // SAFETY: a live map value.
             unsafe { (*state).over = 1 };
@@ -332,7 +332,7 @@ pub fn exit_sendfile(who: &Watched, call: &mut Call, result: i64) -> Option<()> 
     if result <= 0 || call.stream == 0 {
         return None;
     }
-    let state = STREAMS.get_ptr_mut(call.stream)?;
+    let state = STREAMS.get_ptr_mut(&call.stream)?;
     // SAFETY: a live map value.
     let class = unsafe { (*state).class };
     if class != Class::Http as u8 && class != Class::Tunnel as u8 {
@@ -379,11 +379,11 @@ fn opened(who: &Watched, fd: u32, stream: &mut Stream) {
     let key = who.fd(fd);
     // The descriptor may have been closed by a way that no probe sees (`close_range`).
     // SAFETY: copied out at once.
-    if let Some(old) = (unsafe { FDS.get(key) }).copied() {
+    if let Some(old) = (unsafe { FDS.get(&key) }).copied() {
         stream::close(who, old);
     }
     if let Some(id) = stream::create(stream)
-        && FDS.insert(key, id, 0).is_err()
+        && FDS.insert(&key, &id, 0).is_err()
     {
         count(Counter::MapFull, 1);
     }
@@ -415,8 +415,8 @@ pub fn enter_close(fd: u32) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
     let key = who.fd(fd);
     // SAFETY: copied out at once.
-    let Some(id) = (unsafe { FDS.get(key) }).copied() else { return 0 };
-    FDS.remove(key).unwrap_or(());
+    let Some(id) = (unsafe { FDS.get(&key) }).copied() else { return 0 };
+    FDS.remove(&key).unwrap_or(());
     release(&who, id);
     0
 }
@@ -424,7 +424,7 @@ pub fn enter_close(fd: u32) -> u32 {
 /// One descriptor fewer names this stream.
 #[inline(always)]
 fn release(who: &Watched, id: u64) {
-    if let Some(state) = STREAMS.get_ptr_mut(id) {
+    if let Some(state) = STREAMS.get_ptr_mut(&id) {
         // SAFETY: a live map value.
         unsafe {
             if (*state).refs > 1 {
@@ -440,8 +440,8 @@ fn release(who: &Watched, id: u64) {
 pub fn enter_shutdown(fd: u32, how: u64) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
     // SAFETY: copied out at once.
-    let Some(id) = (unsafe { FDS.get(who.fd(fd)) }).copied() else { return 0 };
-    let Some(state) = STREAMS.get_ptr_mut(id) else { return 0 };
+    let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied() else { return 0 };
+    let Some(state) = STREAMS.get_ptr_mut(&id) else { return 0 };
     // SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2.
     if how != 1 {
         stream::half_close(&who, id, state, Direction::Read);
@@ -456,7 +456,7 @@ pub fn enter_shutdown(fd: u32, how: u64) -> u32 {
 pub fn enter_dup(fd: u32) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
     // SAFETY: copied out at once.
-    let Some(id) = (unsafe { FDS.get(who.fd(fd)) }).copied() else { return 0 };
+    let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied() else { return 0 };
     keep(&who, Call { stream: id, fd, ..Call::default() })
 }
 
@@ -468,10 +468,10 @@ pub fn exit_dup(who: &Watched, call: &mut Call, result: i64) -> Option<()> {
     let key = who.fd(result as u32);
     // `dup2` onto an open descriptor closes it.
     // SAFETY: copied out at once.
-    if let Some(old) = (unsafe { FDS.get(key) }).copied() {
+    if let Some(old) = (unsafe { FDS.get(&key) }).copied() {
         release(who, old);
     }
-    if FDS.insert(key, call.stream, 0).is_err() {
+    if FDS.insert(&key, &call.stream, 0).is_err() {
         count(Counter::MapFull, 1);
         return None;
     }
@@ -491,7 +491,7 @@ fn stream_of(who: &Watched, call: &Call) -> Option<u64> {
     let mut stream = Stream::new(Opened::Seen, Class::Unknown, flags::LATE);
     stream.open.fd = call.fd as i32;
     let id = stream::create(&stream)?;
-    if FDS.insert(who.fd(call.fd), id, 0).is_err() {
+    if FDS.insert(&who.fd(call.fd), &id, 0).is_err() {
         count(Counter::MapFull, 1);
         return None;
     }

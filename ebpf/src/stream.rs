@@ -67,7 +67,7 @@ impl Stream {
 #[inline(always)]
 pub fn create(stream: &Stream) -> Option<u64> {
     let id = unique();
-    if STREAMS.insert(id, stream, u64::from(BPF_NOEXIST)).is_err() {
+    if STREAMS.insert(&id, stream, u64::from(BPF_NOEXIST)).is_err() {
         count(Counter::MapFull, 1);
         return None;
     }
@@ -77,14 +77,14 @@ pub fn create(stream: &Stream) -> Option<u64> {
 /// The state of a stream; one that was evicted, or that user space named, begins anew as a late one.
 #[inline(always)]
 pub fn state(id: u64) -> Option<*mut Stream> {
-    if let Some(stream) = STREAMS.get_ptr_mut(id) {
+    if let Some(stream) = STREAMS.get_ptr_mut(&id) {
         return Some(stream);
     }
-    if STREAMS.insert(id, Stream::new(Opened::Seen, Class::Unknown, flags::LATE), 0).is_err() {
+    if STREAMS.insert(&id, &Stream::new(Opened::Seen, Class::Unknown, flags::LATE), 0).is_err() {
         count(Counter::MapFull, 1);
         return None;
     }
-    STREAMS.get_ptr_mut(id)
+    STREAMS.get_ptr_mut(&id)
 }
 
 /// Tells user space about a stream, once.
@@ -106,7 +106,7 @@ pub fn announce(who: &Watched, id: u64, stream: *mut Stream) {
 /// Tells user space that an announced stream ended, and forgets it.
 #[inline(always)]
 pub fn close(who: &Watched, id: u64) {
-    let Some(stream) = STREAMS.get_ptr_mut(id) else { return };
+    let Some(stream) = STREAMS.get_ptr_mut(&id) else { return };
     // SAFETY: a live map value.
     unsafe {
         if (*stream).announced != 0 {
@@ -125,8 +125,8 @@ pub fn close(who: &Watched, id: u64) {
 #[inline(always)]
 fn forget(id: u64) {
     // Absent keys are fine: another thread may have closed it too.
-    STREAMS.remove(id).unwrap_or(());
-    VERDICTS.remove(id).unwrap_or(());
+    STREAMS.remove(&id).unwrap_or(());
+    VERDICTS.remove(&id).unwrap_or(());
 }
 
 /// Tells user space that one direction ended.
@@ -264,7 +264,7 @@ pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved
     let bit = 1u8 << at;
     // SAFETY: a live map value, and the index is masked.
     let offset = unsafe {
-        let verdict = VERDICTS.get(id).copied().unwrap_or(Verdict::All as u8);
+        let verdict = VERDICTS.get(&id).copied().unwrap_or(Verdict::All as u8);
         let turns = (*stream).turn != dir as u8;
         if verdict == Verdict::Ignore as u8 {
             skip = total;

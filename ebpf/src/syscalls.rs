@@ -55,7 +55,7 @@ fn ended_or(
     let pid_tgid = bpf_get_current_pid_tgid();
     // SAFETY: a field of the record.
     let Ok(result) = (unsafe { ctx.read_at::<i64>(16) }) else { return 0 };
-    let Some(call) = CALLS.get_ptr_mut(pid_tgid) else {
+    let Some(call) = CALLS.get_ptr_mut(&pid_tgid) else {
         other(pid_tgid, result);
         return 0;
     };
@@ -64,7 +64,7 @@ fn ended_or(
     if let Some(who) = Watched::current() {
         act(&who, call, result).unwrap_or(());
     }
-    CALLS.remove(pid_tgid).unwrap_or(());
+    CALLS.remove(&pid_tgid).unwrap_or(());
     0
 }
 

@@ -104,8 +104,8 @@ pub fn ssl_free(ctx: ProbeContext) -> u32 {
     let Some(handle) = ctx.arg::<u64>(0) else { return 0 };
     let key = who.handle(handle);
     // SAFETY: copied out at once.
-    let Some(id) = (unsafe { HANDLES.get(key) }).copied() else { return 0 };
-    HANDLES.remove(key).unwrap_or(());
+    let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return 0 };
+    HANDLES.remove(&key).unwrap_or(());
     stream::close(&who, id);
     0
 }
@@ -119,7 +119,7 @@ fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     // return then finds nothing, so that the bytes count once.
     let call =
         TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
-    if TLS_CALLS.insert(who.pid_tgid, call, 0).is_err() {
+    if TLS_CALLS.insert(&who.pid_tgid, &call, 0).is_err() {
         count(tokentap_abi::Counter::MapFull, 1);
     }
     0
@@ -128,14 +128,14 @@ fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
 #[inline(always)]
 fn leave(ctx: &RetProbeContext, shape: Shape) -> u32 {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = TLS_CALLS.get_ptr_mut(pid_tgid) else { return 0 };
+    let Some(call) = TLS_CALLS.get_ptr_mut(&pid_tgid) else { return 0 };
     // SAFETY: only this thread uses its entry, which stays until it is removed below.
     let call = unsafe { &mut *call };
     if call.shape != shape as u64 {
         return 0;
     }
     copy_plaintext(ctx, call, shape);
-    TLS_CALLS.remove(pid_tgid).unwrap_or(());
+    TLS_CALLS.remove(&pid_tgid).unwrap_or(());
     0
 }
 
@@ -168,7 +168,7 @@ fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Op
 #[inline(always)]
 pub fn over(pid_tgid: u64) {
     // SAFETY: only this thread writes its entry.
-    let Some(handle) = (unsafe { TLS_CALLS.get(pid_tgid) }).map(|call| call.handle) else { return };
+    let Some(handle) = (unsafe { TLS_CALLS.get(&pid_tgid) }).map(|call| call.handle) else { return };
     if let Some(who) = Watched::current()
         && let Some((_, state)) = stream_of(&who, handle)
     {
@@ -182,11 +182,11 @@ pub fn over(pid_tgid: u64) {
 pub fn stream_of(who: &Watched, handle: u64) -> Option<(u64, *mut Stream)> {
     let key = who.handle(handle);
     // SAFETY: copied out at once.
-    let id = match (unsafe { HANDLES.get(key) }).copied() {
+    let id = match (unsafe { HANDLES.get(&key) }).copied() {
         Some(id) => id,
         None => {
             let id = stream::create(&Stream::new(Opened::Seen, Class::Http, flags::TLS))?;
-            if HANDLES.insert(key, id, 0).is_err() {
+            if HANDLES.insert(&key, &id, 0).is_err() {
                 count(tokentap_abi::Counter::MapFull, 1);
                 return None;
             }

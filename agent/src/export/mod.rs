@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{ExportConfig, ExporterConfig},
-    resource::Resource,
+    targets::attributes::Resource,
     telemetry::{ExporterCounters, ExporterReport, Telemetry},
 };
 use console::Console;

@@ -13,9 +13,9 @@ use tokentap_genai::{Attribute, Value};
 
 use super::{Entry, FORMAT_VERSION, MAGIC, MAX_ENTRY, entry};
 use crate::{
-    discovery::Process,
     pipeline::{Note, Pipeline},
-    resource::Resource,
+    targets::Process,
+    targets::attributes::Resource,
     telemetry::{Event, Telemetry},
 };
 

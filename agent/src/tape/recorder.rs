@@ -14,8 +14,8 @@ use tokentap_abi::{Frame, Header, Kind, flags};
 
 use super::TapeWriter;
 use crate::{
-    clock::Clock,
     pipeline::Note,
+    pipeline::clock::Clock,
     redact::Masker,
     telemetry::{Event, Telemetry},
 };

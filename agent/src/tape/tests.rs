@@ -9,9 +9,9 @@ use tokentap_genai::{Attribute, Value};
 
 use super::*;
 use crate::{
-    clock::Clock,
-    discovery::Process,
-    resource::Resource,
+    pipeline::clock::Clock,
+    targets::Process,
+    targets::attributes::Resource,
     telemetry::{Event, Telemetry},
 };
 

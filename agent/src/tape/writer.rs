@@ -10,7 +10,7 @@ use tokentap_abi::{ABI_VERSION, Header, encode};
 use tokentap_genai::{Attribute, Value};
 
 use super::{FORMAT_VERSION, MAGIC, entry};
-use crate::{discovery::Process, pipeline::Note};
+use crate::{pipeline::Note, targets::Process};
 
 /// Writes a tape to anything.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::bpf::FileId;
+use crate::kernel::FileId;
 
 /// A file mapped as executable.
 #[derive(Clone, Debug, PartialEq, Eq)]

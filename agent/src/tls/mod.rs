@@ -17,7 +17,7 @@ use std::{
 
 pub use maps::{Mapping, executable_files};
 
-use crate::bpf::{FileId, TlsPoint};
+use crate::kernel::{FileId, TlsPoint};
 
 /// TLS code in a file that a process has mapped.
 #[derive(Clone, Debug)]

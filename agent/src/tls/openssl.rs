@@ -1,7 +1,7 @@
 //! OpenSSL, and what has its interface: LibreSSL, BoringSSL and AWS-LC with symbols.
 
 use super::elf::Function;
-use crate::bpf::{PointKind, TlsPoint};
+use crate::kernel::{PointKind, TlsPoint};
 
 /// For people.
 pub(super) const NAME: &str = "OpenSSL";

@@ -37,10 +37,10 @@ const RULES: [Rule; 8] = [
     },
     Rule {
         under: &["agent/"],
-        except: &["agent/src/bpf"],
+        except: &["agent/src/kernel"],
         ending: &[".rs"],
         words: &["aya::", "aya_obj::", "aya_log::"],
-        why: "only agent/src/bpf knows aya",
+        why: "only agent/src/kernel knows aya",
     },
     Rule {
         under: SANS_IO,
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn layers_keep_to_themselves() {
         check("agent/src/pipeline.rs", "use aya::Ebpf;\n", &["agent/src/pipeline.rs:1"]);
-        check("agent/src/bpf/load.rs", "use aya::Ebpf;\n", &[]);
+        check("agent/src/kernel/load.rs", "use aya::Ebpf;\n", &[]);
         check("agent/src/pipeline.rs", "let papaya::fruit = 1;\n", &[]);
         check("agent/src/tls/mod.rs", "use opentelemetry_sdk::trace;\n", &["OpenTelemetry SDK"]);
         check("agent/wire/Cargo.toml", "tokio = \"1\"\n", &["operating system"]);

@@ -14,7 +14,7 @@ use tokentap_genai::{Attribute, SpanKind, SpanStatus, Value};
 
 use crate::{
     export::{RESOURCE_SCHEMA_URL, Record, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION},
-    resource::Resource,
+    targets::attributes::Resource,
 };
 
 /// W3C "sampled": we export no other spans.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokentap::{
-    bpf::{self, LoadOptions, Scope},
+    kernel::{self, LoadOptions, Scope},
     tls::{Finder, executable_files},
 };
 use tokentap_tests::{
@@ -126,8 +126,8 @@ pub(crate) fn agent(pid: u32) -> Agent {
 }
 
 /// Empty probes on the functions that the agent probes in this process; they go when this is dropped.
-pub(crate) fn empty_probes(pid: u32) -> anyhow::Result<bpf::Attacher> {
-    let mut kernel = bpf::load(LoadOptions { ring_bytes: 1 << 20, adopt: false })?;
+pub(crate) fn empty_probes(pid: u32) -> anyhow::Result<kernel::Attacher> {
+    let mut kernel = kernel::load(LoadOptions { ring_bytes: 1 << 20, adopt: false })?;
     let (mapped, mut finder) = (executable_files(pid)?, Finder::default());
     let code: Vec<_> = mapped.iter().filter_map(|mapping| finder.in_mapping(pid, mapping)).collect();
     ensure!(!code.is_empty(), "the load uses no TLS code that is known");

@@ -3,7 +3,7 @@
 use tokentap_genai::{Attribute, Value};
 
 use super::HostAttributes;
-use crate::discovery::procfs;
+use crate::targets::procfs;
 
 /// The attributes of a process on this host. `started_as` is the name it was executed by, for processes that
 /// are gone before they can be looked at; `service_name` overrides what it calls itself.

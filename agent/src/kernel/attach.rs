@@ -17,7 +17,7 @@ use aya::{
     },
 };
 
-use super::{BpfError, tracepoint};
+use super::{KernelError, tracepoint};
 
 /// A file, wherever it is mounted and whether or not it still has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +131,7 @@ impl Attacher {
     ///
     /// # Errors
     /// When one of them cannot be attached; names it.
-    pub fn attach_tracepoints(&mut self) -> Result<(), BpfError> {
+    pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
         // Entries come last: a call that is entered before its exit is attached would leave a stale record.
         for (call, program) in SOCKET {
             let exit = match *program {
@@ -152,9 +152,9 @@ impl Attacher {
         Ok(())
     }
 
-    fn tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), BpfError> {
+    fn tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), KernelError> {
         tracepoint(&mut self.ebpf, program)?.attach(category, name).map(|_link| ()).map_err(|source| {
-            BpfError::Attach {
+            KernelError::Attach {
                 program: program.to_owned(),
                 point: format!("{category}:{name}"),
                 source: Box::new(source),
@@ -245,7 +245,7 @@ fn probe(
         ),
     };
     let link = uprobe
-        .attach(UProbeAttachLocation::AbsoluteOffset(offset), path, scope)
+        .attach([UProbeAttachLocation::AbsoluteOffset(offset)], path, scope)
         .map_err(|error| failed(reason(&error)))?;
     uprobe.take_link(link).map_err(|error| failed(reason(&error)))
 }

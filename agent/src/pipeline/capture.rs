@@ -14,12 +14,12 @@ use std::{
 use tokentap_abi::{COUNTERS, Counter, Frame, Kind, Tracked, Verdict, decode};
 
 use crate::{
-    bpf::{KernelMaps, Ring},
-    clock::Clock,
-    discovery::{Change, Discovery, peer},
+    kernel::{KernelMaps, Ring},
+    pipeline::clock::Clock,
     pipeline::{Note, Pipeline},
-    probes::Prober,
     tape::Recorder,
+    targets::prober::Prober,
+    targets::{Change, Discovery, peer},
     telemetry::{Event, Telemetry},
 };
 

@@ -9,6 +9,10 @@
 //! nothing on the way is locked. A worker that does not keep up loses data frames, which are counted and show
 //! as gaps; it never blocks the ring, and never loses what opens, closes or names a stream.
 
+pub mod capture;
+pub mod clock;
+pub mod worker;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -21,9 +25,9 @@ use std::{
 use tokentap_abi::{Frame, HEADER_LEN, Kind};
 
 use crate::{
-    discovery::Process,
+    pipeline::worker::Worker,
+    targets::Process,
     telemetry::{Event, Telemetry},
-    worker::Worker,
 };
 
 /// Bytes of frames handed over at once.

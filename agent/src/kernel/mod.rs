@@ -23,7 +23,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TOKENTAP_EBPF_OBJECT"))
 
 /// Why the kernel side could not be put in place.
 #[derive(Debug, thiserror::Error)]
-pub enum BpfError {
+pub enum KernelError {
     /// The object was refused.
     #[error("the kernel refused the eBPF object: {0}")]
     Load(#[from] aya::EbpfError),
@@ -74,7 +74,7 @@ pub struct LoadOptions {
 ///
 /// # Errors
 /// When the kernel refuses the object, with the reason.
-pub fn load(options: LoadOptions) -> Result<Kernel, BpfError> {
+pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
     let adopt = u8::from(options.adopt);
     let has_loop = u8::from(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
     let mut loader = EbpfLoader::new();
@@ -97,14 +97,14 @@ fn helper(name: &str, id: BpfHelper) -> bool {
     })
 }
 
-fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), BpfError> {
+fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), KernelError> {
     use aya::programs::Program;
     let result = match program {
         Program::UProbe(p) => p.load(),
         Program::TracePoint(p) => p.load(),
-        _ => return Err(BpfError::Missing(format!("program {name} of a known type"))),
+        _ => return Err(KernelError::Missing(format!("program {name} of a known type"))),
     };
-    result.map_err(|error| BpfError::Verifier { program: name.to_owned(), reason: tail(&error) })
+    result.map_err(|error| KernelError::Verifier { program: name.to_owned(), reason: tail(&error) })
 }
 
 /// The last lines of a verifier log say what was wrong; the rest is megabytes of what was right.
@@ -123,8 +123,8 @@ fn tail(error: &ProgramError) -> String {
 }
 
 /// Takes a program out for attaching.
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::TracePoint, BpfError> {
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::TracePoint, KernelError> {
     ebpf.program_mut(name)
         .and_then(|p| p.try_into().ok())
-        .ok_or_else(|| BpfError::Missing(format!("program {name}")))
+        .ok_or_else(|| KernelError::Missing(format!("program {name}")))
 }

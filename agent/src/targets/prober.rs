@@ -18,8 +18,8 @@ use std::{
 };
 
 use crate::{
-    bpf::{Attacher, FileId, Scope},
-    discovery::{Selector, procfs},
+    kernel::{Attacher, FileId, Scope},
+    targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
     tls::{Finder, TlsCode, executable_files, system_libraries},
 };

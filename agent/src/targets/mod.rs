@@ -2,9 +2,11 @@
 //!
 //! A process is observed because its id was named, because its executable matches, because all are, or
 //! because its parent is. Everything here is a few reads of `/proc`; placing probes is
-//! [`crate::probes`]'s and takes longer.
+//! [`prober`]'s and takes longer.
 
+pub mod attributes;
 pub mod peer;
+pub mod prober;
 pub mod procfs;
 mod select;
 
@@ -15,8 +17,8 @@ use tokentap_abi::Tracked;
 pub use select::Selector;
 
 use crate::{
-    bpf::KernelMaps,
-    resource::{HostAttributes, Resource, process},
+    kernel::KernelMaps,
+    targets::attributes::{HostAttributes, Resource, process},
 };
 
 /// A process that is observed.
@@ -48,7 +50,7 @@ pub enum NotObserved {
     Denied(u32, io::Error),
     /// The kernel side has no room.
     #[error("process {0} is not observed: {1}")]
-    Kernel(u32, crate::bpf::BpfError),
+    Kernel(u32, crate::kernel::KernelError),
 }
 
 /// Knows the observed processes; owned by the thread that reads the ring.

@@ -9,7 +9,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use tokentap_abi::{Counter, FdKey, Tracked, USER_STREAM, Verdict};
 
-use super::{Attacher, BpfError, Ring, log::KernelLog};
+use super::{Attacher, KernelError, Ring, log::KernelLog};
 
 /// The loaded kernel side, in the parts that different threads own.
 pub struct Kernel {
@@ -22,13 +22,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32) -> Result<Self, BpfError> {
+    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32) -> Result<Self, KernelError> {
         // Absent only when the object logs nothing.
         let logger = EbpfLogger::init_with_logger(&mut ebpf, KernelLog).ok();
         let Map::RingBuf(ring) = take(&mut ebpf, "EVENTS")? else {
-            return Err(BpfError::Missing("ring EVENTS".to_owned()));
+            return Err(KernelError::Missing("ring EVENTS".to_owned()));
         };
-        let ring = Ring::new(ring, ring_bytes as usize, logger).map_err(BpfError::Ring)?;
+        let ring = Ring::new(ring, ring_bytes as usize, logger).map_err(KernelError::Ring)?;
         let maps = KernelMaps {
             tracked: HashMap::try_from(take(&mut ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
             fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
@@ -40,12 +40,12 @@ impl Kernel {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, BpfError> {
-    ebpf.take_map(name).ok_or_else(|| BpfError::Missing(format!("map {name}")))
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+    ebpf.take_map(name).ok_or_else(|| KernelError::Missing(format!("map {name}")))
 }
 
-fn in_map(name: &'static str) -> impl Fn(aya::maps::MapError) -> BpfError {
-    move |source| BpfError::Map { name, source: Box::new(source) }
+fn in_map(name: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
+    move |source| KernelError::Map { name, source: Box::new(source) }
 }
 
 /// Who is watched, which descriptors are sockets, what is decided about streams, and the counters.
@@ -62,13 +62,13 @@ impl KernelMaps {
     ///
     /// # Errors
     /// When the map is full: more processes than it has room for are watched.
-    pub fn track(&mut self, pid: u32, follow: bool) -> Result<u64, BpfError> {
+    pub fn track(&mut self, pid: u32, follow: bool) -> Result<u64, KernelError> {
         if let Ok(Plain(tracked)) = self.tracked.get(&pid, 0) {
             return Ok(tracked.generation);
         }
         let generation = self.unique();
         let value = Tracked { generation, follow: u32::from(follow), reserved: 0 };
-        self.tracked.insert(pid, Plain(value), 0).map_err(in_map("TRACKED"))?;
+        self.tracked.insert(&pid, &Plain(value), 0).map_err(in_map("TRACKED"))?;
         Ok(generation)
     }
 
@@ -92,11 +92,11 @@ impl KernelMaps {
     ///
     /// # Errors
     /// When the kernel has the descriptor already: it was opened since.
-    pub fn name_socket(&mut self, pid: u32, generation: u64, fd: u32) -> Result<u64, BpfError> {
+    pub fn name_socket(&mut self, pid: u32, generation: u64, fd: u32) -> Result<u64, KernelError> {
         const NOEXIST: u64 = 1;
         let id = self.unique();
         let key = FdKey { generation, tgid: pid, fd };
-        self.fds.insert(Plain(key), id, NOEXIST).map_err(in_map("FDS"))?;
+        self.fds.insert(&Plain(key), &id, NOEXIST).map_err(in_map("FDS"))?;
         Ok(id)
     }
 
@@ -104,8 +104,8 @@ impl KernelMaps {
     ///
     /// # Errors
     /// When the map refuses it.
-    pub fn decide(&mut self, stream: u64, verdict: Verdict) -> Result<(), BpfError> {
-        self.verdicts.insert(stream, verdict as u8, 0).map_err(in_map("VERDICTS"))
+    pub fn decide(&mut self, stream: u64, verdict: Verdict) -> Result<(), KernelError> {
+        self.verdicts.insert(&stream, &(verdict as u8), 0).map_err(in_map("VERDICTS"))
     }
 
     /// A counter, summed over the CPUs.

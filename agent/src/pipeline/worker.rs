@@ -14,10 +14,10 @@ use tokentap_genai::{Calls, Options, Transport, semconv};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
 use crate::{
-    clock::Clock,
-    discovery::Process,
     export::{ExportHandle, Record},
+    pipeline::clock::Clock,
     pipeline::{Batch, Note, Work},
+    targets::Process,
     telemetry::{Event, Telemetry},
 };
 

@@ -146,8 +146,13 @@ impl Watch<'_> {
         let Select { pids, exes, all, follow, ring_size, service_name } = self.select;
         let selector = Selector::new(pids.clone(), exes.clone(), *all, *follow);
         let signals = Signals::install()?;
-        let options = LoadOptions { ring_bytes: ring_size.bytes(), adopt: selector.has_rules() };
-        let mut kernel = kernel::load(options)?;
+        let options = LoadOptions {
+            ring_bytes: ring_size.bytes(),
+            all: *all,
+            globs: exes.iter().map(|glob| glob.as_str().to_owned()).collect(),
+            follow: *follow,
+        };
+        let mut kernel = kernel::load(&options)?;
         kernel.attacher.attach_tracepoints()?;
         let (prober, probes) =
             Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;

@@ -240,9 +240,8 @@ impl Snapshot {
 
     fn rows(&self) -> Vec<Row> {
         let row = |name: String, value: u64, loss: bool| Row { name, value, loss };
-        let kernel = Counter::ALL.iter().map(|(counter, name)| {
-            let loss = !matches!(counter, Counter::Seen | Counter::Delivered | Counter::Skipped);
-            row(format!("kernel.{name}"), self.kernel[*counter as usize], loss)
+        let kernel = Counter::ALL.iter().map(|(counter, name, loss)| {
+            row(format!("kernel.{name}"), self.kernel[*counter as usize], *loss)
         });
         let events = Event::ALL
             .iter()
@@ -283,7 +282,7 @@ mod tests {
     fn tables_list_every_counter_at_its_own_index() {
         assert!(Event::ALL.iter().enumerate().all(|(i, (event, ..))| *event as usize == i));
         assert!(Loss::ALL.iter().enumerate().all(|(i, (why, _))| *why as usize == i));
-        assert!(Counter::ALL.iter().enumerate().all(|(i, (counter, _))| *counter as usize == i));
+        assert!(Counter::ALL.iter().enumerate().all(|(i, (counter, ..))| *counter as usize == i));
     }
 
     #[test]

@@ -1,8 +1,18 @@
 //! tokentap's kernel side. It copies bytes and identifies connections; it parses nothing beyond the first
 //! bytes that tell TLS, HTTP and the rest apart.
 //!
-//! Every program starts with a lookup that ends it for processes nobody watches. No program logs on a hot
-//! path, reads a kernel struct (so no CO-RE is needed) or writes to the target.
+//! Every program starts with a look-up that ends it for processes that are not tracked. No program logs, or writes to
+//! the target. The kernel's own structures are read in one place, [`files`], by offsets that user space takes from the
+//! kernel's BTF.
+//!
+//! | program | preempted by another program | nests in itself on a CPU | its scratch space |
+//! |---|---|---|---|
+//! | `tls_enter*`, `tls_return*` | yes, where the kernel is preemptible | yes, of another thread | the thread's entry |
+//! | `sys_exit` | by interrupts only | no: the kernel skips it, and counts that | one per CPU |
+//! | `process_exec*` | by interrupts only | no | one per CPU |
+//! | `task_newtask*`, `process_exit` | by interrupts only | no | none |
+//!
+//! None may fault: memory of the target that is not resident is counted as unreadable.
 
 #![no_std]
 #![no_main]
@@ -10,13 +20,20 @@
 #![expect(unreachable_pub, reason = "programs are public to their macros only")]
 
 mod bench;
+mod classify;
+mod current;
+mod exits;
+mod files;
 mod maps;
 mod process;
 mod ring;
+mod rules;
 mod socket;
+mod state;
 mod stream;
-mod syscalls;
 mod tls;
+mod transfer;
+mod user;
 
 /// `bpf_probe_read_user` is a GPL-only helper.
 #[unsafe(link_section = "license")]

@@ -1,114 +1,94 @@
-//! Every map, and the identity of the running thread.
+//! Every map, and the switches that user space sets when it loads the programs.
+//!
+//! Sizes are the most that a map may hold; memory is taken as entries are made, where the kernel can do that safely
+//! (6.1), else at once and of smaller maps. Nothing whose absence would change the meaning of bytes is in an LRU map.
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tokentap_abi::{COUNTERS, Counter, FdKey, HandleKey, Tracked, USER_STREAM};
+use tokentap_abi::{COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, Tracked};
 
-use crate::{stream::Stream, syscalls::Call, tls::TlsCall};
+use crate::state::{Stream, Thread, Transfer};
 
-/// 1 when every process that executes is tracked until user space says otherwise, so that the first call of
-/// a process that matches a rule is not missed while the rule is looked up.
+/// 1 when every process that executes is tracked.
 #[unsafe(no_mangle)]
-pub static ADOPT: Global<u8> = Global::new(0);
+pub static ALL: Global<u8> = Global::new(0);
+
+/// How many entries of [`PATTERNS`] are set.
+#[unsafe(no_mangle)]
+pub static PATTERN_COUNT: Global<u32> = Global::new(0);
+
+/// 1 when [`CGROUPS`] may hold something.
+#[unsafe(no_mangle)]
+pub static HAS_CGROUPS: Global<u8> = Global::new(0);
+
+/// [`tokentap_abi::tracked`] bits of a process that a rule selects.
+#[unsafe(no_mangle)]
+pub static RULE_FLAGS: Global<u32> = Global::new(0);
+
+/// The agent's process id: it is never tracked.
+#[unsafe(no_mangle)]
+pub static AGENT: Global<u32> = Global::new(0);
 
 /// 1 when the kernel has `bpf_loop`.
 #[unsafe(no_mangle)]
 pub static HAS_LOOP: Global<u8> = Global::new(0);
 
+/// 1 on arm64, 0 on x86-64.
+#[unsafe(no_mangle)]
+pub static ARM64: Global<u8> = Global::new(0);
+
+/// What is done at the end of each system call, by number: [`tokentap_abi::Syscall`].
+#[unsafe(no_mangle)]
+pub static CALLS: Global<[u8; SYSCALLS]> = Global::new([0; SYSCALLS]);
+
 /// Frames to user space; its size is set when it is created.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
-/// Who is watched, by process id. User space removes entries; the kernel side adds children.
+/// Who is tracked, by process id.
 #[map]
-pub static TRACKED: HashMap<u32, Tracked> = HashMap::with_max_entries(32768, 0);
+pub static TRACKED: HashMap<u32, Tracked> = HashMap::with_max_entries(32768, BPF_F_NO_PREALLOC);
 
-/// Descriptors of watched processes that are known to be sockets, with the stream each one names.
+/// Cgroups whose processes are tracked from the moment they execute, by id, with [`tokentap_abi::tracked`] bits.
 #[map]
-pub static FDS: LruHashMap<FdKey, u64> = LruHashMap::with_max_entries(65536, 0);
+pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
-/// TLS connection objects of watched processes, with the stream of each.
+/// Rules about what a process executes.
 #[map]
-pub static HANDLES: LruHashMap<HandleKey, u64> = LruHashMap::with_max_entries(65536, 0);
+pub static PATTERNS: Array<NamePattern> = Array::with_max_entries(MAX_PATTERNS, 0);
+
+/// Descriptors of tracked processes that are known to be sockets, with the stream each one names.
+#[map]
+pub static FDS: HashMap<FdKey, u64> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// TLS connection objects of tracked processes, with the stream of each.
+#[map]
+pub static HANDLES: HashMap<HandleKey, u64> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
 /// State of each stream, by id.
 #[map]
-pub static STREAMS: LruHashMap<u64, Stream> = LruHashMap::with_max_entries(65536, 0);
+pub static STREAMS: HashMap<u64, Stream> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
-/// What user space decided about streams, by id; absent means "copy all".
+/// Threads that have called a TLS library, by thread and process id.
+#[map]
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// What user space decided about streams, by id; absent means "copy all", which is always right.
 #[map]
 pub static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0);
 
-/// Socket calls between entry and return, by thread. LRU: a thread can die in between.
+/// The system call that has just returned on this CPU.
 #[map]
-pub static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(8192, 0);
+pub static TRANSFER: PerCpuArray<Transfer> = PerCpuArray::with_max_entries(1, 0);
 
-/// TLS library calls between entry and return, by thread.
+/// A thread that has made no call; never written. It is too large for the stack.
 #[map]
-pub static TLS_CALLS: LruHashMap<u64, TlsCall> = LruHashMap::with_max_entries(8192, 0);
+pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 
-/// [`Counter`]s.
+/// [`tokentap_abi::Counter`]s.
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
-
-/// The running thread, once it is known to belong to a watched process.
-#[derive(Clone, Copy)]
-pub struct Watched {
-    pub pid_tgid: u64,
-    pub generation: u64,
-}
-
-impl Watched {
-    /// `None` ends the program for everybody else: one lookup.
-    #[inline(always)]
-    pub fn current() -> Option<Self> {
-        let pid_tgid = bpf_get_current_pid_tgid();
-        // SAFETY: the value is copied out at once; a torn read is not possible for an aligned u64.
-        let generation = unsafe { TRACKED.get(&((pid_tgid >> 32) as u32)) }?.generation;
-        Some(Self { pid_tgid, generation })
-    }
-
-    #[inline(always)]
-    pub const fn tgid(&self) -> u32 {
-        (self.pid_tgid >> 32) as u32
-    }
-
-    #[inline(always)]
-    pub const fn fd(&self, fd: u32) -> FdKey {
-        FdKey { generation: self.generation, tgid: self.tgid(), fd }
-    }
-
-    #[inline(always)]
-    pub const fn handle(&self, handle: u64) -> HandleKey {
-        HandleKey { generation: self.generation, handle }
-    }
-}
-
-/// Nanoseconds since boot, suspended time included.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: no arguments, always allowed.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// A number that no other stream or process image has while the machine is up: the time, with the CPU in
-/// the low bits, because one CPU does not see the same nanosecond twice.
-#[inline(always)]
-pub fn unique() -> u64 {
-    // SAFETY: no arguments, always allowed.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    ((now() << 10) | u64::from(cpu & 0x3ff)) & !USER_STREAM
-}
-
-/// Adds to a counter. Atomic, because another program can preempt this one on the same CPU.
-#[inline(always)]
-pub fn count(counter: Counter, n: u64) {
-    if let Some(slot) = STATS.get_ptr_mut(counter as u32) {
-        // SAFETY: a live, aligned map value. `core`'s atomics have no fetch_add on this target.
-        unsafe { core::arch::asm!("lock *(u64 *)({slot} + 0) += {n}", slot = in(reg) slot, n = in(reg) n) };
-    }
-}

@@ -1,133 +1,189 @@
-//! Processes: who executes, has children, maps code, ends.
+//! Processes: who executes, has children, ends. A process is tracked because user space says so, because its parent is,
+//! or because a rule selects what it executes; all of that is decided before its first instruction.
+//!
+//! Raw tracepoints where the layout of the kernel's structures is known, else tracepoints, whose records are stable.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ANY, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
-    macros::tracepoint,
-    programs::TracePointContext,
+    bindings::{BPF_ANY, BPF_RB_FORCE_WAKEUP},
+    helpers::bpf_get_current_pid_tgid,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
 };
-use aya_log_ebpf::warn;
-use tokentap_abi::{Counter, HEADER_LEN, Kind, Tracked};
+use tokentap_abi::{Counter, HEADER_LEN, Kind, Tracked, flags, tracked};
 
 use crate::{
-    maps::{ADOPT, CALLS, EVENTS, TRACKED, Watched, count, unique},
-    ring, socket,
+    current::{self, Watched, count, unique},
+    files,
+    maps::{AGENT, ALL, EVENTS, PATTERN_COUNT, THREADS, TRACKED},
+    ring,
+    rules::{self, NAME, Name},
 };
 
 /// `clone(2)`: the new task shares the thread group.
 const CLONE_THREAD: u64 = 0x10000;
-/// Longest file name an exec frame carries.
-const NAME: usize = 208;
-const PROT_EXEC: u64 = 4;
-const MAP_ANONYMOUS: u64 = 0x20;
 
-/// include/trace/events/sched.h: `__data_loc char[] filename` at 8.
-#[tracepoint]
-pub fn process_exec(ctx: TracePointContext) -> u32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tgid = (pid_tgid >> 32) as u32;
-    // SAFETY: copied out at once.
-    let follow = match unsafe { TRACKED.get(&tgid) } {
-        Some(tracked) => tracked.follow,
-        None if ADOPT.load() != 0 => 1,
-        None => return 0,
-    };
-    // Another image has other handles: none of the old keys may match.
-    let who = Watched { pid_tgid, generation: unique() };
-    if TRACKED
-        .insert(&tgid, &Tracked { generation: who.generation, follow, reserved: 0 }, u64::from(BPF_ANY))
-        .is_err()
-    {
-        warn!(&ctx, "no room to track process {}", tgid);
-        count(Counter::MapFull, 1);
-    }
-    let Some(mut entry) = EVENTS.reserve_bytes(HEADER_LEN + NAME, 0) else {
-        count(Counter::EventsLost, 1);
-        return 0;
-    };
-    let mut header = ring::header(Kind::Exec, &who, NAME as u32);
-    header.stream = who.generation;
-    let to = entry.as_mut_ptr();
-    ring::put(to, &header);
-    // SAFETY: the field is at 8 in every kernel; the name lies in the record, and the entry has room for it.
-    let copied = unsafe {
-        match ctx.read_at::<u32>(8) {
-            Ok(location) => bpf_probe_read_kernel_str(
-                to.add(HEADER_LEN).cast(),
-                NAME as u32,
-                ctx.as_ptr().add((location & 0xffff) as usize),
-            ),
-            Err(error) => i64::from(error),
-        }
-    };
-    if copied < 0 {
-        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
-        count(Counter::EventsLost, 1);
-    } else {
-        entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+/// include/trace/events/sched.h: `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(ctx: RawTracePointContext) -> i32 {
+    if let Some(address) = files::filename_of(ctx.arg::<u64>(2)) {
+        executed(address);
     }
     0
 }
 
-/// include/trace/events/task.h: `pid_t pid` at 8, `u64 clone_flags` at 32; runs in the parent, before the
-/// child's first instruction.
+/// The same as a record: `__data_loc char[] filename` at 8.
 #[tracepoint]
-pub fn task_newtask(ctx: TracePointContext) -> u32 {
+pub fn process_exec_record(ctx: TracePointContext) -> u32 {
+    // SAFETY: a field of the record, at this offset in every kernel.
+    if let Ok(location) = unsafe { ctx.read_at::<u32>(8) } {
+        executed((ctx.as_ptr() as u64).wrapping_add(u64::from(location & 0xffff)));
+    }
+    0
+}
+
+/// include/trace/events/task.h: `task_newtask(struct task_struct *task, u64 clone_flags)`; runs in the parent, before
+/// the child's first instruction.
+#[raw_tracepoint(tracepoint = "task_newtask")]
+pub fn task_newtask(ctx: RawTracePointContext) -> i32 {
+    let clone_flags = ctx.arg::<u64>(1);
+    if clone_flags & CLONE_THREAD == 0
+        && let Some(who) = Watched::current()
+        && let Some(child) = files::pid_of(ctx.arg::<u64>(0))
+    {
+        forked(&who, child);
+    }
+    0
+}
+
+/// The same as a record: `pid_t pid` at 8, `u64 clone_flags` at 32.
+#[tracepoint]
+pub fn task_newtask_record(ctx: TracePointContext) -> u32 {
     let Some(who) = Watched::current() else { return 0 };
     // SAFETY: fields of the record, at these offsets in every kernel.
-    let (Ok(child), Ok(clone_flags)) = (unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }) else {
-        return 0;
+    if let (Ok(child), Ok(clone_flags)) = unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }
+        && clone_flags & CLONE_THREAD == 0
+    {
+        forked(&who, child);
+    }
+    0
+}
+
+/// Runs once a thread.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit(_ctx: RawTracePointContext) -> i32 {
+    exited();
+    0
+}
+
+#[inline(always)]
+fn executed(filename: u64) -> Option<()> {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let tgid = (pid_tgid >> 32) as u32;
+    let before = TRACKED.get_ptr_mut(&tgid);
+    if before.is_none()
+        && ALL.load() == 0
+        && PATTERN_COUNT.load() == 0
+        && crate::maps::HAS_CGROUPS.load() == 0
+    {
+        return None;
+    }
+    if tgid == AGENT.load() {
+        return None;
+    }
+    let name = rules::name(filename)?;
+    let (old, mut bits) = match before {
+        // SAFETY: a live map value, copied out at once.
+        Some(entry) => unsafe {
+            ((*entry).generation, (*entry).flags & (tracked::FOLLOW | tracked::BY_RULE))
+        },
+        None => (0, 0),
     };
-    // SAFETY: copied out at once.
-    let follow = (unsafe { TRACKED.get(&who.tgid()) }).map_or(0, |t| t.follow);
-    if clone_flags & CLONE_THREAD != 0 || follow == 0 {
-        return 0;
+    let mut is_tracked = before.is_some();
+    if !is_tracked || bits == tracked::BY_RULE {
+        bits = rules::selected(name);
+        is_tracked = bits != 0;
+    }
+    // Another image has other handles: none of the old keys may match.
+    let generation = unique();
+    if is_tracked {
+        let entry = Tracked { generation, flags: bits, ..Tracked::default() };
+        if TRACKED.insert(&tgid, &entry, u64::from(BPF_ANY)).is_err() {
+            count(Counter::MapFull, 1);
+        }
+    } else if before.is_some() {
+        TRACKED.remove(&tgid).unwrap_or(());
+    }
+    THREADS.remove(&pid_tgid).unwrap_or(());
+    announce_exec(pid_tgid, generation, old, is_tracked, name);
+    None
+}
+
+/// The frame carries both generations: the new one where others have the stream, the old one in its own place.
+#[inline(always)]
+fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, name: &Name) {
+    let who = Watched { pid_tgid, generation: old, tracked: core::ptr::null_mut() };
+    let Some(mut entry) = EVENTS.reserve_bytes(HEADER_LEN + NAME, 0) else {
+        ring::lost_event();
+        return;
+    };
+    let mut header = current::header(Kind::Exec, &who, name.len.min(NAME as u32));
+    header.stream = generation;
+    if !is_tracked {
+        header.flags = flags::UNTRACKED;
+    }
+    let to = entry.as_mut_ptr();
+    ring::put(to, &header);
+    // SAFETY: the entry has room for the whole name behind the header.
+    unsafe { to.add(HEADER_LEN).cast::<[u8; NAME]>().write(name.bytes) };
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
+#[inline(always)]
+fn forked(who: &Watched, child: u32) {
+    if who.flags() & tracked::FOLLOW == 0 {
+        return;
     }
     let generation = unique();
-    if TRACKED.insert(&child, &Tracked { generation, follow, reserved: 0 }, u64::from(BPF_ANY)).is_err() {
-        warn!(&ctx, "no room to track process {}, child of {}", child, who.tgid());
+    let bits = who.flags() & (tracked::FOLLOW | tracked::BY_RULE);
+    let entry = Tracked { generation, flags: bits, ..Tracked::default() };
+    if TRACKED.insert(&child, &entry, u64::from(BPF_ANY)).is_err() {
         count(Counter::MapFull, 1);
-        return 0;
+        return;
     }
-    let mut header = ring::header(Kind::Fork, &who, 4);
+    let mut header = current::header(Kind::Fork, who, 4);
     header.stream = generation;
     ring::event(&header, child);
-    0
 }
 
-/// Runs once a thread; the thread group leader's is taken for the process. User space checks, and forgets it.
-#[tracepoint]
-pub fn process_exit(_ctx: TracePointContext) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    if who.pid_tgid as u32 == who.tgid() {
-        let mut header = ring::header(Kind::Exit, &who, 0);
-        header.stream = who.generation;
-        ring::bare(&header, true);
+#[inline(always)]
+fn exited() -> Option<()> {
+    let who = Watched::current()?;
+    // SAFETY: only this thread uses its entry, and it is ending.
+    if let Some(thread) = THREADS.get_ptr(&who.pid_tgid) {
+        // SAFETY: as above.
+        let depth = unsafe { (*thread).depth };
+        if depth > 0 {
+            count(Counter::CallsAbandoned, depth);
+        }
+        THREADS.remove(&who.pid_tgid).unwrap_or(());
     }
-    0
-}
-
-/// A file mapped as executable may bring TLS code: `dlopen`, a lazy import, the dynamic linker at start.
-#[tracepoint]
-pub fn enter_mmap(ctx: TracePointContext) -> u32 {
-    // SAFETY: fields of the record.
-    let (Ok(prot), Ok(map_flags)) = (unsafe { (ctx.read_at::<u64>(32), ctx.read_at::<u64>(40)) }) else {
-        return 0;
-    };
-    if prot & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 { socket::remember(0, 0, 0) } else { 0 }
-}
-
-/// Told at return, when the mapping is there to be looked at.
-#[tracepoint]
-pub fn exit_mmap(_ctx: TracePointContext) -> u32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if CALLS.get_ptr(&pid_tgid).is_none() {
-        return 0;
+    let first = who.pid_tgid as u32 == who.tgid();
+    let mut header = current::header(Kind::Exit, &who, 0);
+    header.stream = who.generation;
+    match files::last_thread() {
+        Some(true) => {
+            header.flags = flags::LAST_THREAD;
+            ring::bare(&header, true);
+            // A later process may have the number.
+            TRACKED.remove(&who.tgid()).unwrap_or(());
+        }
+        Some(false) => {}
+        // User space looks whether others go on.
+        None if first => {
+            ring::bare(&header, true);
+        }
+        None => {}
     }
-    CALLS.remove(&pid_tgid).unwrap_or(());
-    if let Some(who) = Watched::current() {
-        ring::bare(&ring::header(Kind::Map, &who, 0), true);
-    }
-    0
+    Some(())
 }

@@ -1,16 +1,18 @@
 //! Frames onto the ring.
 //!
-//! Space is reserved in size classes, so that a frame takes little more than it needs and is written in
-//! place. A per-CPU scratch buffer would spare the rounding, but uprobe programs can preempt each other on
-//! one CPU and would overwrite it.
+//! Space is reserved in size classes, so that a frame takes little more than it needs and is written in place. A per-CPU
+//! buffer would spare the rounding, but uprobe programs can preempt each other on one CPU and would overwrite it.
+//!
+//! Data leaves the last sixteenth of the ring to events: a flood of bytes never pushes out an exec, a fork, an exit or a
+//! close. And of the last quarter each process may take a small share only, so that one that floods loses its own bytes.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
     helpers::generated::bpf_probe_read_user,
 };
-use tokentap_abi::{ABI_VERSION, Counter, HEADER_LEN, Header, Kind, MAX_CHUNK};
+use tokentap_abi::{Counter, HEADER_LEN, Header, MAX_CHUNK, Tracked};
 
-use crate::maps::{EVENTS, Watched, count, now};
+use crate::{current::count, maps::EVENTS, user::at_most};
 
 /// Reserves, fills and submits one frame of a constant size.
 macro_rules! submit {
@@ -41,12 +43,12 @@ pub enum Sent {
 /// Sends a data frame with `header.len` bytes from `from` in the target's memory; at most [`MAX_CHUNK`].
 #[inline(always)]
 pub fn data(header: &Header, from: u64, flags: u64) -> Sent {
-    if header.len <= 192 {
-        sent(submit!(HEADER_LEN + 192, flags, |to| { fill::<192>(to, header, from) }))
-    } else if header.len <= 976 {
-        sent(submit!(HEADER_LEN + 976, flags, |to| { fill::<976>(to, header, from) }))
-    } else if header.len <= 4048 {
-        sent(submit!(HEADER_LEN + 4048, flags, |to| { fill::<4048>(to, header, from) }))
+    if header.len <= 168 {
+        sent(submit!(HEADER_LEN + 168, flags, |to| { fill::<168>(to, header, from) }))
+    } else if header.len <= 952 {
+        sent(submit!(HEADER_LEN + 952, flags, |to| { fill::<952>(to, header, from) }))
+    } else if header.len <= 4024 {
+        sent(submit!(HEADER_LEN + 4024, flags, |to| { fill::<4024>(to, header, from) }))
     } else {
         sent(submit!(HEADER_LEN + MAX_CHUNK as usize, flags, |to| {
             fill::<{ MAX_CHUNK as u64 }>(to, header, from)
@@ -76,8 +78,9 @@ fn fill<const ROOM: u64>(to: *mut u8, header: &Header, from: u64) -> bool {
 pub fn event<T: Copy>(header: &Header, payload: T) -> bool {
     let sent = submit!(HEADER_LEN + size_of::<T>(), u64::from(BPF_RB_FORCE_WAKEUP), |to| {
         put(to, header);
-        // SAFETY: reserved with room for a T behind the header.
-        unsafe { to.add(HEADER_LEN).cast::<T>().write_unaligned(payload) };
+        const { assert!(align_of::<T>() <= 8 && HEADER_LEN % 8 == 0) };
+        // SAFETY: reserved with room for a T behind the header, and ring entries are 8-byte aligned.
+        unsafe { to.add(HEADER_LEN).cast::<T>().write(payload) };
         true
     });
     sent.is_some() || lost_event()
@@ -94,23 +97,10 @@ pub fn bare(header: &Header, wake: bool) -> bool {
     sent.is_some() || lost_event()
 }
 
-fn lost_event() -> bool {
+/// Counts an event that did not fit.
+pub fn lost_event() -> bool {
     count(Counter::EventsLost, 1);
     false
-}
-
-/// A header with what every frame has.
-#[inline(always)]
-pub fn header(kind: Kind, who: &Watched, len: u32) -> Header {
-    Header {
-        version: ABI_VERSION,
-        kind: kind as u8,
-        len,
-        time: now(),
-        tgid: who.tgid(),
-        tid: who.pid_tgid as u32,
-        ..Header::default()
-    }
 }
 
 #[inline(always)]
@@ -119,24 +109,55 @@ pub fn put(to: *mut u8, header: &Header) {
     unsafe { to.cast::<Header>().write(*header) };
 }
 
+/// Bytes that wait in the ring, and its size.
+#[inline(always)]
+fn filled() -> (u64, u64) {
+    (EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)), EVENTS.query(u64::from(BPF_RB_RING_SIZE)))
+}
+
 /// The reader looks at the ring by itself every few milliseconds; it is woken only when the ring fills, which
 /// spares the target an interrupt per frame.
 #[inline(always)]
 pub fn wakeup() -> u64 {
     const _: () = assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2);
-    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let size = EVENTS.query(u64::from(BPF_RB_RING_SIZE));
+    let (waiting, size) = filled();
     // The top bit is set when more than an eighth of the ring waits.
     u64::from(BPF_RB_NO_WAKEUP) + ((size >> 3).wrapping_sub(waiting) >> 63)
 }
 
-/// Clamps where the value is used. Opaque to LLVM, so that it is neither hoisted above a spill nor elided;
-/// kernels up to 6.1 do not follow a bound through a spill.
+/// Whether data may still go onto the ring.
+pub enum Room {
+    Yes,
+    /// What is left is for events.
+    Full,
+    /// The process has used its share of what is left.
+    OverShare,
+}
+
+/// Asks for room for `len` bytes of data of a process.
 #[inline(always)]
-pub fn at_most<const MAX: u64>(mut n: u64) -> u64 {
-    // SAFETY: register-only arithmetic.
+pub fn room(tracked: *mut Tracked, time: u64, len: u64) -> Room {
+    let (waiting, size) = filled();
+    let after = waiting.wrapping_add(len);
+    if after <= size - (size >> 2) {
+        return Room::Yes;
+    }
+    if after > size - (size >> 4) {
+        return Room::Full;
+    }
+    // Windows of 16.8 ms. Two threads that count at once may count short; the ring's end is checked above.
+    let window = time >> 24;
+    // SAFETY: the entry of the running process.
     unsafe {
-        core::arch::asm!("if {n} <= {max} goto +1", "{n} = {max}", n = inout(reg) n, max = const MAX);
-    };
-    n
+        if (*tracked).window != window {
+            (*tracked).window = window;
+            (*tracked).used = 0;
+        }
+        let used = u64::from((*tracked).used).wrapping_add(len);
+        if used > size >> 6 {
+            return Room::OverShare;
+        }
+        (*tracked).used = used as u32;
+    }
+    Room::Yes
 }

@@ -1,4 +1,4 @@
-//! Streams: identity, class, verdict, offsets, and the copying of their bytes.
+//! Streams: identity, verdict, offsets, and the copying of their bytes.
 
 use core::{ffi::c_void, ptr};
 
@@ -7,87 +7,46 @@ use aya_ebpf::{
     helpers::generated::{bpf_loop, bpf_probe_read_user},
 };
 use tokentap_abi::{
-    Class, Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, Opened, Verdict,
-    flags,
+    Close, Counter, Direction, HEAD_BYTES, Kind, MAX_CHUNK, MAX_CHUNKS, Open, STREAMS_PER_PROCESS, Verdict,
+    flags, tracked,
 };
 
 use crate::{
-    maps::{HAS_LOOP, STREAMS, VERDICTS, Watched, count, unique},
-    ring::{self, Sent},
+    current::{self, Watched, count, unique},
+    maps::{HANDLES, HAS_LOOP, STREAMS, VERDICTS},
+    ring::{self, Room, Sent},
+    state::{Copy, Stream},
 };
 
-/// State of one stream pair.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Stream {
-    /// Bytes that passed, per direction.
-    pub offsets: [u64; 2],
-    /// Bytes of those that a verdict left out.
-    pub skipped: [u64; 2],
-    /// What is left of the head where only heads are copied, per direction.
-    pub head_left: [u64; 2],
-    /// For a TLS stream, the socket stream under it; for a socket, the TLS stream on it. 0: not known.
-    pub bound: u64,
-    /// Descriptors that name this stream (`dup`).
-    pub refs: u32,
-    /// How often `turn` has changed.
-    pub turns: u32,
-    /// A [`Class`].
-    pub class: u8,
-    /// Last direction that moved: heads begin where it turns.
-    pub turn: u8,
-    /// 1 once an open frame went out.
-    pub announced: u8,
-    /// Bit per direction: bytes were skipped since the last data frame.
-    pub after_skip: u8,
-    /// [`flags`] of every frame.
-    pub flags: u16,
-    /// 1 once the peer closed, or the network failed.
-    pub over: u8,
-    /// Where only heads are copied: 1 after a request that may be a call.
-    pub post: u8,
-    /// How it was opened and to whom.
-    pub open: Open,
-}
-
-impl Stream {
-    pub fn new(how: Opened, class: Class, flags: u16) -> Self {
-        Self {
-            refs: 1,
-            class: class as u8,
-            turn: 0xff,
-            flags,
-            open: Open { how: how as u8, fd: -1, ..Open::default() },
-            ..Self::default()
-        }
-    }
-}
-
-/// Remembers a new stream and returns its id.
+/// Remembers a new stream and returns its id; `None` when the process has too many, or the map is full.
 #[inline(always)]
-pub fn create(stream: &Stream) -> Option<u64> {
+pub fn create(who: &Watched, stream: &mut Stream) -> Option<u64> {
+    // SAFETY: the entry of the running process.
+    let open = unsafe { (*who.tracked).streams };
+    if open >= STREAMS_PER_PROCESS {
+        count(Counter::StreamsOverQuota, 1);
+        if who.set_flag(tracked::OVER_QUOTA) {
+            ring::bare(&current::header(Kind::OverQuota, who, 0), true);
+        }
+        return None;
+    }
     let id = unique();
+    stream.generation = who.generation;
+    // SAFETY: as above; two threads at once may give the same epoch, the id tells the streams apart.
+    unsafe {
+        stream.epoch = (*who.tracked).epoch;
+        (*who.tracked).epoch = stream.epoch.wrapping_add(1);
+    }
     if STREAMS.insert(&id, stream, u64::from(BPF_NOEXIST)).is_err() {
         count(Counter::MapFull, 1);
         return None;
     }
+    // SAFETY: a live map value.
+    unsafe { current::add(&raw mut (*who.tracked).streams, 1) };
     Some(id)
 }
 
-/// The state of a stream; one that was evicted, or that user space named, begins anew as a late one.
-#[inline(always)]
-pub fn state(id: u64) -> Option<*mut Stream> {
-    if let Some(stream) = STREAMS.get_ptr_mut(&id) {
-        return Some(stream);
-    }
-    if STREAMS.insert(&id, &Stream::new(Opened::Seen, Class::Unknown, flags::LATE), 0).is_err() {
-        count(Counter::MapFull, 1);
-        return None;
-    }
-    STREAMS.get_ptr_mut(&id)
-}
-
-/// Tells user space about a stream, once.
+/// Announces a stream to user space, once; again when the event did not fit.
 #[inline(always)]
 pub fn announce(who: &Watched, id: u64, stream: *mut Stream) {
     // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
@@ -95,157 +54,76 @@ pub fn announce(who: &Watched, id: u64, stream: *mut Stream) {
         if (*stream).announced != 0 {
             return;
         }
-        (*stream).announced = 1;
-        let mut header = ring::header(Kind::Open, who, Open::LEN as u32);
+        let mut header = current::header(Kind::Open, who, Open::LEN as u32);
         header.stream = id;
+        header.epoch = (*stream).epoch;
         header.flags = (*stream).flags;
-        ring::event(&header, (*stream).open);
+        (*stream).announced = u8::from(ring::event(&header, (*stream).open));
     }
 }
 
-/// Tells user space that an announced stream ended, and forgets it.
+/// Announces the end of a stream that was announced, and forgets it.
 #[inline(always)]
 pub fn close(who: &Watched, id: u64) {
     let Some(stream) = STREAMS.get_ptr_mut(&id) else { return };
     // SAFETY: a live map value.
     unsafe {
         if (*stream).announced != 0 {
-            let mut header = ring::header(Kind::Close, who, Close::LEN as u32);
+            let mut header = current::header(Kind::Close, who, Close::LEN as u32);
             header.stream = id;
+            header.epoch = (*stream).epoch;
             // The end of a TLS connection is seen on its socket, where that is known.
-            let told = (*stream).flags & flags::TLS == 0 || (*stream).bound != 0;
-            let left = if told && (*stream).over == 0 { flags::LEFT } else { 0 };
+            let known = (*stream).flags & flags::TLS == 0 || (*stream).bound != 0;
+            let left = if known && (*stream).over == 0 { flags::LEFT } else { 0 };
             header.flags = (*stream).flags | left;
             ring::event(&header, Close { offsets: (*stream).offsets, skipped: (*stream).skipped });
         }
     }
-    forget(id);
-}
-
-#[inline(always)]
-fn forget(id: u64) {
     // Absent keys are fine: another thread may have closed it too.
-    STREAMS.remove(&id).unwrap_or(());
+    if STREAMS.remove(&id).is_ok() {
+        // SAFETY: the entry of the running process.
+        unsafe { current::add(&raw mut (*who.tracked).streams, u32::MAX) };
+    }
     VERDICTS.remove(&id).unwrap_or(());
 }
 
-/// Tells user space that one direction ended.
+/// Forgets a TLS handle and ends its stream: what its connection carries from now on begins anew.
 #[inline(always)]
-pub fn half_close(who: &Watched, id: u64, stream: *mut Stream, dir: Direction) {
+pub fn close_handle(who: &Watched, handle: u64) {
+    let key = who.handle(handle);
+    // SAFETY: copied out at once.
+    let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return };
+    HANDLES.remove(&key).unwrap_or(());
+    close(who, id);
+}
+
+/// Announces that one direction ended.
+#[inline(always)]
+pub fn half_close(who: &Watched, id: u64, stream: *mut Stream, dir: u8) {
     // SAFETY: a live map value.
     unsafe {
         if (*stream).announced == 0 {
             return;
         }
-        let mut header = ring::header(Kind::HalfClose, who, 0);
+        let mut header = current::header(Kind::HalfClose, who, 0);
         header.stream = id;
+        header.epoch = (*stream).epoch;
         header.flags = (*stream).flags;
-        header.dir = dir as u8;
-        header.offset = (*stream).offsets[dir.index() & 1];
+        header.dir = dir;
+        header.offset = (*stream).offsets[dir as usize & 1];
         ring::bare(&header, true);
     }
 }
 
-/// Says what a socket carries by the first bytes of a call.
-///
-/// A short piece that could still become an HTTP/1 request counts as HTTP: some clients send the first bytes
-/// of a request alone. `late`: the connection may have been open before, and its preface have passed.
-#[inline(always)]
-pub fn classify(from: u64, len: u64, late: bool) -> Class {
-    let mut first = [0u8; FRAME_HEADER];
-    let n = ring::at_most::<{ FRAME_HEADER as u64 }>(len);
-    // SAFETY: `first` has as many bytes as `n` is at most; the helper checks `from`.
-    if unsafe { bpf_probe_read_user(first.as_mut_ptr().cast(), n as u32, from as *const _) } != 0 {
-        return Class::Unknown;
-    }
-    // A TLS record: type 20 to 24, version 3.x.
-    if n >= 3 && first[0] >= 20 && first[0] <= 24 && first[1] == 3 && first[2] <= 4 {
-        return Class::Tls;
-    }
-    if late && n == FRAME_HEADER as u64 && starts_frame(&first) {
-        return Class::Http;
-    }
-    let [a, b, c, d, e, f, g, h, _] = first;
-    let word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let starts = |token: &[u8; 8], token_len: u64| {
-        let used = if n < token_len { n } else { token_len };
-        let mask = if used >= 8 { u64::MAX } else { (1 << (used * 8)) - 1 };
-        n > 0 && (word ^ u64::from_le_bytes(*token)) & mask == 0
-    };
-    if starts(b"POST \0\0\0", 5)
-        || starts(b"GET \0\0\0\0", 4)
-        || starts(b"HTTP/1.\0", 7)
-        || starts(b"PRI * HT", 8)
-        || starts(b"PUT \0\0\0\0", 4)
-        || starts(b"HEAD \0\0\0", 5)
-        || starts(b"DELETE \0", 7)
-        || starts(b"PATCH \0\0", 6)
-        || starts(b"OPTIONS ", 8)
-    {
-        return Class::Http;
-    }
-    // What a PROXY protocol header is in front of may be TLS as well, as behind a CONNECT.
-    if starts(b"CONNECT ", 8) || starts(b"PROXY \0\0", 6) || starts(b"\r\n\r\n\0\r\nQ", 8) {
-        return Class::Tunnel;
-    }
-    Class::Unknown
-}
-
-/// Bytes of an HTTP/2 frame header (RFC 9113 §4.1).
-const FRAME_HEADER: usize = 9;
-
-/// Whether this is the header of a frame that is in use, with what its type allows (RFC 9113 §6). User space
-/// looks closer.
-#[inline(always)]
-fn starts_frame(header: &[u8; FRAME_HEADER]) -> bool {
-    let [a, b, c, kind, flags, stream @ ..] = *header;
-    let length = u32::from_be_bytes([0, a, b, c]);
-    let stream = u32::from_be_bytes(stream);
-    // By type: the flags that are defined, and lengths.
-    let (known, least, most) = match kind {
-        0 => (0x09, 0, 1 << 19),
-        1 => (0x2d, 1, 1 << 16),
-        3 => (0, 4, 4),
-        4 => (0x01, 0, 1 << 10),
-        6 => (0x01, 8, 8),
-        7 => (0, 8, 1 << 10),
-        8 => (0, 4, 4),
-        _ => return false,
-    };
-    // Those of a stream, those of the connection, and WINDOW_UPDATE, which is of either.
-    let right = if kind <= 3 { stream != 0 } else { stream == 0 || kind == 8 };
-    right && stream < 1 << 31 && flags & !known == 0 && length >= least && length <= most
-}
-
-/// A copy in progress: what is the same for all bytes of one call, and what became of them.
-///
-/// It lives in the map entry of the call, not on the stack: the verifier would track its numbers through
-/// every turn of the loop on the stack, and take a load from a map as unknown, which is all it needs.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Copy {
-    pub header: Header,
-    /// Where the next byte is in the target's memory.
-    pub from: u64,
-    /// Bytes of this call that are to be copied.
-    pub total: u64,
-    /// Bytes of those that are still to be copied.
-    pub left: u64,
-    /// Bytes of this call to be skipped after those.
-    pub skip: u64,
-    /// Where the next byte is in the stream.
-    pub offset: u64,
-    /// Bytes put on the ring.
-    pub delivered: u64,
-    /// Bytes for which the ring had no room.
-    pub ring_full: u64,
-    /// Wake-up flags for the ring.
-    pub wakeup: u64,
-}
+/// [`Direction::Write`], as a number: the verifier is to follow one path for both.
+pub const WRITE: u8 = Direction::Write as u8;
+/// [`Direction::Read`], as a number.
+pub const READ: u8 = Direction::Read as u8;
 
 /// Bytes that one call moved.
 pub struct Moved {
-    pub dir: Direction,
+    /// Index of a [`Direction`].
+    pub dir: u8,
     pub total: u64,
     pub from: u64,
     pub time: u64,
@@ -255,32 +133,33 @@ pub struct Moved {
 #[inline(always)]
 pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved: &Moved) {
     let Moved { dir, total, from, time } = *moved;
-    let mut header = ring::header(Kind::Data, who, 0);
+    let mut header = current::header(Kind::Data, who, 0);
     header.time = time;
     header.stream = id;
-    header.dir = dir as u8;
+    header.dir = dir;
     let mut skip = 0;
-    let at = dir.index() & 1;
+    let at = dir as usize & 1;
     let bit = 1u8 << at;
     // SAFETY: a live map value, and the index is masked.
     let offset = unsafe {
+        header.epoch = (*stream).epoch;
         let verdict = VERDICTS.get(&id).copied().unwrap_or(Verdict::All as u8);
-        let turns = (*stream).turn != dir as u8;
+        let turns = (*stream).turn != dir;
         if verdict == Verdict::Ignore as u8 {
             skip = total;
-        } else if verdict == Verdict::heads(dir) as u8 && (*stream).post == 0 {
+        } else if verdict == heads(dir) && (*stream).post == 0 {
             if turns {
                 (*stream).head_left[at] = HEAD_BYTES;
             }
             let head = (*stream).head_left[at];
             skip = total.saturating_sub(head);
             (*stream).head_left[at] = head.saturating_sub(total);
-        } else if verdict == Verdict::heads(dir.opposite()) as u8 && turns {
+        } else if verdict == heads(dir ^ 1) && turns {
             // A request. User space would see too late that it is a call: the response may be on its way.
             (*stream).post = u8::from(first_byte(from) == b'P');
         }
         if turns {
-            (*stream).turn = dir as u8;
+            (*stream).turn = dir;
             (*stream).turns = (*stream).turns.wrapping_add(1);
         }
         let [a, b, c, _] = (*stream).turns.to_le_bytes();
@@ -300,17 +179,14 @@ pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved
     };
     count(Counter::Seen, total);
     let left = total - skip;
-    *copy = Copy {
-        header,
-        from,
-        total: left,
-        left,
-        skip,
-        offset,
-        delivered: 0,
-        ring_full: 0,
-        wakeup: ring::wakeup(),
-    };
+    *copy = Copy { header, from, total: left, left, skip, offset, wakeup: ring::wakeup(), ..Copy::default() };
+}
+
+/// [`Verdict::heads`] of the direction with this index.
+#[inline(always)]
+const fn heads(dir: u8) -> u8 {
+    const _: () = assert!(Verdict::WriteHeads as u8 == 1 && Verdict::ReadHeads as u8 == 2);
+    1 + (dir & 1)
 }
 
 /// The first byte of a request; one that cannot be read may be a call's.
@@ -326,16 +202,20 @@ fn first_byte(from: u64) -> u8 {
 
 /// Copies the next piece, of at most [`MAX_CHUNK`] bytes.
 #[inline(always)]
-pub fn piece(copy: &mut Copy, len: u64) {
+pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
     copy.header.offset = copy.offset;
     copy.header.len = len as u32;
     copy.header.orig = len as u32;
     copy.offset = copy.offset.wrapping_add(len);
     copy.left = copy.left.wrapping_sub(len);
-    match ring::data(&copy.header, copy.from, copy.wakeup) {
-        Sent::Yes => copy.delivered += len,
-        Sent::RingFull => copy.ring_full += len,
-        Sent::Unreadable => {}
+    match ring::room(who.tracked, copy.header.time, len) {
+        Room::Full => copy.ring_full += len,
+        Room::OverShare => copy.over_share += len,
+        Room::Yes => match ring::data(&copy.header, copy.from, copy.wakeup) {
+            Sent::Yes => copy.delivered += len,
+            Sent::RingFull => copy.ring_full += len,
+            Sent::Unreadable => {}
+        },
     }
     copy.from = copy.from.wrapping_add(len);
     copy.header.flags &= !flags::SKIPPED;
@@ -343,8 +223,8 @@ pub fn piece(copy: &mut Copy, len: u64) {
 
 /// Copies a contiguous buffer.
 #[inline(always)]
-pub fn flat(copy: &mut Copy) {
-    let mut state = Flat { copy };
+pub fn flat(copy: &mut Copy, who: &Watched) {
+    let mut state = Flat { copy, who };
     // Nearly every call fits one piece.
     if flat_step(0, &mut state) == GO_ON {
         repeat(&mut state, flat_step);
@@ -355,15 +235,17 @@ pub fn flat(copy: &mut Copy) {
 #[repr(C)]
 struct Flat<'a> {
     copy: &'a mut Copy,
+    who: &'a Watched,
 }
 
+#[inline(never)]
 extern "C" fn flat_step(_index: u32, state: &mut Flat<'_>) -> u64 {
     let copy = &mut *state.copy;
     let len = copy.left.min(u64::from(MAX_CHUNK));
     if len == 0 {
         return STOP;
     }
-    piece(copy, len);
+    piece(copy, state.who, len);
     if copy.left == 0 { STOP } else { GO_ON }
 }
 
@@ -377,7 +259,7 @@ pub const STOP: u64 = 1;
 /// `bpf_loop` (5.17) is verified once; a plain loop is verified turn by turn, and few turns fit.
 #[inline(always)]
 pub fn repeat<T>(state: &mut T, step: extern "C" fn(u32, &mut T) -> u64) {
-    const TURNS_WITHOUT_HELPER: u32 = 16;
+    const TURNS_WITHOUT_HELPER: u32 = 64;
     if HAS_LOOP.load() != 0 {
         // SAFETY: the callback's type is what the helper expects, and `state` outlives the call.
         unsafe { bpf_loop(MAX_CHUNKS, step as *mut c_void, ptr::from_mut(state).cast(), 0) };
@@ -395,11 +277,14 @@ pub fn repeat<T>(state: &mut T, step: extern "C" fn(u32, &mut T) -> u64) {
 #[inline(always)]
 pub fn finish(copy: &mut Copy, reason: Counter) {
     count(Counter::Delivered, copy.delivered);
+    let refused = copy.ring_full.wrapping_add(copy.over_share);
     if copy.ring_full > 0 {
         count(Counter::LostRingFull, copy.ring_full);
     }
-    let unreadable =
-        copy.total.wrapping_sub(copy.delivered).wrapping_sub(copy.ring_full).wrapping_sub(copy.left);
+    if copy.over_share > 0 {
+        count(Counter::LostShare, copy.over_share);
+    }
+    let unreadable = copy.total.wrapping_sub(copy.delivered).wrapping_sub(refused).wrapping_sub(copy.left);
     if unreadable > 0 {
         count(Counter::LostUnreadable, unreadable);
     }
@@ -414,4 +299,11 @@ pub fn finish(copy: &mut Copy, reason: Counter) {
     if copy.skip > 0 {
         count(Counter::Skipped, copy.skip);
     }
+}
+
+/// Bytes of a stream that pass no buffer that could be read: only their number is known.
+#[inline(always)]
+pub fn unseen(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved: &Moved, reason: Counter) {
+    begin(copy, who, id, stream, moved);
+    finish(copy, reason);
 }

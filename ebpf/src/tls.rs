@@ -3,195 +3,319 @@
 //! Bytes are copied when the call returns: only then is it known how many were accepted (a write that is
 //! retried after `WANT_WRITE` counts once), and only then is the buffer certain to be resident, which a
 //! fault-free copy needs. The time is that of the entry for writes and of the return for reads.
+//!
+//! Calls under way are kept per thread, outermost first. Which entry a return belongs to is told by the stack pointer,
+//! so that TLS inside TLS, a function built upon another, and a call that was left by a jump are all told apart.
+
+use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    EbpfContext as _,
+    helpers::generated::bpf_get_attach_cookie,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tokentap_abi::{Class, Direction, Opened, flags};
+use tokentap_abi::{Class, Counter, Opened, TlsFunction, flags};
 
 use crate::{
-    maps::{HANDLES, TLS_CALLS, Watched, count, now},
-    stream::{self, Moved, Stream},
+    current::{Watched, count, now},
+    maps::{HANDLES, NEW_THREAD, STREAMS, THREADS},
+    state::{Copy, DEPTH, Stream, Thread, TlsCall},
+    stream::{self, Moved},
+    user::{self, arg0, arg1, arg2, arg3, arg4},
 };
 
-/// A TLS library call in progress.
-#[repr(C)]
-pub struct TlsCall {
-    pub handle: u64,
-    pub buffer: u64,
-    /// Where the `_ex` functions put the count; 0 for the others.
-    pub out: u64,
-    /// Entry time.
-    pub time: u64,
-    /// A [`Shape`].
-    pub shape: u64,
-    pub copy: stream::Copy,
+#[uprobe]
+pub fn tls_enter(ctx: ProbeContext) -> u32 {
+    entered(ctx.as_ptr());
+    0
 }
 
-/// Which function: how it takes its buffer and tells its count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-enum Shape {
-    Read = 0,
-    Write = 1,
-    ReadEx = 2,
-    WriteEx = 3,
+#[uretprobe]
+pub fn tls_return(ctx: RetProbeContext) -> u32 {
+    returned(ctx.as_ptr());
+    0
 }
 
-impl Shape {
-    const fn direction(self) -> Direction {
-        match self {
-            Self::Read | Self::ReadEx => Direction::Read,
-            Self::Write | Self::WriteEx => Direction::Write,
+#[uprobe(multi)]
+pub fn tls_enter_multi(ctx: ProbeContext) -> u32 {
+    entered(ctx.as_ptr());
+    0
+}
+
+#[uretprobe(multi)]
+pub fn tls_return_multi(ctx: RetProbeContext) -> u32 {
+    returned(ctx.as_ptr());
+    0
+}
+
+/// What a probe was placed on: the low 8 bits of its cookie.
+#[inline(always)]
+fn cookie(ctx: *mut c_void) -> u64 {
+    // SAFETY: the program's own context.
+    unsafe { bpf_get_attach_cookie(ctx) }
+}
+
+const READ: u8 = TlsFunction::Read as u8;
+const READ_EX: u8 = TlsFunction::ReadEx as u8;
+const WRITE_EX: u8 = TlsFunction::WriteEx as u8;
+const WRITE_EX2: u8 = TlsFunction::WriteEx2 as u8;
+const READ_EARLY: u8 = TlsFunction::ReadEarlyData as u8;
+const WRITE_EARLY: u8 = TlsFunction::WriteEarlyData as u8;
+const SENDFILE: u8 = TlsFunction::Sendfile as u8;
+const FREE: u8 = TlsFunction::Free as u8;
+const UP_REF: u8 = TlsFunction::UpRef as u8;
+const CLEAR: u8 = TlsFunction::Clear as u8;
+
+const fn direction(function: u8) -> u8 {
+    match function {
+        READ | READ_EX | READ_EARLY => stream::READ,
+        _ => stream::WRITE,
+    }
+}
+
+#[inline(always)]
+fn entered(ctx: *mut c_void) -> Option<()> {
+    let who = Watched::current()?;
+    let function = cookie(ctx) as u8;
+    let handle = arg0(ctx);
+    match function {
+        FREE => free(&who, handle),
+        UP_REF => {
+            let (_, state) = stream_of(&who, handle)?;
+            // SAFETY: a live map value.
+            unsafe { (*state).refs = (*state).refs.wrapping_add(1) };
+        }
+        // The object is used for another connection.
+        CLEAR => stream::close_handle(&who, handle),
+        _ => {
+            let out = match function {
+                READ_EX | WRITE_EX | READ_EARLY | WRITE_EARLY => arg3(ctx),
+                WRITE_EX2 => arg4(ctx),
+                _ => 0,
+            };
+            let call = TlsCall {
+                sp: user::stack(ctx),
+                handle,
+                buffer: arg1(ctx),
+                out,
+                time: now(),
+                function,
+                empty: u8::from(arg2(ctx) == 0),
+                ..TlsCall::default()
+            };
+            if push(&who, &call).is_none() {
+                // What this call moves will not be seen, so the offsets of its stream end here.
+                count(Counter::MapFull, 1);
+                stream::close_handle(&who, handle);
+            }
         }
     }
-
-    const fn ex(self) -> bool {
-        matches!(self, Self::ReadEx | Self::WriteEx)
-    }
-}
-
-/// abi: libssl `int SSL_read(SSL *ssl, void *buf, int num)`
-#[uprobe]
-pub fn ssl_read(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::Read)
-}
-
-/// abi: libssl `int SSL_write(SSL *ssl, const void *buf, int num)`
-#[uprobe]
-pub fn ssl_write(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::Write)
-}
-
-/// abi: libssl `int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)`
-#[uprobe]
-pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::ReadEx)
-}
-
-/// abi: libssl `int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written)`
-#[uprobe]
-pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::WriteEx)
-}
-
-#[uretprobe]
-pub fn ssl_read_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::Read)
-}
-
-#[uretprobe]
-pub fn ssl_write_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::Write)
-}
-
-#[uretprobe]
-pub fn ssl_read_ex_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::ReadEx)
-}
-
-#[uretprobe]
-pub fn ssl_write_ex_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::WriteEx)
-}
-
-/// abi: libssl `void SSL_free(SSL *ssl)`
-#[uprobe]
-pub fn ssl_free(ctx: ProbeContext) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    let Some(handle) = ctx.arg::<u64>(0) else { return 0 };
-    let key = who.handle(handle);
-    // SAFETY: copied out at once.
-    let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return 0 };
-    HANDLES.remove(&key).unwrap_or(());
-    stream::close(&who, id);
-    0
-}
-
-#[inline(always)]
-fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    let (Some(handle), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
-    let out = if shape.ex() { ctx.arg::<u64>(3).unwrap_or(0) } else { 0 };
-    // One call a thread: where SSL_read_ex is built on SSL_read the inner one replaces the outer one, whose
-    // return then finds nothing, so that the bytes count once.
-    let call =
-        TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
-    if TLS_CALLS.insert(&who.pid_tgid, &call, 0).is_err() {
-        count(tokentap_abi::Counter::MapFull, 1);
-    }
-    0
-}
-
-#[inline(always)]
-fn leave(ctx: &RetProbeContext, shape: Shape) -> u32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = TLS_CALLS.get_ptr_mut(&pid_tgid) else { return 0 };
-    // SAFETY: only this thread uses its entry, which stays until it is removed below.
-    let call = unsafe { &mut *call };
-    if call.shape != shape as u64 {
-        return 0;
-    }
-    copy_plaintext(ctx, call, shape);
-    TLS_CALLS.remove(&pid_tgid).unwrap_or(());
-    0
-}
-
-#[inline(always)]
-fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Option<()> {
-    let returned = ctx.ret::<u64>() as i32;
-    if returned <= 0 {
-        return None;
-    }
-    let total = if shape.ex() {
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_user(call.out as *const u64) }.ok()?
-    } else {
-        returned as u64
-    };
-    if total == 0 {
-        return None;
-    }
-    let who = Watched::current()?;
-    let (id, state) = stream_of(&who, call.handle)?;
-    stream::announce(&who, id, state);
-    let dir = shape.direction();
-    let time = if dir == Direction::Write { call.time } else { now() };
-    stream::begin(&mut call.copy, &who, id, state, &Moved { dir, total, from: call.buffer, time });
-    stream::flat(&mut call.copy);
     Some(())
 }
 
-/// The connection of the call in progress is over, says its socket.
+/// Remembers a call; `None` when there is no room.
 #[inline(always)]
-pub fn over(pid_tgid: u64) {
-    // SAFETY: only this thread writes its entry.
-    let Some(handle) = (unsafe { TLS_CALLS.get(&pid_tgid) }).map(|call| call.handle) else { return };
-    if let Some(who) = Watched::current()
-        && let Some((_, state)) = stream_of(&who, handle)
-    {
-        // SAFETY: a live map value.
-        unsafe { (*state).over = 1 };
+fn push(who: &Watched, call: &TlsCall) -> Option<()> {
+    let thread = match THREADS.get_ptr_mut(&who.pid_tgid) {
+        Some(thread) => thread,
+        None => {
+            THREADS.insert(&who.pid_tgid, NEW_THREAD.get(0)?, 0).ok()?;
+            THREADS.get_ptr_mut(&who.pid_tgid)?
+        }
+    };
+    // SAFETY: only this thread uses its entry.
+    let thread = unsafe { &mut *thread };
+    if thread.generation != who.generation {
+        thread.generation = who.generation;
+        thread.depth = 0;
+    }
+    // A call within another one lies deeper in the stack; what does not was left by a jump.
+    for _ in 0..DEPTH {
+        let Some(outer) = top(thread) else { break };
+        if outer.sp > call.sp {
+            break;
+        }
+        // The same place on the stack: a function that ends by a jump into this one, or a second probe on it.
+        if outer.sp != call.sp {
+            count(Counter::CallsAbandoned, 1);
+        }
+        thread.depth = thread.depth.wrapping_sub(1);
+    }
+    if thread.depth >= DEPTH as u64 {
+        return None;
+    }
+    thread.calls[(thread.depth as usize) & (DEPTH - 1)] = *call;
+    thread.depth = thread.depth.wrapping_add(1);
+    Some(())
+}
+
+/// The innermost call.
+#[inline(always)]
+fn top(thread: &mut Thread) -> Option<&mut TlsCall> {
+    if thread.depth == 0 {
+        return None;
+    }
+    let index = (thread.depth.wrapping_sub(1) as usize) & (DEPTH - 1);
+    Some(&mut thread.calls[index])
+}
+
+#[inline(always)]
+fn returned(ctx: *mut c_void) -> Option<()> {
+    let who = Watched::current()?;
+    let sp = user::stack_at_entry(ctx);
+    let Some(thread) = THREADS.get_ptr_mut(&who.pid_tgid) else {
+        count(Counter::ReturnsUnmatched, 1);
+        return None;
+    };
+    // SAFETY: only this thread uses its entry, which stays until the thread ends.
+    let thread = unsafe { &mut *thread };
+    if thread.generation != who.generation {
+        return None;
+    }
+    for _ in 0..DEPTH {
+        let Some(call) = top(thread) else { break };
+        if call.sp > sp {
+            // A call that returned twice: by a function that ended with a jump into the one that was taken for it.
+            return None;
+        }
+        let call = *call;
+        thread.depth = thread.depth.wrapping_sub(1);
+        if call.sp < sp {
+            count(Counter::CallsAbandoned, 1);
+            continue;
+        }
+        let moved = moved(ctx, &call);
+        if let Some(total) = moved.filter(|_| call.done == 0) {
+            if let Some(outer) = top(thread)
+                && outer.handle == call.handle
+                && direction(outer.function) == direction(call.function)
+            {
+                outer.done = 1;
+            }
+            copy_plaintext(&mut thread.copy, &who, &call, total);
+        } else if moved.is_none() && ended(ctx, &call) {
+            let (id, state) = stream_of(&who, call.handle)?;
+            // SAFETY: a live map value.
+            unsafe {
+                if (*state).over == 0 {
+                    (*state).over = 1;
+                    stream::half_close(&who, id, state, stream::READ);
+                }
+            }
+        }
+        return Some(());
+    }
+    None
+}
+
+/// How many bytes the call moved; `None` when it moved none.
+#[inline(always)]
+fn moved(ctx: *mut c_void, call: &TlsCall) -> Option<u64> {
+    let returned = user::returned(ctx);
+    let total = match call.function {
+        READ_EX | WRITE_EX | READ_EARLY | WRITE_EARLY | WRITE_EX2 => {
+            // 0 is a failure; 2 (READ_EARLY_DATA_FINISH) comes without bytes or with the last ones.
+            if returned as i32 <= 0 {
+                return None;
+            }
+            user::read::<u64>(call.out)?
+        }
+        SENDFILE => (returned as i64).max(0) as u64,
+        _ => (returned as i32).max(0) as u64,
+    };
+    (total > 0).then_some(total)
+}
+
+/// `SSL_RECEIVED_SHUTDOWN`
+const RECEIVED_SHUTDOWN: u32 = 2;
+
+/// Whether a call that moved nothing says that the peer ended the connection in good order, by `close_notify`. The end
+/// of the socket alone is no such end.
+#[inline(always)]
+fn ended(ctx: *mut c_void, call: &TlsCall) -> bool {
+    if call.end_of_file != 0 || call.empty != 0 {
+        return false;
+    }
+    match call.function {
+        READ => user::returned(ctx) as i32 == 0,
+        // All failures look alike here; where the library keeps the state is known for some.
+        READ_EX => {
+            let offset = cookie(ctx) >> 32;
+            offset != 0
+                && user::read::<u32>(call.handle.wrapping_add(offset))
+                    .is_some_and(|state| state & RECEIVED_SHUTDOWN != 0)
+        }
+        _ => false,
     }
 }
 
-/// The stream of a TLS handle, made when it is first seen.
+#[inline(always)]
+fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) -> Option<()> {
+    let Some((id, state)) = stream_of(who, call.handle) else {
+        count(Counter::Seen, total);
+        count(Counter::LostQuota, total);
+        return None;
+    };
+    stream::announce(who, id, state);
+    let dir = direction(call.function);
+    let time = if dir == stream::WRITE { call.time } else { now() };
+    let moved = Moved { dir, total, from: call.buffer, time };
+    if call.function == SENDFILE {
+        stream::unseen(copy, who, id, state, &moved, Counter::LostSendfile);
+    } else {
+        stream::begin(copy, who, id, state, &moved);
+        stream::flat(copy, who);
+    }
+    Some(())
+}
+
+/// abi: libssl `void SSL_free(SSL *ssl)`: gives back one reference.
+#[inline(always)]
+fn free(who: &Watched, handle: u64) {
+    // SAFETY: copied out at once.
+    let Some(id) = (unsafe { HANDLES.get(&who.handle(handle)) }).copied() else { return };
+    if let Some(state) = STREAMS.get_ptr_mut(&id) {
+        // SAFETY: a live map value.
+        unsafe {
+            if (*state).refs > 1 {
+                (*state).refs -= 1;
+                return;
+            }
+        }
+    }
+    stream::close_handle(who, handle);
+}
+
+/// The TLS call that the running thread is in; of several, the innermost.
+#[inline(always)]
+pub fn under_way(who: &Watched) -> Option<&'static mut TlsCall> {
+    let thread = THREADS.get_ptr_mut(&who.pid_tgid)?;
+    // SAFETY: only this thread uses its entry, which stays until the thread ends.
+    let thread = unsafe { &mut *thread };
+    if thread.generation != who.generation {
+        return None;
+    }
+    top(thread)
+}
+
+/// The stream of a TLS handle, made when it is first seen; `None` when the process has too many.
 #[inline(always)]
 pub fn stream_of(who: &Watched, handle: u64) -> Option<(u64, *mut Stream)> {
     let key = who.handle(handle);
     // SAFETY: copied out at once.
-    let id = match (unsafe { HANDLES.get(&key) }).copied() {
-        Some(id) => id,
-        None => {
-            let id = stream::create(&Stream::new(Opened::Seen, Class::Http, flags::TLS))?;
-            if HANDLES.insert(&key, &id, 0).is_err() {
-                count(tokentap_abi::Counter::MapFull, 1);
-                return None;
-            }
-            id
-        }
-    };
-    Some((id, stream::state(id)?))
+    if let Some(id) = (unsafe { HANDLES.get(&key) }).copied()
+        && let Some(state) = STREAMS.get_ptr_mut(&id)
+    {
+        return Some((id, state));
+    }
+    let mut new = Stream::new(Opened::Seen, Class::Http, flags::TLS);
+    new.handle = handle;
+    let id = stream::create(who, &mut new)?;
+    if HANDLES.insert(&key, &id, 0).is_err() {
+        count(Counter::MapFull, 1);
+        stream::close(who, id);
+        return None;
+    }
+    Some((id, STREAMS.get_ptr_mut(&id)?))
 }

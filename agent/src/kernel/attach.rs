@@ -12,12 +12,13 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+        Program, ProgramError, RawTracePoint, TracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
+use tokentap_abi::TlsFunction;
 
-use super::{KernelError, tracepoint};
+use super::KernelError;
 
 /// A file, wherever it is mounted and whether or not it still has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,39 +29,11 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// Which function a probe is for: its arguments and how it tells its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PointKind {
-    /// `SSL_read`
-    Read,
-    /// `SSL_read_ex`
-    ReadEx,
-    /// `SSL_write`
-    Write,
-    /// `SSL_write_ex`
-    WriteEx,
-    /// `SSL_free`
-    Free,
-}
-
-impl PointKind {
-    /// Entry and return program.
-    const fn programs(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Read => ("ssl_read", Some("ssl_read_ret")),
-            Self::ReadEx => ("ssl_read_ex", Some("ssl_read_ex_ret")),
-            Self::Write => ("ssl_write", Some("ssl_write_ret")),
-            Self::WriteEx => ("ssl_write_ex", Some("ssl_write_ex_ret")),
-            Self::Free => ("ssl_free", None),
-        }
-    }
-}
-
 /// A function in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlsPoint {
-    /// Which one.
-    pub kind: PointKind,
+    /// Which one: the cookie of its probes.
+    pub function: TlsFunction,
     /// Where its first instruction is, from the start of the file.
     pub offset: u64,
 }
@@ -85,81 +58,52 @@ pub struct AttachError {
 /// Owns the programs and everything that is attached.
 pub struct Attacher {
     ebpf: Ebpf,
+    /// Multi-uprobe links are used.
+    multi: bool,
     links: HashMap<(FileId, Scope), Vec<UProbeLink>>,
 }
 
-/// Tracepoints of processes: always needed.
-const PROCESS: &[(&str, &str, &str)] = &[
-    ("process_exec", "sched", "sched_process_exec"),
-    ("task_newtask", "task", "task_newtask"),
-    ("process_exit", "sched", "sched_process_exit"),
-    ("exit_mmap", "syscalls", "sys_exit_mmap"),
-    ("enter_mmap", "syscalls", "sys_enter_mmap"),
+/// Raw tracepoints, with the program of each. All that is left of the programs where the kernel's layout is not known.
+const RAW: &[(&str, &str)] = &[
+    ("process_exec", "sched_process_exec"),
+    ("task_newtask", "task_newtask"),
+    ("process_exit", "sched_process_exit"),
+    ("sys_exit", "sys_exit"),
 ];
 
-/// Socket calls by system call, with their programs' common name.
-const SOCKET: &[(&str, &str)] = &[
-    ("read", "read"),
-    ("readv", "readv"),
-    ("recvfrom", "recvfrom"),
-    ("recvmsg", "recvmsg"),
-    ("recvmmsg", "recvmmsg"),
-    ("write", "write"),
-    ("writev", "writev"),
-    ("sendto", "sendto"),
-    ("sendmsg", "sendmsg"),
-    ("sendmmsg", "sendmmsg"),
-    ("sendfile64", "sendfile64"),
-    ("connect", "connect"),
-    ("accept", "accept"),
-    ("accept4", "accept"),
-    ("dup", "dup"),
-    ("dup2", "dup"),
-    ("dup3", "dup"),
-    ("fcntl", "fcntl"),
+/// Instead of the first two, where the kernel's layout is not known.
+const RECORDS: &[(&str, &str, &str)] = &[
+    ("process_exec_record", "sched", "sched_process_exec"),
+    ("task_newtask_record", "task", "task_newtask"),
 ];
-
-/// Calls of which only the entry matters.
-const SOCKET_ENTRY: &[&str] = &["close", "shutdown"];
 
 impl Attacher {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        Self { ebpf, links: HashMap::new() }
+        let multi = loaded(&ebpf, "tls_enter_multi");
+        Self { ebpf, multi, links: HashMap::new() }
     }
 
-    /// Attaches the tracepoints of processes and sockets.
+    /// Attaches the programs that follow processes and sockets.
     ///
     /// # Errors
     /// When one of them cannot be attached; names it.
     pub fn attach_tracepoints(&mut self) -> Result<(), KernelError> {
-        // Entries come last: a call that is entered before its exit is attached would leave a stale record.
-        for (call, program) in SOCKET {
-            let exit = match *program {
-                "fcntl" => "exit_dup".to_owned(),
-                other => format!("exit_{other}"),
-            };
-            self.tracepoint(&exit, "syscalls", &format!("sys_exit_{call}"))?;
+        for (program, point) in RAW {
+            if !loaded(&self.ebpf, program) {
+                continue;
+            }
+            let raw: &mut RawTracePoint = find(&mut self.ebpf, program)?;
+            raw.attach(point).map(|_link| ()).map_err(|source| failed(program, point, source))?;
         }
-        for (call, program) in SOCKET {
-            self.tracepoint(&format!("enter_{program}"), "syscalls", &format!("sys_enter_{call}"))?;
-        }
-        for call in SOCKET_ENTRY {
-            self.tracepoint(&format!("enter_{call}"), "syscalls", &format!("sys_enter_{call}"))?;
-        }
-        for (program, category, name) in PROCESS {
-            self.tracepoint(program, category, name)?;
+        for (program, category, name) in RECORDS {
+            if !loaded(&self.ebpf, program) {
+                continue;
+            }
+            let tracepoint: &mut TracePoint = find(&mut self.ebpf, program)?;
+            let link = tracepoint.attach(category, name);
+            link.map(|_link| ()).map_err(|source| failed(program, name, source))?;
         }
         Ok(())
-    }
-
-    fn tracepoint(&mut self, program: &str, category: &str, name: &str) -> Result<(), KernelError> {
-        tracepoint(&mut self.ebpf, program)?.attach(category, name).map(|_link| ()).map_err(|source| {
-            KernelError::Attach {
-                program: program.to_owned(),
-                point: format!("{category}:{name}"),
-                source: Box::new(source),
-            }
-        })
     }
 
     /// Whether this file's functions are probed for this scope.
@@ -183,10 +127,14 @@ impl Attacher {
         let Entry::Vacant(slot) = self.links.entry((file, scope)) else { return Ok(()) };
         let mut links = Vec::with_capacity(points.len() * 2);
         for point in points {
-            let (enter, leave) = point.kind.programs();
-            // Returns first, for the reason given above.
-            for program in leave.into_iter().chain([enter]) {
-                links.push(probe(&mut self.ebpf, program, path, point.offset, scope)?);
+            let [enter, leave] = if self.multi {
+                ["tls_enter_multi", "tls_return_multi"]
+            } else {
+                ["tls_enter", "tls_return"]
+            };
+            // Returns first: a call that is entered before its return is probed would leave a stale record.
+            for program in [leave, enter].into_iter().skip(usize::from(!point.function.returns())) {
+                links.push(probe(&mut self.ebpf, program, path, point, scope)?);
             }
         }
         slot.insert(links);
@@ -206,9 +154,13 @@ impl Attacher {
     ) -> Result<(), AttachError> {
         let mut links = Vec::new();
         for point in points {
-            let (_, leave) = point.kind.programs();
-            for program in leave.map(|_| "empty_uretprobe").into_iter().chain(["empty_uprobe"]) {
-                links.push(probe(&mut self.ebpf, program, path, point.offset, scope)?);
+            let programs = if self.multi {
+                ["empty_uretprobe_multi", "empty_uprobe_multi"]
+            } else {
+                ["empty_uretprobe", "empty_uprobe"]
+            };
+            for program in programs.into_iter().skip(usize::from(!point.function.returns())) {
+                links.push(probe(&mut self.ebpf, program, path, point, scope)?);
             }
         }
         self.links.insert((file, scope), links);
@@ -230,9 +182,10 @@ fn probe(
     ebpf: &mut Ebpf,
     program: &'static str,
     path: &Path,
-    offset: u64,
+    point: &TlsPoint,
     scope: Scope,
 ) -> Result<UProbeLink, AttachError> {
+    let TlsPoint { function, offset } = *point;
     let failed = |reason: String| AttachError { offset, reason };
     let uprobe: &mut UProbe = ebpf
         .program_mut(program)
@@ -245,9 +198,33 @@ fn probe(
         ),
     };
     let link = uprobe
-        .attach([UProbeAttachLocation::AbsoluteOffset(offset)], path, scope)
+        .attach(
+            [UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(offset),
+                cookie: Some(function as u64),
+            }],
+            path,
+            scope,
+        )
         .map_err(|error| failed(reason(&error)))?;
     uprobe.take_link(link).map_err(|error| failed(reason(&error)))
+}
+
+fn loaded(ebpf: &Ebpf, program: &str) -> bool {
+    ebpf.program(program).is_some_and(|program| program.fd().is_ok())
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, KernelError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .and_then(|p| p.try_into().ok())
+        .ok_or_else(|| KernelError::Missing(format!("program {name}")))
+}
+
+fn failed(program: &str, point: &str, source: ProgramError) -> KernelError {
+    KernelError::Attach { program: program.to_owned(), point: point.to_owned(), source: Box::new(source) }
 }
 
 /// The innermost error is the one that says something.

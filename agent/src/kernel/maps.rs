@@ -1,15 +1,14 @@
 //! The maps that user space writes and reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use aya_log::EbpfLogger;
-use tokentap_abi::{Counter, FdKey, Tracked, USER_STREAM, Verdict};
+use tokentap_abi::{Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, Tracked, Verdict};
 
-use super::{Attacher, KernelError, Ring, log::KernelLog};
+use super::{Attacher, KernelError, Programs, Ring};
 
 /// The loaded kernel side, in the parts that different threads own.
 pub struct Kernel {
@@ -22,19 +21,22 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32) -> Result<Self, KernelError> {
-        // Absent only when the object logs nothing.
-        let logger = EbpfLogger::init_with_logger(&mut ebpf, KernelLog).ok();
+    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32, names_descriptors: bool) -> Result<Self, KernelError> {
         let Map::RingBuf(ring) = take(&mut ebpf, "EVENTS")? else {
             return Err(KernelError::Missing("ring EVENTS".to_owned()));
         };
-        let ring = Ring::new(ring, ring_bytes as usize, logger).map_err(KernelError::Ring)?;
+        let ring = Ring::new(ring, ring_bytes as usize).map_err(KernelError::Ring)?;
         let maps = KernelMaps {
             tracked: HashMap::try_from(take(&mut ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
+            cgroups: HashMap::try_from(take(&mut ebpf, "CGROUPS")?).map_err(in_map("CGROUPS"))?,
             fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
+            handles: HashMap::try_from(take(&mut ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
+            streams: HashMap::try_from(take(&mut ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
             verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
-            next: AtomicU64::new(1),
+            programs: Programs::of(&ebpf)?,
+            names_descriptors,
+            generations: 0,
         };
         Ok(Self { attacher: Attacher::new(ebpf), ring, maps })
     }
@@ -44,39 +46,57 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or_else(|| KernelError::Missing(format!("map {name}")))
 }
 
-fn in_map(name: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
+pub(super) fn in_map(name: &'static str) -> impl Fn(MapError) -> KernelError {
     move |source| KernelError::Map { name, source: Box::new(source) }
 }
 
 /// Who is watched, which descriptors are sockets, what is decided about streams, and the counters.
 pub struct KernelMaps {
     tracked: HashMap<MapData, u32, Plain<Tracked>>,
+    cgroups: HashMap<MapData, u64, u32>,
     fds: HashMap<MapData, Plain<FdKey>, u64>,
+    handles: HashMap<MapData, Plain<HandleKey>, u64>,
+    /// Only the kernel side knows what is in them.
+    streams: HashMap<MapData, u64, [u8; STREAM_BYTES]>,
     verdicts: HashMap<MapData, u64, u8>,
     stats: PerCpuArray<MapData, u64>,
-    next: AtomicU64,
+    programs: Programs,
+    names_descriptors: bool,
+    generations: u64,
 }
 
+/// User space gives generations of its own with this bit, which times do not have.
+const GIVEN_HERE: u64 = 1 << 63;
+/// `BPF_NOEXIST`
+const NOEXIST: u64 = 1;
+
 impl KernelMaps {
-    /// Watches a process from now on, unless the kernel side does already; returns its generation.
+    /// Watches a process from now on, unless the kernel side does already; returns its generation. `bits` are of
+    /// [`tokentap_abi::tracked`].
     ///
     /// # Errors
     /// When the map is full: more processes than it has room for are watched.
-    pub fn track(&mut self, pid: u32, follow: bool) -> Result<u64, KernelError> {
-        if let Ok(Plain(tracked)) = self.tracked.get(&pid, 0) {
-            return Ok(tracked.generation);
+    pub fn track(&mut self, pid: u32, bits: u32) -> Result<u64, KernelError> {
+        self.generations += 1;
+        let generation = GIVEN_HERE | self.generations;
+        let value = Tracked { generation, flags: bits, ..Tracked::default() };
+        match self.tracked.insert(&pid, &Plain(value), NOEXIST) {
+            Ok(()) => Ok(generation),
+            Err(error) => self.generation(pid).ok_or_else(|| in_map("TRACKED")(error)),
         }
-        let generation = self.unique();
-        let value = Tracked { generation, follow: u32::from(follow), reserved: 0 };
-        self.tracked.insert(&pid, &Plain(value), 0).map_err(in_map("TRACKED"))?;
-        Ok(generation)
+    }
+
+    /// The image of a process that is tracked.
+    #[must_use]
+    pub fn generation(&self, pid: u32) -> Option<u64> {
+        self.tracked.get(&pid, 0).ok().map(|Plain(tracked)| tracked.generation)
     }
 
     /// Stops watching a process.
     pub fn untrack(&mut self, pid: u32) {
         if let Err(error) = self.tracked.remove(&pid) {
-            // The kernel side adds entries, this is the only place that removes them.
-            tracing::debug!(pid, %error, "process was not tracked");
+            // The kernel side removes entries of processes that end.
+            tracing::trace!(pid, %error, "process was not tracked");
         }
     }
 
@@ -88,16 +108,31 @@ impl KernelMaps {
         }
     }
 
-    /// Names a descriptor that was a socket before the process was watched.
+    /// Tracks what is executed in a cgroup from now on; `bits` are of [`tokentap_abi::tracked`].
     ///
     /// # Errors
-    /// When the kernel has the descriptor already: it was opened since.
-    pub fn name_socket(&mut self, pid: u32, generation: u64, fd: u32) -> Result<u64, KernelError> {
-        const NOEXIST: u64 = 1;
-        let id = self.unique();
-        let key = FdKey { generation, tgid: pid, fd };
-        self.fds.insert(&Plain(key), &id, NOEXIST).map_err(in_map("FDS"))?;
-        Ok(id)
+    /// When the map is full.
+    pub fn select_cgroup(&mut self, cgroup: u64, bits: u32) -> Result<(), KernelError> {
+        self.cgroups.insert(&cgroup, &bits, 0).map_err(in_map("CGROUPS"))
+    }
+
+    /// Whether the kernel side cannot tell by itself which descriptors are sockets.
+    #[must_use]
+    pub const fn names_descriptors(&self) -> bool {
+        self.names_descriptors
+    }
+
+    /// Says that a descriptor is a socket.
+    ///
+    /// # Errors
+    /// When the map is full.
+    pub fn name_socket(&mut self, pid: u32, generation: u64, fd: u32) -> Result<(), KernelError> {
+        let key = Plain(FdKey { generation, tgid: pid, fd });
+        if self.fds.get(&key, 0).is_ok_and(|stream| stream > FD_NAMED) {
+            // Opened since, before the eyes of the kernel side.
+            return Ok(());
+        }
+        self.fds.insert(&key, &FD_NAMED, 0).map_err(in_map("FDS"))
     }
 
     /// Decides what is copied of a stream from now on.
@@ -114,17 +149,47 @@ impl KernelMaps {
         self.stats.get(&(counter as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
     }
 
-    fn unique(&self) -> u64 {
-        USER_STREAM | self.next.fetch_add(1, Ordering::Relaxed)
+    /// Runs of programs that the kernel skipped, because another run of the same program was under way on that CPU.
+    #[must_use]
+    pub fn skipped_runs(&self) -> u64 {
+        self.programs.skipped_runs()
+    }
+
+    /// Removes what processes left behind that ended, or replaced their image, without closing it; returns how many
+    /// streams those were. Takes two system calls per entry of the maps.
+    pub fn sweep(&mut self) -> usize {
+        // Entries first: an image that makes entries is in TRACKED already, so that none of a living one is removed.
+        let fds: Vec<(FdKey, u64)> = self.fds.iter().flatten().map(|(key, stream)| (key.0, stream)).collect();
+        let handles: Vec<(HandleKey, u64)> =
+            self.handles.iter().flatten().map(|(key, stream)| (key.0, stream)).collect();
+        let living: HashSet<u64> =
+            self.tracked.iter().flatten().map(|(_, Plain(tracked))| tracked.generation).collect();
+        let mut removed = 0;
+        let mut gone = |stream: u64, entry: Result<(), MapError>| {
+            if entry.is_ok() && stream > FD_NAMED && self.streams.remove(&stream).is_ok() {
+                removed += 1;
+            }
+        };
+        for (key, stream) in fds.into_iter().filter(|(key, _)| !living.contains(&key.generation)) {
+            gone(stream, self.fds.remove(&Plain(key)));
+        }
+        for (key, stream) in handles.into_iter().filter(|(key, _)| !living.contains(&key.generation)) {
+            gone(stream, self.handles.remove(&Plain(key)));
+        }
+        removed
     }
 }
 
 /// Lets a type of the ABI be a map's key or value.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain<T>(T);
+pub(super) struct Plain<T>(pub(super) T);
 
 // SAFETY: `repr(C)` integers without padding; any bytes are valid.
 unsafe impl Pod for Plain<Tracked> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<FdKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<HandleKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<tokentap_abi::NamePattern> {}

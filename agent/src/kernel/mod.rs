@@ -1,25 +1,29 @@
 //! The kernel side, loaded. Nothing outside this module knows aya.
 
 mod attach;
-mod log;
+mod calls;
+mod layout;
 mod maps;
+mod object;
+mod programs;
 mod requirements;
 mod ring;
 
-pub use attach::{AttachError, Attacher, FileId, PointKind, Scope, TlsPoint};
+pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint};
 pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, check, private_tracefs};
 pub use ring::Ring;
 
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::MapError,
+    EbpfLoader,
+    maps::{Array, MapError},
     programs::{ProgramError, ProgramType},
-    sys::BpfHelper,
+    sys::{BpfHelper, UProbeMultiFeature},
 };
+use tokentap_abi::{NamePattern, PATTERN_BYTES, PATTERNS, tracked};
 
-/// The compiled kernel side (`cargo xtask build-ebpf`).
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TOKENTAP_EBPF_OBJECT"));
+use maps::Plain;
+use programs::Programs;
 
 /// Why the kernel side could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,9 @@ pub enum KernelError {
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: it does not belong to this build, run `cargo xtask build-ebpf`")]
     Missing(String),
+    /// Too many open descriptors.
+    #[error("no descriptor is left for the eBPF programs: {0}; raise the limit (ulimit -n)")]
+    Descriptors(std::io::Error),
     /// The ring could not be mapped.
     #[error("cannot map the ring: {0}; a smaller --ring-size may fit")]
     Ring(std::io::Error),
@@ -62,31 +69,117 @@ pub enum KernelError {
 }
 
 /// How to load.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Ring size in bytes, a power of two of at least a page.
     pub ring_bytes: u32,
-    /// Track every process that executes, from its first instruction, until told otherwise.
-    pub adopt: bool,
+    /// Track every process that executes, from its first instruction.
+    pub all: bool,
+    /// Track processes that execute a file with a matching name or, when the glob has a slash, path.
+    pub globs: Vec<String>,
+    /// Track the children of processes that a rule selects.
+    pub follow: bool,
 }
 
 /// Loads every program and map. Nothing is attached yet.
 ///
 /// # Errors
 /// When the kernel refuses the object, with the reason.
-pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
-    let adopt = u8::from(options.adopt);
-    let has_loop = u8::from(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
+pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
+    let layout = layout::of_this_kernel();
+    let (patterns, unmatched) = patterns(&options.globs);
+    if unmatched {
+        tracing::warn!(
+            most = PATTERNS,
+            longest = PATTERN_BYTES,
+            "not all patterns of executables can be compared in the kernel: the first calls of a matching process may be missed"
+        );
+    }
+    let flag = |set: bool| u8::from(set);
+    let all = flag(options.all);
+    let pattern_count = patterns.len() as u32;
+    let rule_flags = tracked::BY_RULE | if options.follow { tracked::FOLLOW } else { 0 };
+    let agent = std::process::id();
+    let has_loop = flag(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
+    let arm64 = flag(cfg!(target_arch = "aarch64"));
+    let calls = calls::table();
+    let known = flag(layout.is_some());
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("ADOPT", &adopt, true)
+        .override_global("ALL", &all, true)
+        .override_global("PATTERN_COUNT", &pattern_count, true)
+        .override_global("RULE_FLAGS", &rule_flags, true)
+        .override_global("AGENT", &agent, true)
         .override_global("HAS_LOOP", &has_loop, true)
+        .override_global("ARM64", &arm64, true)
+        .override_global("CALLS", &calls, true)
+        .override_global("KNOWN", &known, true)
         .map_max_entries("EVENTS", options.ring_bytes);
-    let mut ebpf = loader.load(OBJECT)?;
-    for (name, program) in ebpf.programs_mut() {
+    for (variable, offset) in layout.iter().flatten() {
+        loader.override_global(variable, offset, true);
+    }
+    let on_demand = requirements::kernel_version() >= (6, 1);
+    if !on_demand {
+        for map in ["FDS", "HANDLES", "STREAMS", "THREADS"] {
+            loader.map_max_entries(map, PREALLOCATED);
+        }
+    }
+    let mut ebpf = loader.load(&object::bytes(on_demand))?;
+    let needs = Needs { multi_uprobes: has_multi_uprobes(), layout: layout.is_some() };
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| needs.include(name)) {
         load_program(name, program)?;
     }
-    Kernel::new(ebpf, options.ring_bytes)
+    let mut array: Array<_, Plain<NamePattern>> = Array::try_from(
+        ebpf.map_mut("PATTERNS").ok_or_else(|| KernelError::Missing("map PATTERNS".to_owned()))?,
+    )
+    .map_err(maps::in_map("PATTERNS"))?;
+    for (index, pattern) in (0..).zip(patterns) {
+        array.set(index, &Plain(pattern), 0).map_err(maps::in_map("PATTERNS"))?;
+    }
+    Kernel::new(ebpf, options.ring_bytes, layout.is_none())
+}
+
+/// Entries of maps whose memory is taken at once.
+const PREALLOCATED: u32 = 32768;
+
+/// The globs as the kernel side compares them, and whether some are too many or too long for it.
+fn patterns(globs: &[String]) -> (Vec<NamePattern>, bool) {
+    let patterns: Vec<NamePattern> = globs
+        .iter()
+        .filter_map(|glob| {
+            let mut pattern = NamePattern {
+                len: glob.len() as u32,
+                whole_path: u32::from(glob.contains('/')),
+                bytes: [0; PATTERN_BYTES],
+            };
+            pattern.bytes.get_mut(..glob.len())?.copy_from_slice(glob.as_bytes());
+            Some(pattern)
+        })
+        .take(PATTERNS as usize)
+        .collect();
+    let unmatched = patterns.len() < globs.len();
+    (patterns, unmatched)
+}
+
+/// Of programs that exist in two forms, the one that this kernel takes.
+struct Needs {
+    multi_uprobes: bool,
+    layout: bool,
+}
+
+impl Needs {
+    fn include(&self, program: &str) -> bool {
+        let of_two = |second: &str, chosen: bool| program.ends_with(second) == chosen;
+        match program {
+            name if name.starts_with("tls_") || name.starts_with("empty_") => {
+                of_two("_multi", self.multi_uprobes)
+            }
+            name if name.starts_with("process_exec") || name.starts_with("task_newtask") => {
+                of_two("_record", !self.layout)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Whether the kernel has a helper; programs do without when it cannot be told.
@@ -97,11 +190,20 @@ fn helper(name: &str, id: BpfHelper) -> bool {
     })
 }
 
+/// Whether multi-uprobe links can be scoped to one process: else there is one perf event per probe.
+fn has_multi_uprobes() -> bool {
+    aya::sys::is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter).unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot tell whether the kernel has multi-uprobe links");
+        false
+    })
+}
+
 fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), KernelError> {
     use aya::programs::Program;
     let result = match program {
         Program::UProbe(p) => p.load(),
         Program::TracePoint(p) => p.load(),
+        Program::RawTracePoint(p) => p.load(),
         _ => return Err(KernelError::Missing(format!("program {name} of a known type"))),
     };
     result.map_err(|error| KernelError::Verifier { program: name.to_owned(), reason: tail(&error) })
@@ -120,11 +222,4 @@ fn tail(error: &ProgramError) -> String {
         lines.first().filter(|_| from > 0).map_or_else(String::new, |first| format!("{first}\n…\n"));
     out.push_str(&lines[from..].join("\n"));
     out
-}
-
-/// Takes a program out for attaching.
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::TracePoint, KernelError> {
-    ebpf.program_mut(name)
-        .and_then(|p| p.try_into().ok())
-        .ok_or_else(|| KernelError::Missing(format!("program {name}")))
 }

@@ -82,6 +82,11 @@ fn missing_capabilities() -> Vec<String> {
     NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| (*name).to_owned()).collect()
 }
 
+/// Major and minor version of the running kernel.
+pub(super) fn kernel_version() -> (u32, u32) {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
 fn version(release: &str) -> (u32, u32) {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))

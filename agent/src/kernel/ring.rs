@@ -13,13 +13,10 @@ use std::{
 };
 
 use aya::maps::MapData;
-use aya_log::EbpfLogger;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
-
-use super::log::KernelLog;
 
 /// While frames flow the ring is looked at this often: the kernel side wakes us only for events and when the
 /// ring fills, which spares the targets an interrupt per frame.
@@ -33,14 +30,13 @@ const CALM: Duration = Duration::from_secs(1);
 pub struct Ring {
     records: Records,
     map: MapData,
-    logger: Option<EbpfLogger<KernelLog>>,
     last: Instant,
 }
 
 impl Ring {
-    pub(super) fn new(map: MapData, bytes: usize, logger: Option<EbpfLogger<KernelLog>>) -> io::Result<Self> {
+    pub(super) fn new(map: MapData, bytes: usize) -> io::Result<Self> {
         let records = Records::map(map.fd().as_fd(), bytes)?;
-        Ok(Self { records, map, logger, last: Instant::now() })
+        Ok(Self { records, map, last: Instant::now() })
     }
 
     /// Hands every waiting record to `on_frame`, at most `limit` of them; returns how many there were.
@@ -55,11 +51,8 @@ impl Ring {
         frames
     }
 
-    /// Waits until the kernel side calls or it is time to look. Also passes the kernel side's log lines on.
+    /// Waits until the kernel side calls or it is time to look.
     pub fn wait(&mut self) {
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
         let patience = if self.last.elapsed() < CALM { BUSY } else { IDLE };
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
         let mut fds = [PollFd::from_borrowed_fd(self.map.fd().as_fd(), PollFlags::IN)];

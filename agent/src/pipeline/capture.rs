@@ -182,8 +182,9 @@ impl Events {
                 }
             }
             Kind::Bind => {
-                if let Some(peer) = frame.bound().and_then(|socket| self.peers.get(&socket)) {
-                    hands.target.note(Note::Peer(header.stream, *peer));
+                let known = frame.bound().and_then(|socket| self.peers.get(&socket).copied());
+                if let Some(peer) = frame.open().and_then(|open| peer::of(pid, &open)).or(known) {
+                    hands.target.note(Note::Peer(header.stream, peer));
                 }
             }
             Kind::Close => {
@@ -192,7 +193,13 @@ impl Events {
             }
             Kind::Exec => {
                 let name = frame.filename().unwrap_or_default();
-                let change = hands.discovery.executed(pid, tracked, name, hands.maps);
+                let change = hands.discovery.executed(
+                    pid,
+                    tracked,
+                    frame.has(tokentap_abi::flags::UNTRACKED),
+                    name,
+                    hands.maps,
+                );
                 apply(change, hands.prober, hands.target);
             }
             Kind::Fork => {
@@ -207,6 +214,7 @@ impl Events {
                     apply(change, hands.prober, hands.target);
                 }
             }
+            Kind::OverQuota | Kind::IoUring | Kind::UnknownDescriptor => {}
             Kind::Map => {
                 // Not those of processes that are only watched until their rule is looked up.
                 if hands.discovery.observes(pid) {

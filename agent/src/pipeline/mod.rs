@@ -22,7 +22,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tokentap_abi::{Frame, HEADER_LEN, Kind};
+use tokentap_abi::{Frame, Kind};
 
 use crate::{
     pipeline::worker::Worker,
@@ -127,7 +127,7 @@ impl Pipeline {
     /// Takes a frame; `bytes` is what it was decoded from.
     pub fn frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
         // Records are rounded up to size classes: only the frame travels on.
-        let bytes = &bytes[..HEADER_LEN + frame.payload.len()];
+        let bytes = &bytes[..frame.total_len()];
         let shard = self.shard_of(frame.header.stream);
         let shard = &mut self.shards[shard];
         shard.batch.frames.extend_from_slice(bytes);
@@ -208,7 +208,7 @@ fn without_data(batch: Batch, telemetry: &Telemetry) -> Batch {
         while let Some((_, note)) = notes.next_if(|(before, _)| *before <= at) {
             kept.notes.push((kept.frames.len(), note));
         }
-        let len = HEADER_LEN + frame.payload.len();
+        let len = frame.total_len();
         if frame.kind == Kind::Data {
             telemetry.add(Event::WorkerFullBytes, frame.payload.len() as u64);
         } else {

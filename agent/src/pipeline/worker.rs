@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokentap_abi::{Direction, Frame, HEAD_BYTES, HEADER_LEN, Kind, Verdict, decode, flags};
+use tokentap_abi::{Direction, Frame, HEAD_BYTES, Kind, Verdict, decode, flags};
 use tokentap_genai::{Calls, Options, Transport, semconv};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
@@ -124,7 +124,7 @@ impl Worker {
                 self.note(note);
             }
             let Some(frame) = batch.frames.get(at..).and_then(|rest| decode(rest).ok()) else { break };
-            at += HEADER_LEN + frame.payload.len();
+            at += frame.total_len();
             self.frame(&frame);
         }
         for (_, note) in notes {
@@ -179,7 +179,14 @@ impl Worker {
                     self.end(stream, ending, at);
                 }
             }
-            Kind::Bind | Kind::Exec | Kind::Fork | Kind::Exit | Kind::Map => {}
+            Kind::Bind
+            | Kind::Exec
+            | Kind::Fork
+            | Kind::Exit
+            | Kind::Map
+            | Kind::UnknownDescriptor
+            | Kind::OverQuota
+            | Kind::IoUring => {}
         }
     }
 

@@ -149,8 +149,9 @@ impl Discovery {
 
     /// Watches a process, and names the sockets that it has open.
     fn observe(&mut self, pid: u32, maps: &mut KernelMaps) -> Result<Arc<Process>, NotObserved> {
-        let generation =
-            maps.track(pid, self.selector.follow()).map_err(|error| NotObserved::Kernel(pid, error))?;
+        let generation = maps
+            .track(pid, if self.selector.follow() { tokentap_abi::tracked::FOLLOW } else { 0 })
+            .map_err(|error| NotObserved::Kernel(pid, error))?;
         name_sockets(pid, generation, maps);
         Ok(self.describe(pid, None))
     }
@@ -163,17 +164,29 @@ impl Discovery {
     }
 
     /// A process replaced its image. With rules the kernel side watches it already, until told otherwise.
-    pub fn executed(&mut self, pid: u32, tracked: Tracked, filename: &[u8], maps: &mut KernelMaps) -> Change {
+    pub fn executed(
+        &mut self,
+        pid: u32,
+        tracked: Tracked,
+        untracked: bool,
+        filename: &[u8],
+        maps: &mut KernelMaps,
+    ) -> Change {
         let filename = String::from_utf8_lossy(filename);
         let wanted =
             self.observes(pid) || self.selector.pids().contains(&pid) || self.matches(pid, Some(&filename));
         tracing::debug!(pid, started_as = %filename, wanted, "process executed");
         if !wanted {
-            maps.untrack(pid);
             return Change::Refused(pid);
         }
         // Sockets survive an exec, their keys do not.
-        name_sockets(pid, tracked.generation, maps);
+        let generation = if untracked {
+            maps.track(pid, if self.selector.follow() { tokentap_abi::tracked::FOLLOW } else { 0 })
+                .unwrap_or(0)
+        } else {
+            tracked.generation
+        };
+        name_sockets(pid, generation, maps);
         Change::Observed(self.describe(pid, Some(&filename)))
     }
 
@@ -201,6 +214,9 @@ impl Discovery {
 }
 
 fn name_sockets(pid: u32, generation: u64, maps: &mut KernelMaps) {
+    if !maps.names_descriptors() {
+        return;
+    }
     for fd in procfs::sockets(pid) {
         if let Err(error) = maps.name_socket(pid, generation, fd) {
             // The kernel side was faster: the socket was used since.

@@ -1,17 +1,25 @@
 //! OpenSSL, and what has its interface: LibreSSL, BoringSSL and AWS-LC with symbols.
 
 use super::elf::Function;
-use crate::kernel::{PointKind, TlsPoint};
+use tokentap_abi::TlsFunction;
+
+use crate::kernel::TlsPoint;
 
 /// For people.
 pub(super) const NAME: &str = "OpenSSL";
 
-const FUNCTIONS: &[(&str, PointKind)] = &[
-    ("SSL_read", PointKind::Read),
-    ("SSL_read_ex", PointKind::ReadEx),
-    ("SSL_write", PointKind::Write),
-    ("SSL_write_ex", PointKind::WriteEx),
-    ("SSL_free", PointKind::Free),
+const FUNCTIONS: &[(&str, TlsFunction)] = &[
+    ("SSL_read", TlsFunction::Read),
+    ("SSL_read_ex", TlsFunction::ReadEx),
+    ("SSL_write", TlsFunction::Write),
+    ("SSL_write_ex", TlsFunction::WriteEx),
+    ("SSL_free", TlsFunction::Free),
+    ("SSL_write_ex2", TlsFunction::WriteEx2),
+    ("SSL_read_early_data", TlsFunction::ReadEarlyData),
+    ("SSL_write_early_data", TlsFunction::WriteEarlyData),
+    ("SSL_sendfile", TlsFunction::Sendfile),
+    ("SSL_up_ref", TlsFunction::UpRef),
+    ("SSL_clear", TlsFunction::Clear),
 ];
 
 /// Whether a symbol is one of ours.
@@ -23,13 +31,14 @@ pub(super) fn wanted(symbol: &[u8]) -> bool {
 pub(super) fn points(functions: &[Function]) -> Option<Vec<TlsPoint>> {
     let points: Vec<TlsPoint> = FUNCTIONS
         .iter()
-        .filter_map(|(name, kind)| {
-            let function = functions.iter().find(|f| f.name == *name)?;
-            Some(TlsPoint { kind: *kind, offset: function.offset })
+        .filter_map(|(name, function)| {
+            let found = functions.iter().find(|f| f.name == *name)?;
+            Some(TlsPoint { function: *function, offset: found.offset })
         })
         .collect();
-    let has = |a, b| points.iter().any(|p| p.kind == a || p.kind == b);
-    (has(PointKind::Read, PointKind::ReadEx) && has(PointKind::Write, PointKind::WriteEx)).then_some(points)
+    let has = |a, b| points.iter().any(|p| p.function == a || p.function == b);
+    (has(TlsFunction::Read, TlsFunction::ReadEx) && has(TlsFunction::Write, TlsFunction::WriteEx))
+        .then_some(points)
 }
 
 /// Whether a file name is that of the library itself.
@@ -53,8 +62,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                TlsPoint { kind: PointKind::ReadEx, offset: 16 },
-                TlsPoint { kind: PointKind::Write, offset: 32 }
+                TlsPoint { function: TlsFunction::ReadEx, offset: 16 },
+                TlsPoint { function: TlsFunction::Write, offset: 32 }
             ]
         );
     }

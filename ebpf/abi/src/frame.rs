@@ -1,6 +1,6 @@
 //! Frames: what each kind carries, and the decoder that trusts none of it.
 
-use crate::{ABI_VERSION, Direction, HEADER_LEN, Header};
+use crate::{ABI_VERSION, Direction, HEADER_LEN, HEADER_LEN_V1, Header};
 
 /// What a frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,12 @@ pub enum Kind {
     Map = 9,
     /// One direction of a stream was shut down (`shutdown(2)`, or an end of file was read).
     HalfClose = 10,
+    /// A descriptor was used that the kernel side cannot place (only on kernels without BTF); carries its number.
+    UnknownDescriptor = 11,
+    /// The process has as many open streams as one process may have: further ones are not captured.
+    OverQuota = 12,
+    /// The process uses io_uring, whose transfers are not all seen.
+    IoUring = 13,
 }
 
 impl Kind {
@@ -41,6 +47,9 @@ impl Kind {
             8 => Self::Loss,
             9 => Self::Map,
             10 => Self::HalfClose,
+            11 => Self::UnknownDescriptor,
+            12 => Self::OverQuota,
+            13 => Self::IoUring,
             _ => return None,
         })
     }
@@ -122,7 +131,25 @@ impl Close {
     pub const LEN: usize = size_of::<Self>();
 }
 
+/// Payload of [`Kind::Bind`]: 40 bytes; of version 1 the first 8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bind {
+    /// The socket stream.
+    pub socket: u64,
+    /// How the socket was opened and to whom.
+    pub open: Open,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Bind {
+    /// Size on the wire.
+    pub const LEN: usize = size_of::<Self>();
+}
+
 const _: () = {
+    assert!(Bind::LEN == 40);
     assert!(Open::LEN == 28);
     assert!(Close::LEN == 32);
 };
@@ -177,11 +204,15 @@ impl Frame<'_> {
         Some(u32::from_le_bytes([a, b, c, 0])).filter(|&turns| turns != 0)
     }
 
-    /// The payload of an [`Kind::Open`] frame.
+    /// The payload of an [`Kind::Open`] frame; of a [`Kind::Bind`] frame, that of the socket.
     #[must_use]
     pub fn open(&self) -> Option<Open> {
-        let p = self.payload;
-        if self.kind != Kind::Open || p.len() < Open::LEN {
+        let p = match self.kind {
+            Kind::Open => self.payload,
+            Kind::Bind => self.payload.get(8..)?,
+            _ => return None,
+        };
+        if p.len() < Open::LEN {
             return None;
         }
         let mut addr = [0; 16];
@@ -219,6 +250,18 @@ impl Frame<'_> {
         (self.kind == Kind::Fork && self.payload.len() >= 4).then(|| u32_at(self.payload, 0))
     }
 
+    /// The descriptor of a [`Kind::UnknownDescriptor`] frame.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<u32> {
+        (self.kind == Kind::UnknownDescriptor && self.payload.len() >= 4).then(|| u32_at(self.payload, 0))
+    }
+
+    /// Bytes of the frame from its start: header and payload.
+    #[must_use]
+    pub fn total_len(&self) -> usize {
+        usize::from(self.header.header_len) + self.payload.len()
+    }
+
     /// The file name of a [`Kind::Exec`] frame, up to its first NUL.
     #[must_use]
     pub fn filename(&self) -> Option<&[u8]> {
@@ -237,16 +280,19 @@ impl Frame<'_> {
 /// # Errors
 /// [`DecodeError`] when the bytes are not a frame of this ABI; nothing is trusted before it is checked.
 pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
-    if bytes.len() < HEADER_LEN {
+    if bytes.len() < HEADER_LEN_V1 {
         return Err(DecodeError::Short);
     }
-    if bytes[0] != ABI_VERSION {
-        return Err(DecodeError::Version(bytes[0]));
-    }
+    let version = bytes[0];
+    let header_len = match version {
+        1 => HEADER_LEN_V1,
+        ABI_VERSION => usize::from(u16_at(bytes.get(..HEADER_LEN).ok_or(DecodeError::Short)?, HEADER_LEN_V1)),
+        _ => return Err(DecodeError::Version(version)),
+    };
     let kind = Kind::from_byte(bytes[1]).ok_or(DecodeError::Kind(bytes[1]))?;
     let dir = Direction::from_index(bytes[44]).ok_or(DecodeError::Direction(bytes[44]))?;
-    let header = Header {
-        version: bytes[0],
+    let mut header = Header {
+        version,
         kind: bytes[1],
         flags: u16_at(bytes, 2),
         len: u32_at(bytes, 4),
@@ -258,18 +304,35 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
         orig: u32_at(bytes, 40),
         dir: bytes[44],
         turns: [bytes[45], bytes[46], bytes[47]],
+        header_len: header_len as u16,
+        ..Header::default()
     };
+    if version != 1 {
+        if header_len < HEADER_LEN {
+            return Err(DecodeError::Short);
+        }
+        header.epoch = u32_at(bytes, 52);
+        header.generation = u64_at(bytes, 56);
+        header.cgroup = u64_at(bytes, 64);
+    }
     let end = usize::try_from(header.len)
         .ok()
-        .and_then(|len| HEADER_LEN.checked_add(len))
+        .and_then(|len| header_len.checked_add(len))
         .ok_or(DecodeError::Short)?;
-    let payload = bytes.get(HEADER_LEN..end).ok_or(DecodeError::Short)?;
+    let payload = bytes.get(header_len..end).ok_or(DecodeError::Short)?;
     let needed = match kind {
         Kind::Open => Open::LEN,
         Kind::Close => Close::LEN,
         Kind::Bind => 8,
-        Kind::Fork => 4,
-        Kind::Data | Kind::Exec | Kind::Exit | Kind::Loss | Kind::Map | Kind::HalfClose => 0,
+        Kind::Fork | Kind::UnknownDescriptor => 4,
+        Kind::Data
+        | Kind::Exec
+        | Kind::Exit
+        | Kind::Loss
+        | Kind::Map
+        | Kind::HalfClose
+        | Kind::OverQuota
+        | Kind::IoUring => 0,
     };
     if payload.len() < needed {
         return Err(DecodeError::Payload(kind));
@@ -277,11 +340,11 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     Ok(Frame { header, kind, dir, payload })
 }
 
-/// The header's 48 bytes, for tapes and tests; the kernel side writes the struct itself.
+/// The header's bytes as this version writes them, for tapes and tests; the kernel side writes the struct itself.
 #[must_use]
 pub fn encode(header: &Header) -> [u8; HEADER_LEN] {
     let mut out = [0; HEADER_LEN];
-    out[0] = header.version;
+    out[0] = ABI_VERSION;
     out[1] = header.kind;
     out[2..4].copy_from_slice(&header.flags.to_le_bytes());
     out[4..8].copy_from_slice(&header.len.to_le_bytes());
@@ -292,7 +355,11 @@ pub fn encode(header: &Header) -> [u8; HEADER_LEN] {
     out[32..40].copy_from_slice(&header.offset.to_le_bytes());
     out[40..44].copy_from_slice(&header.orig.to_le_bytes());
     out[44] = header.dir;
-    out[45..].copy_from_slice(&header.turns);
+    out[45..48].copy_from_slice(&header.turns);
+    out[48..50].copy_from_slice(&(HEADER_LEN as u16).to_le_bytes());
+    out[52..56].copy_from_slice(&header.epoch.to_le_bytes());
+    out[56..64].copy_from_slice(&header.generation.to_le_bytes());
+    out[64..72].copy_from_slice(&header.cgroup.to_le_bytes());
     out
 }
 
@@ -332,6 +399,11 @@ mod tests {
             orig: 99,
             dir: 1,
             turns: [1, 2, 3],
+            header_len: HEADER_LEN as u16,
+            epoch: 9,
+            generation: 1 << 50,
+            cgroup: 77,
+            ..Header::default()
         };
         let mut bytes = Vec::from(encode(&header));
         bytes.extend_from_slice(payload);
@@ -348,7 +420,9 @@ mod tests {
         assert_eq!(got.header.offset, 1 << 40);
         assert_eq!(got.turns(), Some(0x03_0201));
         assert!(got.has(crate::flags::TLS));
+        assert_eq!((got.header.epoch, got.header.generation, got.header.cgroup), (9, 1 << 50, 77));
         assert_eq!(encode(&got.header), bytes[..HEADER_LEN]);
+        assert_eq!(got.total_len(), bytes.len());
     }
 
     #[test]
@@ -356,6 +430,29 @@ mod tests {
         let mut bytes = frame(Kind::Data, b"hello");
         bytes.extend_from_slice(&[0xff; 200]);
         assert_eq!(decode(&bytes).unwrap().payload, b"hello");
+    }
+
+    #[test]
+    fn a_longer_header_of_a_newer_kernel_side_is_skipped_by_its_length() {
+        let mut bytes = frame(Kind::Data, b"hello");
+        bytes[48..50].copy_from_slice(&(HEADER_LEN as u16 + 16).to_le_bytes());
+        bytes.splice(HEADER_LEN..HEADER_LEN, [0xee; 16]);
+        let got = decode(&bytes).unwrap();
+        assert_eq!((got.payload, got.total_len()), (&b"hello"[..], bytes.len()));
+        bytes[48..50].copy_from_slice(&(HEADER_LEN as u16 - 1).to_le_bytes());
+        assert_eq!(decode(&bytes), Err(DecodeError::Short));
+    }
+
+    #[test]
+    fn frames_of_tapes_of_version_1_are_read() {
+        let mut bytes = frame(Kind::Data, b"hello");
+        bytes[0] = 1;
+        bytes.drain(HEADER_LEN_V1..HEADER_LEN);
+        let got = decode(&bytes).unwrap();
+        assert_eq!((got.payload, got.header.offset, got.total_len()), (&b"hello"[..], 1 << 40, bytes.len()));
+        assert_eq!((got.header.epoch, got.header.generation, got.header.cgroup), (0, 0, 0));
+        bytes[0] = 3;
+        assert_eq!(decode(&bytes), Err(DecodeError::Version(3)));
     }
 
     #[test]
@@ -381,6 +478,15 @@ mod tests {
         let got = decode(&open).unwrap().open().unwrap();
         assert_eq!((got.family(), got.port, got.fd), (Family::V4, 443, 9));
         assert_eq!(got.addr[..4], [127, 0, 0, 1]);
+        let bind = [&7u64.to_le_bytes()[..], &open[HEADER_LEN..], &[0; 4]].concat();
+        let bind = frame(Kind::Bind, &bind);
+        let bind = decode(&bind).unwrap();
+        assert_eq!((bind.bound(), bind.open()), (Some(7), Some(got)));
+        assert_eq!(
+            decode(&frame(Kind::Bind, &7u64.to_le_bytes())).unwrap().open(),
+            None,
+            "version 1 had no address"
+        );
         let exec = frame(Kind::Exec, b"/usr/bin/curl\0junk");
         assert_eq!(decode(&exec).unwrap().filename(), Some(&b"/usr/bin/curl"[..]));
     }

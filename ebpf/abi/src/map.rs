@@ -5,14 +5,24 @@ use crate::Direction;
 /// Largest payload of one data frame.
 pub const MAX_CHUNK: u32 = 16 << 10;
 
-/// Most data frames that one call is cut into; what is beyond is declared lost, exactly.
-pub const MAX_CHUNKS: u32 = 160;
+/// Most steps in which one call is copied: pieces of at most [`MAX_CHUNK`] bytes and `iovec`s. 16 MiB and 1,024 `iovec`s
+/// fit; what is beyond is declared lost, exactly.
+pub const MAX_CHUNKS: u32 = 2200;
 
-/// Stream ids with this bit were given by user space, to descriptors that were open before it came.
-pub const USER_STREAM: u64 = 1 << 63;
+/// Most open streams that one process may have: what is beyond is not captured, counted, and leaves room for others.
+pub const STREAMS_PER_PROCESS: u32 = 1 << 15;
+
+/// Value of the `FDS` map, instead of a stream: user space was asked what this descriptor is (only without BTF).
+pub const FD_ASKED: u64 = 0;
+
+/// Value of the `FDS` map, instead of a stream: user space says that this descriptor is a socket.
+pub const FD_NAMED: u64 = 1;
 
 /// How much is copied after each turn of direction where only heads are.
 pub const HEAD_BYTES: u64 = 4 << 10;
+
+/// Size of a value of the `STREAMS` map, which only the kernel side reads.
+pub const STREAM_BYTES: usize = 128;
 
 /// Value of the `TRACKED` map, keyed by process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +31,151 @@ pub struct Tracked {
     /// Distinguishes a process from an earlier one with the same id, and a new image from the old one;
     /// part of every stream's key.
     pub generation: u64,
-    /// 1 when children are to be tracked too.
-    pub follow: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bits of [`tracked`].
+    pub flags: u32,
+    /// Open streams, counted by the kernel side.
+    pub streams: u32,
+    /// Streams made so far: the [`crate::Header::epoch`] of the next one.
+    pub epoch: u32,
+    /// Bytes that the process put on the ring in the window of time below.
+    pub used: u32,
+    /// Window of time that `used` counts.
+    pub window: u64,
+}
+
+/// Bits of [`Tracked::flags`].
+pub mod tracked {
+    /// Children are tracked too, and so is whatever it executes.
+    pub const FOLLOW: u32 = 1;
+    /// Selected by a rule about what it executes: looked at again when it executes something else.
+    pub const BY_RULE: u32 = 2;
+    /// User space was notified that the quota of streams is used up.
+    pub const OVER_QUOTA: u32 = 4;
+    /// User space was notified that it uses io_uring.
+    pub const IO_URING: u32 = 8;
+}
+
+/// Most rules that the kernel side can check.
+pub const PATTERNS: u32 = 16;
+
+/// Longest pattern that the kernel side can check, in bytes.
+pub const PATTERN_BYTES: usize = 120;
+
+/// Value of the `PATTERNS` map: a glob (`*`, `?`) for the file that a process executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamePattern {
+    /// Bytes of the pattern.
+    pub len: u32,
+    /// 1: compared with the whole path, 0: with the file name.
+    pub whole_path: u32,
+    /// The pattern.
+    pub bytes: [u8; PATTERN_BYTES],
+}
+
+/// Number of entries of the table of system calls; higher numbers are none of ours on any architecture.
+pub const SYSCALLS: usize = 512;
+
+/// What the kernel side does at the end of a system call; entry of the table by system call number, which user space
+/// fills for its architecture.
+///
+/// Values from [`TRANSFER`](Self::TRANSFER) on are calls that move bytes, which say how in their bits: one path through
+/// the program serves them all, so that the kernel's verifier has to follow it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Syscall(pub u8);
+
+impl Syscall {
+    /// Not ours.
+    pub const NONE: Self = Self(0);
+    /// `sendfile(out, in, offset, count)`
+    pub const SENDFILE: Self = Self(1);
+    /// `splice(in, offset, out, offset, length, flags)`
+    pub const SPLICE: Self = Self(2);
+    /// `connect(fd, sockaddr, length)`
+    pub const CONNECT: Self = Self(3);
+    /// `accept(fd, sockaddr, length)`, `accept4`
+    pub const ACCEPT: Self = Self(4);
+    /// `close(fd)`
+    pub const CLOSE: Self = Self(5);
+    /// `close_range(first, last, flags)`
+    pub const CLOSE_RANGE: Self = Self(6);
+    /// `shutdown(fd, how)`
+    pub const SHUTDOWN: Self = Self(7);
+    /// `dup(fd)`, `dup2`, `dup3`: the result is the new number
+    pub const DUP: Self = Self(8);
+    /// `fcntl(fd, command, …)`
+    pub const FCNTL: Self = Self(9);
+    /// `mmap(address, length, protection, flags, fd, offset)`
+    pub const MMAP: Self = Self(10);
+    /// `io_uring_setup(entries, params)`
+    pub const URING_SETUP: Self = Self(11);
+    /// `io_uring_enter(fd, to_submit, min_complete, flags, …)`
+    pub const URING_ENTER: Self = Self(12);
+
+    /// The call moves bytes: `call(fd, buffer, length, …)`.
+    pub const TRANSFER: u8 = 0x80;
+    /// The process receives.
+    pub const RECEIVES: u8 = Direction::Read as u8;
+    /// Bits that say how the call points at its bytes: one buffer when none is set.
+    pub const PIECES: u8 = 0x06;
+    /// The second argument is a `struct iovec[third argument]`.
+    pub const VECTOR: u8 = 0x02;
+    /// The second argument is a `struct msghdr *`.
+    pub const MESSAGE: u8 = 0x04;
+    /// The second argument is a `struct mmsghdr[]`, of which the result says how many were used.
+    pub const MESSAGES: u8 = 0x06;
+    /// No other kind of descriptor takes this call.
+    pub const SOCKET_ONLY: u8 = 0x08;
+    /// The third argument is `MSG_*`.
+    pub const FLAGS_THIRD: u8 = 0x10;
+    /// The fourth argument is `MSG_*`.
+    pub const FLAGS_FOURTH: u8 = 0x20;
+
+    /// A call that moves bytes, with the bits that say how.
+    #[must_use]
+    pub const fn transfer(bits: u8) -> Self {
+        Self(Self::TRANSFER | bits)
+    }
+}
+
+/// A function of a TLS library: the low 8 bits of the cookie of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TlsFunction {
+    /// `int SSL_read(SSL *, void *buffer, int length)`
+    Read = 0,
+    /// `int SSL_write(SSL *, const void *buffer, int length)`
+    Write = 1,
+    /// `int SSL_read_ex(SSL *, void *buffer, size_t length, size_t *count)`
+    ReadEx = 2,
+    /// `int SSL_write_ex(SSL *, const void *buffer, size_t length, size_t *count)`
+    WriteEx = 3,
+    /// `void SSL_free(SSL *)`: entry only
+    Free = 4,
+    /// `int SSL_write_ex2(SSL *, const void *buffer, size_t length, uint64_t flags, size_t *count)`
+    WriteEx2 = 5,
+    /// `int SSL_read_early_data(SSL *, void *buffer, size_t length, size_t *count)`
+    ReadEarlyData = 6,
+    /// `int SSL_write_early_data(SSL *, const void *buffer, size_t length, size_t *count)`
+    WriteEarlyData = 7,
+    /// `ssize_t SSL_sendfile(SSL *, int fd, off_t offset, size_t size, int flags)`
+    Sendfile = 8,
+    /// `int SSL_up_ref(SSL *)`: entry only
+    UpRef = 9,
+    /// `int SSL_clear(SSL *)`: entry only
+    Clear = 10,
+    /// `int BIO_write(BIO *, const void *data, int length)`: entry only; ciphertext that a TLS library emits
+    BioWrite = 11,
+    /// `int BIO_read(BIO *, void *data, int length)`: ciphertext that a TLS library takes in
+    BioRead = 12,
+}
+
+impl TlsFunction {
+    /// Whether what it returns matters.
+    #[must_use]
+    pub const fn returns(self) -> bool {
+        !matches!(self, Self::Free | Self::UpRef | Self::Clear | Self::BioWrite)
+    }
 }
 
 /// Key of the `FDS` map: one file descriptor of one process.
@@ -107,26 +258,47 @@ pub enum Counter {
     Skipped = 5,
     /// Event frames (open, close, bind, exec, fork, exit, map) that did not fit the ring.
     EventsLost = 6,
-    /// Entries (processes, calls, streams) that could not be remembered because a map was full.
+    /// Entries (processes, threads, streams) that could not be remembered because a map was full.
     MapFull = 7,
-    /// Bytes sent with `sendfile(2)`, which no probe can read.
+    /// Bytes moved by `sendfile(2)` and `SSL_sendfile`, which pass no buffer that could be read.
     LostSendfile = 8,
+    /// Bytes moved by `splice(2)`.
+    LostSplice = 9,
+    /// Bytes moved by io_uring in a way that is not followed.
+    LostIoUring = 10,
+    /// Bytes lost because the process had used its share of a ring that was nearly full.
+    LostShare = 11,
+    /// Bytes of TLS connections beyond [`STREAMS_PER_PROCESS`].
+    LostQuota = 12,
+    /// Streams beyond [`STREAMS_PER_PROCESS`].
+    StreamsOverQuota = 13,
+    /// Returns of TLS calls whose entry is not known: entered before the probes were placed, or nested too deep.
+    ReturnsUnmatched = 14,
+    /// TLS calls that never returned: their thread ended or left them by a jump.
+    CallsAbandoned = 15,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 9;
+pub const COUNTERS: u32 = 16;
 
 impl Counter {
-    /// All, in index order, with the name each is exported under.
-    pub const ALL: [(Self, &'static str); COUNTERS as usize] = [
-        (Self::Seen, "seen"),
-        (Self::Delivered, "delivered"),
-        (Self::LostRingFull, "lost.ring_full"),
-        (Self::LostUnreadable, "lost.unreadable"),
-        (Self::LostTooLarge, "lost.too_large"),
-        (Self::Skipped, "skipped.verdict"),
-        (Self::EventsLost, "events_lost"),
-        (Self::MapFull, "map_full"),
-        (Self::LostSendfile, "lost.sendfile"),
+    /// All, in index order, with the name each is exported under and whether it means that something was lost.
+    pub const ALL: [(Self, &'static str, bool); COUNTERS as usize] = [
+        (Self::Seen, "seen", false),
+        (Self::Delivered, "delivered", false),
+        (Self::LostRingFull, "lost.ring_full", true),
+        (Self::LostUnreadable, "lost.unreadable", true),
+        (Self::LostTooLarge, "lost.too_large", true),
+        (Self::Skipped, "skipped.verdict", false),
+        (Self::EventsLost, "events_lost", true),
+        (Self::MapFull, "map_full", true),
+        (Self::LostSendfile, "lost.sendfile", true),
+        (Self::LostSplice, "lost.splice", true),
+        (Self::LostIoUring, "lost.io_uring", true),
+        (Self::LostShare, "lost.share", true),
+        (Self::LostQuota, "lost.quota", true),
+        (Self::StreamsOverQuota, "streams.over_quota", true),
+        (Self::ReturnsUnmatched, "tls.returns_unmatched", false),
+        (Self::CallsAbandoned, "tls.calls_abandoned", false),
     ];
 }

@@ -1,0 +1,118 @@
+//! The running thread, the time, and the counters.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
+    generated::bpf_get_current_cgroup_id,
+};
+use tokentap_abi::{Counter, FdKey, HandleKey, Header, Tracked};
+
+use crate::maps::{STATS, TRACKED};
+
+/// The running thread, once it is known to belong to a tracked process.
+#[derive(Clone, Copy)]
+pub struct Watched {
+    pub pid_tgid: u64,
+    pub generation: u64,
+    /// The process's entry. A map value stays readable until the program ends, also when it is removed meanwhile.
+    pub tracked: *mut Tracked,
+}
+
+impl Watched {
+    /// `None` ends the program for everybody else: one look-up.
+    #[inline(always)]
+    pub fn current() -> Option<Self> {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        let tracked = TRACKED.get_ptr_mut(&((pid_tgid >> 32) as u32))?;
+        // SAFETY: a map value that was just found; an aligned u64 is read whole.
+        let generation = unsafe { (*tracked).generation };
+        Some(Self { pid_tgid, generation, tracked })
+    }
+
+    #[inline(always)]
+    pub const fn tgid(&self) -> u32 {
+        (self.pid_tgid >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub const fn fd(&self, fd: u32) -> FdKey {
+        FdKey { generation: self.generation, tgid: self.tgid(), fd }
+    }
+
+    #[inline(always)]
+    pub const fn handle(&self, handle: u64) -> HandleKey {
+        HandleKey { generation: self.generation, handle }
+    }
+
+    /// Bits of [`tokentap_abi::tracked`].
+    #[inline(always)]
+    pub fn flags(&self) -> u32 {
+        // SAFETY: as in `current`.
+        unsafe { (*self.tracked).flags }
+    }
+
+    /// Sets a bit; true when it was not set before. Two threads at once may both get true.
+    #[inline(always)]
+    pub fn set_flag(&self, bit: u32) -> bool {
+        // SAFETY: as in `current`; a lost bit costs a second event.
+        unsafe {
+            let before = (*self.tracked).flags;
+            (*self.tracked).flags = before | bit;
+            before & bit == 0
+        }
+    }
+}
+
+/// A header with what every frame has.
+#[inline(always)]
+pub fn header(kind: tokentap_abi::Kind, who: &Watched, len: u32) -> Header {
+    Header {
+        version: tokentap_abi::ABI_VERSION,
+        kind: kind as u8,
+        len,
+        time: now(),
+        tgid: who.tgid(),
+        tid: who.pid_tgid as u32,
+        header_len: tokentap_abi::HEADER_LEN as u16,
+        generation: who.generation,
+        // SAFETY: no arguments, always allowed.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        ..Header::default()
+    }
+}
+
+/// Nanoseconds since boot, suspended time included.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments, always allowed.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// A number that no other stream or process image has while the machine is up: the time, with the CPU in
+/// the low bits, because one CPU does not see the same nanosecond twice.
+#[inline(always)]
+pub fn unique() -> u64 {
+    // SAFETY: no arguments, always allowed.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    (now() << 10) | u64::from(cpu & 0x3ff)
+}
+
+/// Adds to a counter. Atomic, because another program can preempt this one on the same CPU.
+#[inline(always)]
+pub fn count(counter: Counter, n: u64) {
+    if let Some(slot) = STATS.get_ptr_mut(counter as u32) {
+        // SAFETY: a live, aligned map value. `core`'s atomics have no fetch_add on this target.
+        unsafe { core::arch::asm!("lock *(u64 *)({slot} + 0) += {n}", slot = in(reg) slot, n = in(reg) n) };
+    }
+}
+
+/// Adds to a number that several CPUs count; `n` may be a negative number's two's complement.
+///
+/// # Safety
+/// `number` is an aligned u32 in a live map value.
+#[inline(always)]
+pub unsafe fn add(number: *mut u32, n: u32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        core::arch::asm!("lock *(u32 *)({slot} + 0) += {n}", slot = in(reg) number, n = in(reg) u64::from(n))
+    };
+}

@@ -1,0 +1,168 @@
+//! The end of every system call: one program for all of them.
+//!
+//! At the end, descriptor, buffer and length are still in the registers, so that no entry needs to be remembered and a
+//! call that was waiting when the agent came is seen. Which calls matter is looked up by number before anything else:
+//! that, and one look-up of the process, is all that others pay.
+
+use aya_ebpf::{helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext};
+use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tracked};
+
+use crate::{
+    current::{self, Watched},
+    maps::{ARM64, CALLS},
+    ring, socket,
+    stream::{READ, WRITE},
+    transfer::{self, Call},
+};
+
+/// Where the number of the call is in `struct pt_regs`.
+const NUMBER_X86: u64 = 120;
+const NUMBER_ARM64: u64 = 280;
+
+/// include/trace/events/syscalls.h: `sys_exit(struct pt_regs *regs, long ret)`.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
+    let at = if ARM64.load() == 0 { NUMBER_X86 } else { NUMBER_ARM64 };
+    // SAFETY: the helper checks the address.
+    let Ok(number) = (unsafe { bpf_probe_read_kernel(regs.wrapping_add(at) as *const u32) }) else {
+        return 0;
+    };
+    let kind = kind_of(number);
+    if kind == Syscall::NONE.0 {
+        return 0;
+    }
+    if let Some(who) = Watched::current()
+        && let Some(args) = Args::read(regs)
+    {
+        ended(&who, kind, &args, result);
+    }
+    0
+}
+
+/// The entry of the table of calls; a number beyond it is none of ours.
+#[inline(always)]
+fn kind_of(number: u32) -> u8 {
+    if number as usize >= SYSCALLS {
+        return 0;
+    }
+    let table = (&raw const CALLS).cast::<u8>();
+    // SAFETY: the index was checked; the table is read-only after load. One byte is read, not the whole table.
+    unsafe { table.add(number as usize).read_volatile() }
+}
+
+/// What a call was made with.
+struct Args([u64; 6]);
+
+/// arch/x86/include/asm/ptrace.h, from `r10` to `cs`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct X86 {
+    r10: u64,
+    r9: u64,
+    r8: u64,
+    ax: u64,
+    cx: u64,
+    dx: u64,
+    si: u64,
+    di: u64,
+    number: u64,
+    ip: u64,
+    cs: u64,
+}
+
+const X86_START: u64 = 56;
+/// Segment of 64-bit code: others number their calls differently.
+const USER_CS: u64 = 0x33;
+
+/// arch/arm64/include/asm/ptrace.h, from `pstate` to `orig_x0`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Arm64 {
+    pstate: u64,
+    first: u64,
+}
+
+const ARM64_START: u64 = 264;
+/// `PSR_MODE32_BIT`
+const ARM64_32_BIT: u64 = 0x10;
+
+impl Args {
+    /// `None` for calls of 32-bit code, which is not followed.
+    #[inline(always)]
+    fn read(regs: u64) -> Option<Self> {
+        // SAFETY: the helper checks the addresses.
+        unsafe {
+            if ARM64.load() == 0 {
+                let regs: X86 = bpf_probe_read_kernel(regs.wrapping_add(X86_START) as *const X86).ok()?;
+                (regs.cs == USER_CS).then_some(Self([regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9]))
+            } else {
+                let state: Arm64 =
+                    bpf_probe_read_kernel(regs.wrapping_add(ARM64_START) as *const Arm64).ok()?;
+                let [_, b, c, d, e, f]: [u64; 6] = bpf_probe_read_kernel(regs as *const [u64; 6]).ok()?;
+                (state.pstate & ARM64_32_BIT == 0).then_some(Self([state.first, b, c, d, e, f]))
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
+    let [a, b, c, d, e, _] = args.0;
+    let fd = a as u32;
+    if kind & Syscall::TRANSFER != 0 {
+        let flags = match kind & (Syscall::FLAGS_THIRD | Syscall::FLAGS_FOURTH) {
+            Syscall::FLAGS_THIRD => c,
+            Syscall::FLAGS_FOURTH => d,
+            _ => 0,
+        };
+        transfer::transferred(who, &Call { fd, kind, pointer: b, count: c, flags, result }).unwrap_or(());
+        return;
+    }
+    match Syscall(kind) {
+        Syscall::SENDFILE => transfer::passed_by(who, fd, WRITE, result, Counter::LostSendfile),
+        Syscall::SPLICE => {
+            // One of the two is a pipe.
+            transfer::passed_by(who, fd, READ, result, Counter::LostSplice);
+            transfer::passed_by(who, c as u32, WRITE, result, Counter::LostSplice);
+        }
+        Syscall::CONNECT => socket::connect(who, fd, b, result),
+        Syscall::ACCEPT => socket::accept(who, b, result),
+        Syscall::CLOSE => socket::close(who, fd),
+        Syscall::CLOSE_RANGE => socket::close_range(who, fd, b as u32, c, result),
+        Syscall::SHUTDOWN => socket::shutdown(who, fd, b, result),
+        Syscall::DUP => socket::duplicated(who, fd, result),
+        Syscall::FCNTL => fcntl(who, fd, b, result),
+        Syscall::MMAP => mapped(who, c, d, e, result),
+        Syscall::URING_SETUP => uring(who, result),
+        _ => {}
+    }
+}
+
+/// `fcntl(fd, F_DUPFD)` is how some runtimes duplicate; its other commands do not matter here.
+#[inline(always)]
+fn fcntl(who: &Watched, fd: u32, command: u64, result: i64) {
+    const F_DUPFD: u64 = 0;
+    const F_DUPFD_CLOEXEC: u64 = 1030;
+    if command == F_DUPFD || command == F_DUPFD_CLOEXEC {
+        socket::duplicated(who, fd, result);
+    }
+}
+
+/// A file mapped as executable may bring TLS code: `dlopen`, a lazy import, the dynamic linker at start.
+#[inline(always)]
+fn mapped(who: &Watched, protection: u64, map_flags: u64, _fd: u64, result: i64) {
+    const PROT_EXEC: u64 = 4;
+    const MAP_ANONYMOUS: u64 = 0x20;
+    if protection & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 && !(-4095..0).contains(&result) {
+        ring::bare(&current::header(Kind::Map, who, 0), true);
+    }
+}
+
+/// `io_uring_setup`: what moves through it is not seen. Said once a process.
+#[inline(always)]
+fn uring(who: &Watched, result: i64) {
+    if result >= 0 && who.set_flag(tracked::IO_URING) {
+        ring::bare(&current::header(Kind::IoUring, who, 0), true);
+    }
+}

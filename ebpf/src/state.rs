@@ -1,0 +1,158 @@
+//! What the maps hold: plain data, without behaviour that needs a map.
+
+use tokentap_abi::{Class, Header, Open, Opened};
+
+/// State of one stream pair.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Stream {
+    /// Bytes that passed, per direction.
+    pub offsets: [u64; 2],
+    /// Bytes of those that a verdict left out.
+    pub skipped: [u64; 2],
+    /// What is left of the head where only heads are copied, per direction.
+    pub head_left: [u64; 2],
+    /// The process image that the stream belongs to.
+    pub generation: u64,
+    /// For a TLS stream, the socket stream under it; for a socket, the TLS stream on it. 0: not known.
+    pub bound: u64,
+    /// For a TLS stream, its handle.
+    pub handle: u64,
+    /// For a socket, its inode number; 0 when not known.
+    pub inode: u64,
+    /// Descriptors that name this stream (`dup`), or references to the handle (`SSL_up_ref`).
+    pub refs: u32,
+    /// How often `turn` has changed.
+    pub turns: u32,
+    /// How many streams the process had made when this one began.
+    pub epoch: u32,
+    /// A [`Class`].
+    pub class: u8,
+    /// Last direction that moved: heads begin where it turns.
+    pub turn: u8,
+    /// 1 once an open frame went out.
+    pub announced: u8,
+    /// Bit per direction: bytes were skipped since the last data frame.
+    pub after_skip: u8,
+    /// [`tokentap_abi::flags`] of every frame.
+    pub flags: u16,
+    /// 1 once the peer closed, or the network failed.
+    pub over: u8,
+    /// Where only heads are copied: 1 after a request that may be a call.
+    pub post: u8,
+    /// How it was opened and to whom.
+    pub open: Open,
+}
+
+const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
+
+impl Stream {
+    pub fn new(how: Opened, class: Class, flags: u16) -> Self {
+        Self {
+            refs: 1,
+            class: class as u8,
+            turn: 0xff,
+            flags,
+            open: Open { how: how as u8, fd: -1, ..Open::default() },
+            ..Self::default()
+        }
+    }
+}
+
+/// A copy in progress: what is the same for all bytes of one call, and what became of them.
+///
+/// It lives in a map, not on the stack: the verifier would track its numbers through every turn of the loop on the
+/// stack, and take a load from a map as unknown, which is all it needs.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Copy {
+    pub header: Header,
+    /// Where the next byte is in the target's memory.
+    pub from: u64,
+    /// Bytes of this call that are to be copied.
+    pub total: u64,
+    /// Bytes of those that are still to be copied.
+    pub left: u64,
+    /// Bytes of this call to be skipped after those.
+    pub skip: u64,
+    /// Where the next byte is in the stream.
+    pub offset: u64,
+    /// Bytes put on the ring.
+    pub delivered: u64,
+    /// Bytes for which the ring had no room.
+    pub ring_full: u64,
+    /// Bytes for which the process had no share of the ring left.
+    pub over_share: u64,
+    /// Wake-up flags for the ring.
+    pub wakeup: u64,
+}
+
+/// Where the next byte of a scattered call is.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Cursor {
+    pub message: u64,
+    /// Messages behind this one.
+    pub messages: u64,
+    pub vector: u64,
+    pub vectors: u64,
+    pub base: u64,
+    pub len: u64,
+    /// Bytes of this message that were moved and not yet copied.
+    pub left: u64,
+}
+
+/// A system call that has returned, and the copying of what it moved. One per CPU: it is used by the program at
+/// `sys_exit` only, which the kernel does not start again on a CPU where it runs.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Transfer {
+    /// Buffer, `iovec`s, `msghdr` or `mmsghdr`s, by the call.
+    pub pointer: u64,
+    /// Count of `iovec`s or of messages, by the call.
+    pub count: u64,
+    pub cursor: Cursor,
+    pub copy: Copy,
+}
+
+/// TLS calls that one thread may have under way, one inside the other (TLS inside TLS).
+pub const DEPTH: usize = 4;
+
+/// A TLS library call in progress.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct TlsCall {
+    /// Stack pointer at entry: tells which entry a return belongs to, and which calls were left by a jump.
+    pub sp: u64,
+    /// The `SSL *`.
+    pub handle: u64,
+    pub buffer: u64,
+    /// Where the function puts the count, for those that do.
+    pub out: u64,
+    /// Entry time.
+    pub time: u64,
+    /// A [`tokentap_abi::TlsFunction`].
+    pub function: u8,
+    /// 1 when a call inside this one, of the same handle, has delivered the bytes.
+    pub done: u8,
+    /// 1 when the connection's socket gave its end inside this call.
+    pub end_of_file: u8,
+    /// 1 when a socket was used inside this call.
+    pub nested: u8,
+    /// 1 when the buffer has no room.
+    pub empty: u8,
+    pub reserved: [u8; 3],
+}
+
+/// A thread of a tracked process that has called a TLS library; forgotten when the thread ends.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Thread {
+    /// The process image that the calls belong to.
+    pub generation: u64,
+    /// Calls under way.
+    pub depth: u64,
+    pub calls: [TlsCall; DEPTH],
+    /// For the call that returns. Per thread, because uprobe programs can preempt each other on one CPU.
+    pub copy: Copy,
+}

@@ -1,0 +1,289 @@
+//! Plaintext that system calls move: from the call's buffers to the ring.
+
+use tokentap_abi::{Class, Counter, MAX_CHUNK, Syscall, flags};
+
+use crate::{
+    classify::classify,
+    current::{Watched, now},
+    maps::TRANSFER,
+    socket,
+    state::{Cursor, Stream, Transfer},
+    stream::{self, GO_ON, Moved, READ, STOP},
+    tls, user,
+};
+
+const MSG_OOB: u64 = 0x1;
+const MSG_PEEK: u64 = 0x2;
+const MSG_TRUNC: u64 = 0x20;
+const MSG_ERRQUEUE: u64 = 0x2000;
+const EPIPE: i64 = 32;
+/// The network's errors, from `ENETDOWN` to `EHOSTUNREACH`.
+const NETWORK_ERRORS: core::ops::RangeInclusive<i64> = 100..=113;
+/// Sizes and offsets of `struct user_msghdr` and `struct mmsghdr` on 64-bit.
+const MSG_IOV: u64 = 16;
+const MSG_IOVLEN: u64 = 24;
+const MMSG_SIZE: u64 = 64;
+const MMSG_LEN: u64 = 56;
+
+/// A system call that may have moved bytes.
+pub struct Call {
+    pub fd: u32,
+    /// Bits of [`Syscall`].
+    pub kind: u8,
+    pub pointer: u64,
+    pub count: u64,
+    /// `MSG_*`
+    pub flags: u64,
+    pub result: i64,
+}
+
+impl Call {
+    #[inline(always)]
+    const fn pieces(&self) -> u8 {
+        self.kind & Syscall::PIECES
+    }
+
+    #[inline(always)]
+    const fn direction(&self) -> u8 {
+        self.kind & Syscall::RECEIVES
+    }
+}
+
+/// Whether a call's result says that the connection failed.
+#[inline(always)]
+fn failed(result: i64) -> bool {
+    result == -EPIPE || NETWORK_ERRORS.contains(&-result)
+}
+
+/// Copies what a call moved.
+#[inline(always)]
+pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
+    // Bytes that are only looked at will be read again; the other two are not the stream.
+    if call.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
+        return None;
+    }
+    // A call that only says "not now" says nothing about the descriptor.
+    if call.result < 0 && !failed(call.result) {
+        return None;
+    }
+    let (id, state) =
+        socket::stream_of(who, call.fd, call.kind & Syscall::SOCKET_ONLY != 0 && call.result > 0)?;
+    // SAFETY: a live map value.
+    let (class, late) = unsafe { ((*state).class, (*state).flags & flags::LATE != 0) };
+    if call.result <= 0 {
+        ended(who, id, state, call);
+        return None;
+    }
+    if class == Class::Tls as u8 {
+        socket::bind(who, id, state);
+        return None;
+    }
+    // SAFETY: the only user of this entry, on this CPU.
+    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    // Bytes that are thrown away reach no buffer: they count as unreadable.
+    transfer.pointer = if call.flags & MSG_TRUNC != 0 { 0 } else { call.pointer };
+    transfer.count = call.count;
+    let mut total = call.result as u64;
+    if call.pieces() == 0 {
+        transfer.cursor.base = transfer.pointer;
+        transfer.cursor.len = total;
+        transfer.cursor.left = total;
+    } else {
+        start(transfer, total, call.pieces());
+    }
+    if class != Class::Http as u8 {
+        let len = transfer.cursor.len.min(transfer.cursor.left);
+        let seen = classify(transfer.cursor.base, len, late);
+        if seen as u8 == Class::Tls as u8 {
+            // SAFETY: a live map value.
+            unsafe { (*state).class = Class::Tls as u8 };
+            socket::bind(who, id, state);
+            return None;
+        }
+        if class == Class::Unknown as u8 {
+            if seen as u8 == Class::Unknown as u8 {
+                return None;
+            }
+            // SAFETY: a live map value.
+            unsafe { (*state).class = seen as u8 };
+        }
+    }
+    stream::announce(who, id, state);
+    if call.pieces() == Syscall::MESSAGES {
+        total = lengths(transfer);
+    }
+    let moved = Moved { dir: call.direction(), total, from: transfer.cursor.base, time: now() };
+    stream::begin(&mut transfer.copy, who, id, state, &moved);
+    if call.pieces() == 0 {
+        stream::flat(&mut transfer.copy, who);
+    } else {
+        gather(transfer, who);
+    }
+    Some(())
+}
+
+/// A read that found the end, or a call that found the connection broken. On the socket of a TLS connection the TLS call
+/// that it is part of will say so.
+#[inline(always)]
+fn ended(who: &Watched, id: u64, state: *mut Stream, call: &Call) {
+    let end_of_file = call.result == 0 && call.direction() == READ;
+    if call.result == 0 && (!end_of_file || call.pieces() == 0 && call.count == 0) {
+        return;
+    }
+    // SAFETY: a live map value.
+    let class = unsafe {
+        (*state).over = 1;
+        (*state).class
+    };
+    if class == Class::Tls as u8 {
+        if let Some(inside) = tls::under_way(who) {
+            inside.end_of_file = 1;
+            if let Some((_, above)) = tls::stream_of(who, inside.handle) {
+                // SAFETY: a live map value.
+                unsafe { (*above).over = 1 };
+            }
+        }
+    } else if end_of_file {
+        stream::half_close(who, id, state, READ);
+    }
+}
+
+/// Bytes that a call moved past every buffer of the process, as `sendfile` and `splice` do. They count where the
+/// connection is known to carry what is copied.
+#[inline(always)]
+pub fn passed_by(who: &Watched, fd: u32, dir: u8, result: i64, reason: Counter) {
+    if result > 0 {
+        pass_by(who, fd, &Moved { dir, total: result as u64, from: 0, time: now() }, reason).unwrap_or(());
+    }
+}
+
+#[inline(never)]
+fn pass_by(who: &Watched, fd: u32, moved: &Moved, reason: Counter) -> Option<()> {
+    let (id, state) = socket::stream_of(who, fd, false)?;
+    // SAFETY: a live map value.
+    let class = unsafe { (*state).class };
+    if class != Class::Http as u8 && class != Class::Tunnel as u8 {
+        return None;
+    }
+    stream::announce(who, id, state);
+    // SAFETY: the only user of this entry, on this CPU.
+    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    stream::unseen(&mut transfer.copy, who, id, state, moved, reason);
+    Some(())
+}
+
+/// Puts the cursor on the first vector.
+#[inline(always)]
+fn start(transfer: &mut Transfer, total: u64, pieces: u8) {
+    let cursor = &mut transfer.cursor;
+    cursor.message = transfer.pointer;
+    cursor.left = total;
+    cursor.messages = 0;
+    if pieces == Syscall::VECTOR {
+        cursor.vector = transfer.pointer;
+        cursor.vectors = transfer.count;
+    } else {
+        cursor.open();
+    }
+    if pieces == Syscall::MESSAGES {
+        cursor.messages = total.wrapping_sub(1);
+        cursor.left = user::read::<u32>(transfer.pointer.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+    }
+    cursor.next();
+}
+
+#[repr(C)]
+struct Gather<'a> {
+    transfer: &'a mut Transfer,
+    who: &'a Watched,
+}
+
+/// Copies piece by piece; what does not fit the bound of pieces is declared lost.
+#[inline(always)]
+fn gather(transfer: &mut Transfer, who: &Watched) {
+    let mut state = Gather { transfer, who };
+    stream::repeat(&mut state, gather_step);
+    stream::finish(&mut state.transfer.copy, Counter::LostTooLarge);
+}
+
+/// The sum of what each message of an `mmsghdr` array carried.
+#[inline(always)]
+fn lengths(transfer: &mut Transfer) -> u64 {
+    transfer.copy.total = 0;
+    let mut state = Lengths { transfer };
+    stream::repeat(&mut state, lengths_step);
+    state.transfer.copy.total
+}
+
+#[repr(C)]
+struct Lengths<'a> {
+    transfer: &'a mut Transfer,
+}
+
+#[inline(never)]
+extern "C" fn lengths_step(index: u32, state: &mut Lengths<'_>) -> u64 {
+    let Transfer { pointer, copy, cursor, .. } = &mut *state.transfer;
+    if u64::from(index) > cursor.messages {
+        return STOP;
+    }
+    let length = pointer.wrapping_add(u64::from(index) * MMSG_SIZE + MMSG_LEN);
+    copy.total = copy.total.wrapping_add(user::read::<u32>(length).map_or(0, u64::from));
+    GO_ON
+}
+
+#[inline(never)]
+extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {
+    let Transfer { copy, cursor, .. } = &mut *state.transfer;
+    if copy.left == 0 {
+        return STOP;
+    }
+    if cursor.left == 0 {
+        if cursor.messages == 0 {
+            return STOP;
+        }
+        cursor.messages -= 1;
+        cursor.message = cursor.message.wrapping_add(MMSG_SIZE);
+        cursor.open();
+        cursor.len = 0;
+        cursor.left = user::read::<u32>(cursor.message.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+    }
+    if cursor.len == 0 {
+        if cursor.vectors == 0 {
+            return STOP;
+        }
+        cursor.next();
+    }
+    let len = cursor.len.min(cursor.left).min(copy.left).min(u64::from(MAX_CHUNK));
+    if len == 0 {
+        return GO_ON;
+    }
+    copy.from = cursor.base;
+    stream::piece(copy, state.who, len);
+    cursor.base = cursor.base.wrapping_add(len);
+    cursor.len = cursor.len.wrapping_sub(len);
+    cursor.left = cursor.left.wrapping_sub(len);
+    GO_ON
+}
+
+impl Cursor {
+    /// Starts with the vectors of the current message header.
+    #[inline(always)]
+    fn open(&mut self) {
+        self.vector = user::read::<u64>(self.message.wrapping_add(MSG_IOV)).unwrap_or(0);
+        self.vectors = user::read::<u64>(self.message.wrapping_add(MSG_IOVLEN)).unwrap_or(0);
+    }
+
+    /// Goes on to the next vector.
+    #[inline(always)]
+    fn next(&mut self) {
+        self.base = 0;
+        self.len = 0;
+        if self.vectors == 0 {
+            return;
+        }
+        self.base = user::read::<u64>(self.vector).unwrap_or(0);
+        self.len = user::read::<u64>(self.vector.wrapping_add(8)).unwrap_or(0);
+        self.vector = self.vector.wrapping_add(16);
+        self.vectors -= 1;
+    }
+}

@@ -4,15 +4,23 @@
 //! call that was waiting when the agent came is seen. Which calls matter is looked up by number before anything else:
 //! that, and one look-up of the process, is all that others pay.
 
-use aya_ebpf::{helpers::bpf_probe_read_kernel, macros::raw_tracepoint, programs::RawTracePointContext};
-use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tracked};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_probe_read_kernel, generated::bpf_tail_call},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tail, tracked};
 
 use crate::{
     current::{self, Watched},
-    maps::{ARM64, CALLS},
+    maps::{ARM64, CALLS, TAIL_CALLS},
     ring, socket,
     stream::{READ, WRITE},
     transfer::{self, Call},
+    uring,
 };
 
 /// Where the number of the call is in `struct pt_regs`.
@@ -20,8 +28,12 @@ const NUMBER_X86: u64 = 120;
 const NUMBER_ARM64: u64 = 280;
 
 /// include/trace/events/syscalls.h: `sys_exit(struct pt_regs *regs, long ret)`.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
+///
+/// Not by aya's macro: its wrapper makes a function of the body, from which the kernel allows no tail call.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tracepoint/sys_exit")]
+pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
+    let ctx = RawTracePointContext::new(ctx);
     let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
     let at = if ARM64.load() == 0 { NUMBER_X86 } else { NUMBER_ARM64 };
     // SAFETY: the helper checks the address.
@@ -32,12 +44,39 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     if kind == Syscall::NONE.0 {
         return 0;
     }
+    let Some(who) = Watched::current() else { return 0 };
+    if kind & Syscall::TRANSFER == 0 {
+        let next = if kind == Syscall::URING_ENTER.0 { tail::URING_ENTER } else { tail::OTHER };
+        // SAFETY: the program's own context, and a map that lives as long as the program. It does not come back from
+        // there.
+        unsafe { bpf_tail_call(ctx.as_ptr(), (&raw const TAIL_CALLS).cast_mut().cast(), next) };
+        return 0;
+    }
+    let mut call = Call { fd: 0, kind, pointer: 0, count: 0, flags: 0, result };
+    if read_call(regs, &mut call) != 0 {
+        transfer::transferred(&who, &call).unwrap_or(());
+    }
+    0
+}
+
+/// The end of a call that moves no bytes through a buffer.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit_other(ctx: RawTracePointContext) -> i32 {
+    let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
     if let Some(who) = Watched::current()
         && let Some(args) = Args::read(regs)
     {
-        ended(&who, kind, &args, result);
+        ended(&who, kind_of(number(regs)), &args, result);
     }
     0
+}
+
+/// The number of a call; 0xffff_ffff when it cannot be read.
+#[inline(always)]
+fn number(regs: u64) -> u32 {
+    let at = if ARM64.load() == 0 { NUMBER_X86 } else { NUMBER_ARM64 };
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(regs.wrapping_add(at) as *const u32) }.unwrap_or(u32::MAX)
 }
 
 /// The entry of the table of calls; a number beyond it is none of ours.
@@ -52,7 +91,7 @@ fn kind_of(number: u32) -> u8 {
 }
 
 /// What a call was made with.
-struct Args([u64; 6]);
+pub struct Args([u64; 6]);
 
 /// arch/x86/include/asm/ptrace.h, from `r10` to `cs`.
 #[derive(Clone, Copy)]
@@ -88,37 +127,62 @@ const ARM64_START: u64 = 264;
 const ARM64_32_BIT: u64 = 0x10;
 
 impl Args {
+    #[inline(always)]
+    pub const fn first(&self) -> u64 {
+        self.0[0]
+    }
+
     /// `None` for calls of 32-bit code, which is not followed.
     #[inline(always)]
-    fn read(regs: u64) -> Option<Self> {
-        // SAFETY: the helper checks the addresses.
-        unsafe {
-            if ARM64.load() == 0 {
-                let regs: X86 = bpf_probe_read_kernel(regs.wrapping_add(X86_START) as *const X86).ok()?;
-                (regs.cs == USER_CS).then_some(Self([regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9]))
-            } else {
-                let state: Arm64 =
-                    bpf_probe_read_kernel(regs.wrapping_add(ARM64_START) as *const Arm64).ok()?;
-                let [_, b, c, d, e, f]: [u64; 6] = bpf_probe_read_kernel(regs as *const [u64; 6]).ok()?;
-                (state.pstate & ARM64_32_BIT == 0).then_some(Self([state.first, b, c, d, e, f]))
-            }
+    pub fn read(regs: u64) -> Option<Self> {
+        let mut args = Self([0; 6]);
+        (read_args(regs, &mut args) != 0).then_some(args)
+    }
+}
+
+/// A function of its own, so that its stack space is free again.
+#[inline(never)]
+fn read_args(regs: u64, args: &mut Args) -> u64 {
+    // SAFETY: the helper checks the addresses.
+    unsafe {
+        if ARM64.load() == 0 {
+            let Ok(regs) = bpf_probe_read_kernel(regs.wrapping_add(X86_START) as *const X86) else {
+                return 0;
+            };
+            args.0 = [regs.di, regs.si, regs.dx, regs.r10, regs.r8, regs.r9];
+            u64::from(regs.cs == USER_CS)
+        } else {
+            let Ok(registers) = bpf_probe_read_kernel(regs as *const [u64; 6]) else { return 0 };
+            args.0 = registers;
+            let Ok(state) = bpf_probe_read_kernel(regs.wrapping_add(ARM64_START) as *const Arm64) else {
+                return 0;
+            };
+            args.0[0] = state.first;
+            u64::from(state.pstate & ARM64_32_BIT == 0)
         }
     }
 }
 
+/// The arguments of a call that moves bytes.
+#[inline(never)]
+fn read_call(regs: u64, call: &mut Call) -> u64 {
+    let Some(args) = Args::read(regs) else { return 0 };
+    let [fd, pointer, count, fourth, ..] = args.0;
+    call.fd = fd as u32;
+    call.pointer = pointer;
+    call.count = count;
+    call.flags = match call.kind & (Syscall::FLAGS_THIRD | Syscall::FLAGS_FOURTH) {
+        Syscall::FLAGS_THIRD => count,
+        Syscall::FLAGS_FOURTH => fourth,
+        _ => 0,
+    };
+    1
+}
+
 #[inline(always)]
 fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
-    let [a, b, c, d, e, _] = args.0;
+    let [a, b, c, d, e, f] = args.0;
     let fd = a as u32;
-    if kind & Syscall::TRANSFER != 0 {
-        let flags = match kind & (Syscall::FLAGS_THIRD | Syscall::FLAGS_FOURTH) {
-            Syscall::FLAGS_THIRD => c,
-            Syscall::FLAGS_FOURTH => d,
-            _ => 0,
-        };
-        transfer::transferred(who, &Call { fd, kind, pointer: b, count: c, flags, result }).unwrap_or(());
-        return;
-    }
     match Syscall(kind) {
         Syscall::SENDFILE => transfer::passed_by(who, fd, WRITE, result, Counter::LostSendfile),
         Syscall::SPLICE => {
@@ -133,8 +197,8 @@ fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
         Syscall::SHUTDOWN => socket::shutdown(who, fd, b, result),
         Syscall::DUP => socket::duplicated(who, fd, result),
         Syscall::FCNTL => fcntl(who, fd, b, result),
-        Syscall::MMAP => mapped(who, c, d, e, result),
-        Syscall::URING_SETUP => uring(who, result),
+        Syscall::MMAP => mapped(who, c, d, e as u32, f, result),
+        Syscall::URING_SETUP => uring::set_up(who, b, result),
         _ => {}
     }
 }
@@ -151,18 +215,15 @@ fn fcntl(who: &Watched, fd: u32, command: u64, result: i64) {
 
 /// A file mapped as executable may bring TLS code: `dlopen`, a lazy import, the dynamic linker at start.
 #[inline(always)]
-fn mapped(who: &Watched, protection: u64, map_flags: u64, _fd: u64, result: i64) {
+fn mapped(who: &Watched, protection: u64, map_flags: u64, fd: u32, offset: u64, result: i64) {
     const PROT_EXEC: u64 = 4;
     const MAP_ANONYMOUS: u64 = 0x20;
-    if protection & PROT_EXEC != 0 && map_flags & MAP_ANONYMOUS == 0 && !(-4095..0).contains(&result) {
-        ring::bare(&current::header(Kind::Map, who, 0), true);
+    if map_flags & MAP_ANONYMOUS != 0 || (-4095..0).contains(&result) {
+        return;
     }
-}
-
-/// `io_uring_setup`: what moves through it is not seen. Said once a process.
-#[inline(always)]
-fn uring(who: &Watched, result: i64) {
-    if result >= 0 && who.set_flag(tracked::IO_URING) {
-        ring::bare(&current::header(Kind::IoUring, who, 0), true);
+    if protection & PROT_EXEC != 0 {
+        ring::bare(&current::header(Kind::Map, who, 0), true);
+    } else if who.flags() & tracked::IO_URING != 0 {
+        uring::mapped(who, fd, offset, result);
     }
 }

@@ -33,6 +33,7 @@ mod state;
 mod stream;
 mod tls;
 mod transfer;
+mod uring;
 mod user;
 
 /// `bpf_probe_read_user` is a GPL-only helper.

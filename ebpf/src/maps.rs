@@ -7,11 +7,13 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
-use tokentap_abi::{COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, Tracked};
+use tokentap_abi::{
+    COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, Tracked, UringKey,
+};
 
-use crate::state::{Stream, Thread, Transfer};
+use crate::state::{Stream, Thread, Transfer, Uring, UringCall};
 
 /// 1 when every process that executes is tracked.
 #[unsafe(no_mangle)]
@@ -77,9 +79,21 @@ pub static STREAMS: HashMap<u64, Stream> = HashMap::with_max_entries(131_072, BP
 #[map]
 pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
+/// io_urings of tracked processes, by the descriptor of each.
+#[map]
+pub static URINGS: HashMap<FdKey, Uring> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+/// Operations that were submitted to an io_uring.
+#[map]
+pub static URING_CALLS: HashMap<UringKey, UringCall> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+
 /// What user space decided about streams, by id; absent means "copy all", which is always right.
 #[map]
 pub static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0);
+
+/// Programs that `sys_exit` goes on with, by [`tokentap_abi::tail`].
+#[map]
+pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// The system call that has just returned on this CPU.
 #[map]

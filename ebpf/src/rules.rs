@@ -10,6 +10,7 @@ use tokentap_abi::PATTERN_BYTES;
 use crate::{
     maps::{ALL, CGROUPS, HAS_CGROUPS, HAS_LOOP, PATTERN_COUNT, PATTERNS, RULE_FLAGS},
     stream::{GO_ON, STOP, repeat},
+    user::at_most,
 };
 
 /// Longest name that is compared and carried by a frame.
@@ -90,7 +91,7 @@ extern "C" fn find_file(index: u32, state: &mut OnStack<'_>) -> u64 {
     if index >= name.len || index >= NAME as u32 {
         return STOP;
     }
-    if name.bytes[index as usize & (NAME - 1)] == b'/' {
+    if byte_of(name, index) == b'/' {
         name.file = index + 1;
     }
     GO_ON
@@ -109,6 +110,9 @@ fn restart(name: &mut Name) {
     };
 }
 
+/// No byte: the pattern is at its end.
+const END: u32 = 256;
+
 /// One step of the usual comparison with `*` and `?`: on a mismatch the last `*` takes one byte more.
 #[inline(never)]
 extern "C" fn compare(_index: u32, state: &mut OnStack<'_>) -> u64 {
@@ -117,22 +121,26 @@ extern "C" fn compare(_index: u32, state: &mut OnStack<'_>) -> u64 {
     // SAFETY: a live map value, written before the programs were attached.
     let pattern = unsafe { &*pattern };
     let end = pattern.len.min(PATTERN_BYTES as u32);
-    let wanted = (name.pattern_at < end).then(|| byte_at(&pattern.bytes, name.pattern_at));
-    if wanted == Some(b'*') {
+    // Not an `Option`: the verifier does not take a value that is left open where it does not matter.
+    let mut wanted = END;
+    if name.pattern_at < end {
+        wanted = u32::from(byte_at(&pattern.bytes, name.pattern_at));
+    }
+    if wanted == u32::from(b'*') {
         name.pattern_at += 1;
         name.star = name.pattern_at;
         name.star_at = name.at;
         return GO_ON;
     }
     if name.at >= name.len {
-        if wanted.is_none() {
+        if wanted == END {
             name.matched = 1;
             return STOP;
         }
         return next_pattern(name);
     }
-    let byte = name.bytes[name.at as usize & (NAME - 1)];
-    if wanted == Some(b'?') || wanted == Some(byte) {
+    let byte = u32::from(byte_of(name, name.at));
+    if wanted == u32::from(b'?') || wanted == byte {
         name.pattern_at += 1;
         name.at += 1;
         return GO_ON;
@@ -147,9 +155,17 @@ extern "C" fn compare(_index: u32, state: &mut OnStack<'_>) -> u64 {
 }
 
 #[inline(always)]
+fn byte_of(name: &Name, index: u32) -> u8 {
+    let index = at_most::<{ NAME as u64 - 1 }>(u64::from(index));
+    // SAFETY: the index was clamped.
+    unsafe { *name.bytes.get_unchecked(index as usize) }
+}
+
+#[inline(always)]
 fn byte_at(bytes: &[u8; PATTERN_BYTES], index: u32) -> u8 {
-    // The bound again, for the verifier.
-    if index as usize >= PATTERN_BYTES { 0 } else { bytes[index as usize] }
+    let index = at_most::<{ PATTERN_BYTES as u64 - 1 }>(u64::from(index));
+    // SAFETY: the index was clamped.
+    unsafe { *bytes.get_unchecked(index as usize) }
 }
 
 #[inline(always)]

@@ -1,5 +1,7 @@
 //! Sockets: descriptors to streams, TLS handles to sockets, and what opens and closes them.
 
+use core::ptr;
+
 use tokentap_abi::{Class, Counter, FD_ASKED, FD_NAMED, Kind, Open, Opened, flags};
 
 use crate::{
@@ -16,63 +18,60 @@ const EINPROGRESS: i64 = 115;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// The stream that a descriptor names now. `socket_only`: the call that used it takes sockets only.
+/// The stream that a descriptor names now; null when there is none. `socket_only`: the call that used it takes sockets
+/// only.
 ///
 /// A number whose socket was closed in a way that no program sees, and that names something else now, is found here by
 /// the kernel's own table: the old stream ends, and what is no socket is not looked at.
 #[inline(always)]
-pub fn stream_of(who: &Watched, fd: u32, socket_only: bool) -> Option<(u64, *mut Stream)> {
+pub fn stream_of(who: &Watched, fd: u32, socket_only: bool) -> *mut Stream {
+    let is = files::descriptor(fd);
     let key = who.fd(fd);
     // SAFETY: copied out at once.
-    let known = (unsafe { FDS.get(&key) }).copied();
-    let is = files::descriptor(fd);
-    match is.kind {
-        files::UNKNOWN if known.is_none() && !socket_only => {
-            ask(who, fd);
-            return None;
-        }
-        files::OTHER => {
-            if let Some(id) = known {
-                unname(who, fd, id);
-            }
-            return None;
-        }
-        // Closed since by another thread: what moved was the known stream's.
-        _ => {}
-    }
-    if let Some(id) = known
-        && let Some(state) = STREAMS.get_ptr_mut(&id)
-    {
-        let inode = is.inode;
+    let known = (unsafe { FDS.get(&key) }).copied().unwrap_or(UNNAMED);
+    let stream = stream::find(known);
+    if !stream.is_null() && is.kind != files::OTHER {
         // SAFETY: a live map value.
-        unsafe {
-            if (*state).inode == 0 {
-                (*state).inode = inode;
-            }
-            // A stream that user space named does not know its descriptor yet.
-            if (*state).open.fd < 0 {
-                (*state).open.fd = fd as i32;
-            }
-            if inode == 0 || (*state).inode == inode {
-                return Some((id, state));
-            }
+        let state = unsafe { &mut *stream };
+        // Closed since by another thread: what moved was this stream's. So it was where the kernel side cannot know.
+        if is.kind != files::SOCKET || state.inode == is.inode {
+            return stream;
         }
-        unname(who, fd, id);
     }
-    if is.kind != files::SOCKET && !socket_only && known != Some(FD_NAMED) {
-        return None;
-    }
-    let mut new = Stream::new(Opened::Seen, Class::Unknown, flags::LATE);
-    opened(who, fd, &mut new, &is)
+    seen_first(who, fd, known, &is, u64::from(socket_only))
 }
 
-/// Asks user space about a descriptor, once; only where the kernel's tables are not known.
-#[inline(always)]
-fn ask(who: &Watched, fd: u32) {
+/// Value of `known` for a descriptor that is not in the table.
+const UNNAMED: u64 = u64::MAX;
+
+/// A descriptor is used whose opening was not seen, or that is something else than before.
+#[inline(never)]
+fn seen_first(who: &Watched, fd: u32, known: u64, is: &Descriptor, socket_only: u64) -> *mut Stream {
     const NOEXIST: u64 = 1;
-    if FDS.insert(&who.fd(fd), &FD_ASKED, NOEXIST).is_ok() {
-        ring::event(&current::header(Kind::UnknownDescriptor, who, 4), fd);
+    if is.kind == files::UNKNOWN {
+        if known == UNNAMED && socket_only == 0 {
+            if FDS.insert(&who.fd(fd), &FD_ASKED, NOEXIST).is_ok() {
+                ring::event(&current::header(Kind::UnknownDescriptor, who, 4), u64::from(fd));
+            }
+            return ptr::null_mut();
+        }
+        if known != FD_NAMED && socket_only == 0 {
+            return ptr::null_mut();
+        }
+    } else if known != UNNAMED {
+        unname(who, fd, known);
     }
+    if is.kind == files::OTHER || is.kind == files::CLOSED {
+        return ptr::null_mut();
+    }
+    late(who, fd, is)
+}
+
+/// A function of its own: a stream takes stack space, which the end of another stream needs as well.
+#[inline(never)]
+fn late(who: &Watched, fd: u32, is: &Descriptor) -> *mut Stream {
+    let mut new = Stream::new(Opened::Seen, Class::Unknown, flags::LATE);
+    opened(who, fd, &mut new, is)
 }
 
 /// A descriptor does not name this stream any more.
@@ -83,43 +82,53 @@ fn unname(who: &Watched, fd: u32, id: u64) {
 }
 
 /// Gives a descriptor a new stream.
-#[inline(always)]
-fn opened(who: &Watched, fd: u32, stream: &mut Stream, is: &Descriptor) -> Option<(u64, *mut Stream)> {
-    stream.open.fd = fd as i32;
-    stream.inode = is.inode;
-    is.peer(&mut stream.open);
-    let id = stream::create(who, stream)?;
-    if FDS.insert(&who.fd(fd), &id, 0).is_err() {
-        count(Counter::MapFull, 1);
-        stream::close(who, id);
-        return None;
+#[inline(never)]
+fn opened(who: &Watched, fd: u32, new: &mut Stream, is: &Descriptor) -> *mut Stream {
+    new.open.fd = fd as i32;
+    new.inode = is.inode;
+    is.peer(&mut new.open);
+    let stream = stream::create(who, new);
+    if stream.is_null() {
+        return stream;
     }
-    Some((id, STREAMS.get_ptr_mut(&id)?))
+    if FDS.insert(&who.fd(fd), &new.id, 0).is_err() {
+        count(Counter::MapFull, 1);
+        stream::forget(who, new.id);
+        return ptr::null_mut();
+    }
+    stream
 }
 
 /// A new connection has this number: whatever had it before is over.
-#[inline(always)]
-fn connected(who: &Watched, fd: u32, how: Opened, address: u64) {
+#[inline(never)]
+fn connected(who: &Watched, fd: u32, how: u64, address: u64) {
     // SAFETY: copied out at once.
     if let Some(old) = (unsafe { FDS.get(&who.fd(fd)) }).copied() {
         unname(who, fd, old);
     }
-    let mut stream = Stream::new(how, Class::Unknown, 0);
-    if address != 0 {
-        peer(&mut stream.open, address);
-    }
     let is = files::descriptor(fd);
     // Not when it was closed or replaced since, by another thread.
     if is.kind == files::SOCKET || is.kind == files::UNKNOWN {
-        opened(who, fd, &mut stream, &is);
+        let stream = fresh(who, fd, how, &is);
+        if is.kind == files::UNKNOWN && address != 0 && !stream.is_null() {
+            // SAFETY: a live map value.
+            peer(unsafe { &mut (*stream).open }, address);
+        }
     }
+}
+
+#[inline(never)]
+fn fresh(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
+    let mut new = Stream::new(Opened::Seen, Class::Unknown, 0);
+    new.open.how = how as u8;
+    opened(who, fd, &mut new, is)
 }
 
 /// `connect(fd, address, length)`
 #[inline(always)]
 pub fn connect(who: &Watched, fd: u32, address: u64, result: i64) {
     if result == 0 || result == -EINPROGRESS {
-        connected(who, fd, Opened::Connect, address);
+        connected(who, fd, Opened::Connect as u64, address);
     }
 }
 
@@ -127,7 +136,7 @@ pub fn connect(who: &Watched, fd: u32, address: u64, result: i64) {
 #[inline(always)]
 pub fn accept(who: &Watched, address: u64, result: i64) {
     if result >= 0 {
-        connected(who, result as u32, Opened::Accept, address);
+        connected(who, result as u32, Opened::Accept as u64, address);
     }
 }
 
@@ -153,7 +162,7 @@ fn peer(open: &mut Open, address: u64) {
 }
 
 /// `close(fd)`. Another thread may have been given the number already: then the table shows another socket.
-#[inline(always)]
+#[inline(never)]
 pub fn close(who: &Watched, fd: u32) {
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied() else { return };
@@ -232,10 +241,10 @@ pub fn shutdown(who: &Watched, fd: u32, how: u64, result: i64) {
     }
     // SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2.
     if how != 1 {
-        stream::half_close(who, id, state, READ);
+        stream::half_close(who, state, READ);
     }
     if how != 0 {
-        stream::half_close(who, id, state, WRITE);
+        stream::half_close(who, state, WRITE);
     }
 }
 
@@ -271,36 +280,40 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
 
 /// A socket call inside a TLS call of the same thread is that connection's socket, whatever else the thread
 /// does. Only the first such call is looked at.
-#[inline(always)]
-pub fn bind(who: &Watched, id: u64, socket: *mut Stream) {
-    let Some(call) = tls::under_way(who) else { return };
+#[inline(never)]
+pub fn bind(who: &Watched, socket: *mut Stream) {
+    let call = tls::under_way(who);
+    if call.is_null() {
+        return;
+    }
+    // SAFETY: the running thread's own entry.
+    let call = unsafe { &mut *call };
     call.nested = 1;
     // SAFETY: a live map value.
     if unsafe { (*socket).bound } != 0 {
         return;
     }
-    let Some((tls_id, tls)) = tls::stream_of(who, call.handle) else { return };
-    bind_streams(who, (id, socket), (tls_id, tls));
+    let tls = tls::stream_of(who, call.handle);
+    if !tls.is_null() {
+        bind_streams(who, socket, tls);
+    }
 }
 
 /// Binds a TLS stream to the socket stream that carries it.
 #[inline(always)]
-pub fn bind_streams(who: &Watched, (id, socket): (u64, *mut Stream), (tls_id, tls): (u64, *mut Stream)) {
+pub fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
     // SAFETY: live map values.
-    unsafe {
-        if (*tls).bound != 0 {
-            return;
-        }
-        (*socket).bound = tls_id;
-        (*tls).bound = id;
-        let fd = (*tls).open.fd;
-        (*tls).open = (*socket).open;
-        (*tls).open.fd = fd;
-        stream::announce(who, id, socket);
-        stream::announce(who, tls_id, tls);
-        let mut header = current::header(Kind::Bind, who, tokentap_abi::Bind::LEN as u32);
-        header.stream = tls_id;
-        header.flags = flags::TLS;
-        ring::event(&header, tokentap_abi::Bind { socket: id, open: (*tls).open, reserved: 0 });
+    let (below, above) = unsafe { (&mut *socket, &mut *tls) };
+    if above.bound != 0 {
+        return;
     }
+    below.bound = above.id;
+    above.bound = below.id;
+    above.open = Open { fd: above.open.fd, ..below.open };
+    stream::announce(who, socket);
+    stream::announce(who, tls);
+    let mut header = current::header(Kind::Bind, who, tokentap_abi::Bind::LEN as u32);
+    header.stream = above.id;
+    header.flags = flags::TLS;
+    ring::event(&header, tokentap_abi::Bind { socket: below.id, open: above.open, reserved: 0 });
 }

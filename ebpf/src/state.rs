@@ -6,6 +6,8 @@ use tokentap_abi::{Class, Header, Open, Opened};
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Stream {
+    /// Its key.
+    pub id: u64,
     /// Bytes that passed, per direction.
     pub offsets: [u64; 2],
     /// Bytes of those that a verdict left out.
@@ -155,4 +157,44 @@ pub struct Thread {
     pub calls: [TlsCall; DEPTH],
     /// For the call that returns. Per thread, because uprobe programs can preempt each other on one CPU.
     pub copy: Copy,
+}
+
+/// An io_uring of a tracked process, in the process's memory (include/uapi/linux/io_uring.h).
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Uring {
+    /// Where the submission ring is mapped.
+    pub submissions: u64,
+    /// Where the completion ring is mapped.
+    pub completions: u64,
+    /// Where the submission entries are mapped.
+    pub entries: u64,
+    /// Offsets in the submission ring: head, mask, array.
+    pub head: u32,
+    pub mask: u32,
+    pub array: u32,
+    /// Offsets in the completion ring: head, tail, mask, entries.
+    pub done_head: u32,
+    pub done_tail: u32,
+    pub done_mask: u32,
+    pub done_entries: u32,
+    /// `IORING_SETUP_*`
+    pub flags: u32,
+    /// How far submissions and completions were followed.
+    pub submitted: u32,
+    pub completed: u32,
+}
+
+/// An operation under way in an io_uring.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct UringCall {
+    pub address: u64,
+    pub count: u64,
+    pub fd: u32,
+    /// 0: the descriptor is closed; else bits of [`tokentap_abi::Syscall`].
+    pub kind: u8,
+    /// 1: where the bytes are cannot be known.
+    pub hidden: u8,
+    pub reserved: u16,
 }

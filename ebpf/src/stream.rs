@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_loop, bpf_probe_read_user},
 };
 use tokentap_abi::{
-    Close, Counter, Direction, HEAD_BYTES, Kind, MAX_CHUNK, MAX_CHUNKS, Open, STREAMS_PER_PROCESS, Verdict,
-    flags, tracked,
+    Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, STREAMS_PER_PROCESS,
+    Verdict, flags, tracked,
 };
 
 use crate::{
@@ -18,73 +18,101 @@ use crate::{
     state::{Copy, Stream},
 };
 
-/// Remembers a new stream and returns its id; `None` when the process has too many, or the map is full.
-#[inline(always)]
-pub fn create(who: &Watched, stream: &mut Stream) -> Option<u64> {
+/// Remembers a new stream; null when the process has too many, or the map is full.
+///
+/// Not inlined, like all that is rare here: the verifier follows each inlined copy, and stack space is short.
+#[inline(never)]
+pub fn create(who: &Watched, stream: &mut Stream) -> *mut Stream {
     // SAFETY: the entry of the running process.
     let open = unsafe { (*who.tracked).streams };
     if open >= STREAMS_PER_PROCESS {
-        count(Counter::StreamsOverQuota, 1);
-        if who.set_flag(tracked::OVER_QUOTA) {
-            ring::bare(&current::header(Kind::OverQuota, who, 0), true);
-        }
-        return None;
+        refuse(who);
+        return ptr::null_mut();
     }
-    let id = unique();
+    stream.id = unique();
     stream.generation = who.generation;
     // SAFETY: as above; two threads at once may give the same epoch, the id tells the streams apart.
     unsafe {
         stream.epoch = (*who.tracked).epoch;
         (*who.tracked).epoch = stream.epoch.wrapping_add(1);
     }
-    if STREAMS.insert(&id, stream, u64::from(BPF_NOEXIST)).is_err() {
+    if STREAMS.insert(&stream.id, stream, u64::from(BPF_NOEXIST)).is_err() {
         count(Counter::MapFull, 1);
-        return None;
+        return ptr::null_mut();
     }
     // SAFETY: a live map value.
     unsafe { current::add(&raw mut (*who.tracked).streams, 1) };
-    Some(id)
+    find(stream.id)
+}
+
+#[inline(always)]
+fn refuse(who: &Watched) {
+    count(Counter::StreamsOverQuota, 1);
+    if who.set_flag(tracked::OVER_QUOTA) {
+        ring::bare(&current::header(Kind::OverQuota, who, 0), true);
+    }
+}
+
+/// The state of a stream; null when there is none.
+#[inline(always)]
+pub fn find(id: u64) -> *mut Stream {
+    STREAMS.get_ptr_mut(&id).unwrap_or(ptr::null_mut())
+}
+
+/// A header of a stream's frame.
+#[inline(always)]
+fn header(kind: Kind, who: &Watched, stream: &Stream, len: usize) -> Header {
+    let mut header = current::header(kind, who, len as u32);
+    header.stream = stream.id;
+    header.epoch = stream.epoch;
+    header.flags = stream.flags;
+    header
 }
 
 /// Announces a stream to user space, once; again when the event did not fit.
 #[inline(always)]
-pub fn announce(who: &Watched, id: u64, stream: *mut Stream) {
-    // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
-    unsafe {
-        if (*stream).announced != 0 {
-            return;
-        }
-        let mut header = current::header(Kind::Open, who, Open::LEN as u32);
-        header.stream = id;
-        header.epoch = (*stream).epoch;
-        header.flags = (*stream).flags;
-        (*stream).announced = u8::from(ring::event(&header, (*stream).open));
+pub fn announce(who: &Watched, stream: *mut Stream) {
+    // SAFETY: a live map value.
+    if unsafe { (*stream).announced } == 0 {
+        announce_now(who, stream);
     }
 }
 
+#[inline(never)]
+fn announce_now(who: &Watched, stream: *mut Stream) {
+    // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
+    let stream = unsafe { &mut *stream };
+    let header = header(Kind::Open, who, stream, Open::LEN);
+    stream.announced = u8::from(ring::event(&header, stream.open));
+}
+
 /// Announces the end of a stream that was announced, and forgets it.
-#[inline(always)]
+#[inline(never)]
 pub fn close(who: &Watched, id: u64) {
     let Some(stream) = STREAMS.get_ptr_mut(&id) else { return };
     // SAFETY: a live map value.
-    unsafe {
-        if (*stream).announced != 0 {
-            let mut header = current::header(Kind::Close, who, Close::LEN as u32);
-            header.stream = id;
-            header.epoch = (*stream).epoch;
-            // The end of a TLS connection is seen on its socket, where that is known.
-            let known = (*stream).flags & flags::TLS == 0 || (*stream).bound != 0;
-            let left = if known && (*stream).over == 0 { flags::LEFT } else { 0 };
-            header.flags = (*stream).flags | left;
-            ring::event(&header, Close { offsets: (*stream).offsets, skipped: (*stream).skipped });
+    let stream = unsafe { &*stream };
+    if stream.announced != 0 {
+        let mut header = header(Kind::Close, who, stream, Close::LEN);
+        // The end of a TLS connection is seen on its socket, where that is known.
+        let known = stream.flags & flags::TLS == 0 || stream.bound != 0;
+        if known && stream.over == 0 {
+            header.flags |= flags::LEFT;
         }
+        ring::event(&header, Close { offsets: stream.offsets, skipped: stream.skipped });
     }
+    forget(who, id);
+    VERDICTS.remove(&id).unwrap_or(());
+}
+
+/// Forgets a stream that was never announced.
+#[inline(always)]
+pub fn forget(who: &Watched, id: u64) {
     // Absent keys are fine: another thread may have closed it too.
     if STREAMS.remove(&id).is_ok() {
         // SAFETY: the entry of the running process.
         unsafe { current::add(&raw mut (*who.tracked).streams, u32::MAX) };
     }
-    VERDICTS.remove(&id).unwrap_or(());
 }
 
 /// Forgets a TLS handle and ends its stream: what its connection carries from now on begins anew.
@@ -98,19 +126,14 @@ pub fn close_handle(who: &Watched, handle: u64) {
 }
 
 /// Announces that one direction ended.
-#[inline(always)]
-pub fn half_close(who: &Watched, id: u64, stream: *mut Stream, dir: u8) {
+#[inline(never)]
+pub fn half_close(who: &Watched, stream: *mut Stream, dir: u8) {
     // SAFETY: a live map value.
-    unsafe {
-        if (*stream).announced == 0 {
-            return;
-        }
-        let mut header = current::header(Kind::HalfClose, who, 0);
-        header.stream = id;
-        header.epoch = (*stream).epoch;
-        header.flags = (*stream).flags;
+    let stream = unsafe { &*stream };
+    if stream.announced != 0 {
+        let mut header = header(Kind::HalfClose, who, stream, 0);
         header.dir = dir;
-        header.offset = (*stream).offsets[dir as usize & 1];
+        header.offset = stream.offsets[dir as usize & 1];
         ring::bare(&header, true);
     }
 }
@@ -131,55 +154,58 @@ pub struct Moved {
 
 /// Starts the copy of what one call moved: applies the verdict.
 #[inline(always)]
-pub fn begin(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved: &Moved) {
+pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved) {
     let Moved { dir, total, from, time } = *moved;
-    let mut header = current::header(Kind::Data, who, 0);
-    header.time = time;
-    header.stream = id;
-    header.dir = dir;
-    let mut skip = 0;
     let at = dir as usize & 1;
     let bit = 1u8 << at;
-    // SAFETY: a live map value, and the index is masked.
-    let offset = unsafe {
-        header.epoch = (*stream).epoch;
-        let verdict = VERDICTS.get(&id).copied().unwrap_or(Verdict::All as u8);
-        let turns = (*stream).turn != dir;
-        if verdict == Verdict::Ignore as u8 {
-            skip = total;
-        } else if verdict == heads(dir) && (*stream).post == 0 {
-            if turns {
-                (*stream).head_left[at] = HEAD_BYTES;
-            }
-            let head = (*stream).head_left[at];
-            skip = total.saturating_sub(head);
-            (*stream).head_left[at] = head.saturating_sub(total);
-        } else if verdict == heads(dir ^ 1) && turns {
-            // A request. User space would see too late that it is a call: the response may be on its way.
-            (*stream).post = u8::from(first_byte(from) == b'P');
-        }
+    // SAFETY: a live map value.
+    let stream = unsafe { &mut *stream };
+    // SAFETY: copied out at once.
+    let verdict = unsafe { VERDICTS.get(&stream.id) }.copied().unwrap_or(Verdict::All as u8);
+    let turns = stream.turn != dir;
+    let mut skip = 0;
+    if verdict == Verdict::Ignore as u8 {
+        skip = total;
+    } else if verdict == heads(dir) && stream.post == 0 {
         if turns {
-            (*stream).turn = dir;
-            (*stream).turns = (*stream).turns.wrapping_add(1);
+            stream.head_left[at] = HEAD_BYTES;
         }
-        let [a, b, c, _] = (*stream).turns.to_le_bytes();
-        header.turns = [a, b, c];
-        header.flags = (*stream).flags;
-        if (*stream).after_skip & bit != 0 && skip != total {
-            header.flags |= flags::SKIPPED;
-            (*stream).after_skip &= !bit;
-        }
-        let offset = (*stream).offsets[at];
-        (*stream).offsets[at] = offset.wrapping_add(total);
-        if skip > 0 {
-            (*stream).skipped[at] = (*stream).skipped[at].wrapping_add(skip);
-            (*stream).after_skip |= bit;
-        }
-        offset
-    };
+        let head = stream.head_left[at];
+        skip = total.saturating_sub(head);
+        stream.head_left[at] = head.saturating_sub(total);
+    } else if verdict == heads(dir ^ 1) && turns {
+        // A request. User space would see too late that it is a call: the response may be on its way.
+        stream.post = u8::from(first_byte(from) == b'P');
+    }
+    if turns {
+        stream.turn = dir;
+        stream.turns = stream.turns.wrapping_add(1);
+    }
+    let header = &mut copy.header;
+    *header = self::header(Kind::Data, who, stream, 0);
+    header.time = time;
+    header.dir = dir;
+    let [a, b, c, _] = stream.turns.to_le_bytes();
+    header.turns = [a, b, c];
+    if stream.after_skip & bit != 0 && skip != total {
+        header.flags |= flags::SKIPPED;
+        stream.after_skip &= !bit;
+    }
+    copy.offset = stream.offsets[at];
+    stream.offsets[at] = copy.offset.wrapping_add(total);
+    if skip > 0 {
+        stream.skipped[at] = stream.skipped[at].wrapping_add(skip);
+        stream.after_skip |= bit;
+    }
     count(Counter::Seen, total);
-    let left = total - skip;
-    *copy = Copy { header, from, total: left, left, skip, offset, wakeup: ring::wakeup(), ..Copy::default() };
+    copy.from = from;
+    copy.total = total - skip;
+    copy.left = total - skip;
+    copy.skip = skip;
+    copy.delivered = 0;
+    copy.ring_full = 0;
+    copy.over_share = 0;
+    copy.wakeup = ring::wakeup();
 }
 
 /// [`Verdict::heads`] of the direction with this index.
@@ -274,7 +300,7 @@ pub fn repeat<T>(state: &mut T, step: extern "C" fn(u32, &mut T) -> u64) {
 
 /// Accounts for what was to be copied. What was not tried is lost for `reason`, and a frame says so; so do
 /// the next frame's offset, and the final offsets, for bytes that are lost otherwise.
-#[inline(always)]
+#[inline(never)]
 pub fn finish(copy: &mut Copy, reason: Counter) {
     count(Counter::Delivered, copy.delivered);
     let refused = copy.ring_full.wrapping_add(copy.over_share);
@@ -303,7 +329,7 @@ pub fn finish(copy: &mut Copy, reason: Counter) {
 
 /// Bytes of a stream that pass no buffer that could be read: only their number is known.
 #[inline(always)]
-pub fn unseen(copy: &mut Copy, who: &Watched, id: u64, stream: *mut Stream, moved: &Moved, reason: Counter) {
-    begin(copy, who, id, stream, moved);
+pub fn unseen(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved, reason: Counter) {
+    begin(copy, who, stream, moved);
     finish(copy, reason);
 }

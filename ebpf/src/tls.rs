@@ -7,7 +7,7 @@
 //! Calls under way are kept per thread, outermost first. Which entry a return belongs to is told by the stack pointer,
 //! so that TLS inside TLS, a function built upon another, and a call that was left by a jump are all told apart.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -82,9 +82,11 @@ fn entered(ctx: *mut c_void) -> Option<()> {
     match function {
         FREE => free(&who, handle),
         UP_REF => {
-            let (_, state) = stream_of(&who, handle)?;
-            // SAFETY: a live map value.
-            unsafe { (*state).refs = (*state).refs.wrapping_add(1) };
+            let state = stream_of(&who, handle);
+            if !state.is_null() {
+                // SAFETY: a live map value.
+                unsafe { (*state).refs = (*state).refs.wrapping_add(1) };
+            }
         }
         // The object is used for another connection.
         CLEAR => stream::close_handle(&who, handle),
@@ -195,13 +197,12 @@ fn returned(ctx: *mut c_void) -> Option<()> {
             }
             copy_plaintext(&mut thread.copy, &who, &call, total);
         } else if moved.is_none() && ended(ctx, &call) {
-            let (id, state) = stream_of(&who, call.handle)?;
+            let state = stream_of(&who, call.handle);
             // SAFETY: a live map value.
-            unsafe {
-                if (*state).over == 0 {
-                    (*state).over = 1;
-                    stream::half_close(&who, id, state, stream::READ);
-                }
+            if !state.is_null() && unsafe { (*state).over } == 0 {
+                // SAFETY: as above.
+                unsafe { (*state).over = 1 };
+                stream::half_close(&who, state, stream::READ);
             }
         }
         return Some(());
@@ -252,19 +253,20 @@ fn ended(ctx: *mut c_void, call: &TlsCall) -> bool {
 
 #[inline(always)]
 fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) -> Option<()> {
-    let Some((id, state)) = stream_of(who, call.handle) else {
+    let state = stream_of(who, call.handle);
+    if state.is_null() {
         count(Counter::Seen, total);
         count(Counter::LostQuota, total);
         return None;
-    };
-    stream::announce(who, id, state);
+    }
+    stream::announce(who, state);
     let dir = direction(call.function);
     let time = if dir == stream::WRITE { call.time } else { now() };
     let moved = Moved { dir, total, from: call.buffer, time };
     if call.function == SENDFILE {
-        stream::unseen(copy, who, id, state, &moved, Counter::LostSendfile);
+        stream::unseen(copy, who, state, &moved, Counter::LostSendfile);
     } else {
-        stream::begin(copy, who, id, state, &moved);
+        stream::begin(copy, who, state, &moved);
         stream::flat(copy, who);
     }
     Some(())
@@ -287,35 +289,36 @@ fn free(who: &Watched, handle: u64) {
     stream::close_handle(who, handle);
 }
 
-/// The TLS call that the running thread is in; of several, the innermost.
+/// The TLS call that the running thread is in, of several the innermost; null when there is none.
 #[inline(always)]
-pub fn under_way(who: &Watched) -> Option<&'static mut TlsCall> {
-    let thread = THREADS.get_ptr_mut(&who.pid_tgid)?;
+pub fn under_way(who: &Watched) -> *mut TlsCall {
+    let Some(thread) = THREADS.get_ptr_mut(&who.pid_tgid) else { return ptr::null_mut() };
     // SAFETY: only this thread uses its entry, which stays until the thread ends.
     let thread = unsafe { &mut *thread };
     if thread.generation != who.generation {
-        return None;
+        return ptr::null_mut();
     }
-    top(thread)
+    top(thread).map_or(ptr::null_mut(), ptr::from_mut)
 }
 
-/// The stream of a TLS handle, made when it is first seen; `None` when the process has too many.
+/// The stream of a TLS handle, made when it is first seen; null when the process has too many.
 #[inline(always)]
-pub fn stream_of(who: &Watched, handle: u64) -> Option<(u64, *mut Stream)> {
-    let key = who.handle(handle);
+pub fn stream_of(who: &Watched, handle: u64) -> *mut Stream {
     // SAFETY: copied out at once.
-    if let Some(id) = (unsafe { HANDLES.get(&key) }).copied()
-        && let Some(state) = STREAMS.get_ptr_mut(&id)
-    {
-        return Some((id, state));
-    }
+    let known = (unsafe { HANDLES.get(&who.handle(handle)) }).copied().unwrap_or(0);
+    let stream = stream::find(known);
+    if stream.is_null() { first_seen(who, handle) } else { stream }
+}
+
+#[inline(never)]
+fn first_seen(who: &Watched, handle: u64) -> *mut Stream {
     let mut new = Stream::new(Opened::Seen, Class::Http, flags::TLS);
     new.handle = handle;
-    let id = stream::create(who, &mut new)?;
-    if HANDLES.insert(&key, &id, 0).is_err() {
+    let stream = stream::create(who, &mut new);
+    if !stream.is_null() && HANDLES.insert(&who.handle(handle), &new.id, 0).is_err() {
         count(Counter::MapFull, 1);
-        stream::close(who, id);
-        return None;
+        stream::forget(who, new.id);
+        return ptr::null_mut();
     }
-    Some((id, STREAMS.get_ptr_mut(&id)?))
+    stream
 }

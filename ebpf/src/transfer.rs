@@ -66,16 +66,18 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
     if call.result < 0 && !failed(call.result) {
         return None;
     }
-    let (id, state) =
-        socket::stream_of(who, call.fd, call.kind & Syscall::SOCKET_ONLY != 0 && call.result > 0)?;
+    let state = socket::stream_of(who, call.fd, call.kind & Syscall::SOCKET_ONLY != 0 && call.result > 0);
+    if state.is_null() {
+        return None;
+    }
     // SAFETY: a live map value.
     let (class, late) = unsafe { ((*state).class, (*state).flags & flags::LATE != 0) };
     if call.result <= 0 {
-        ended(who, id, state, call);
+        ended(who, state, call);
         return None;
     }
     if class == Class::Tls as u8 {
-        socket::bind(who, id, state);
+        socket::bind(who, state);
         return None;
     }
     // SAFETY: the only user of this entry, on this CPU.
@@ -97,7 +99,7 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
         if seen as u8 == Class::Tls as u8 {
             // SAFETY: a live map value.
             unsafe { (*state).class = Class::Tls as u8 };
-            socket::bind(who, id, state);
+            socket::bind(who, state);
             return None;
         }
         if class == Class::Unknown as u8 {
@@ -108,12 +110,12 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
             unsafe { (*state).class = seen as u8 };
         }
     }
-    stream::announce(who, id, state);
+    stream::announce(who, state);
     if call.pieces() == Syscall::MESSAGES {
         total = lengths(transfer);
     }
     let moved = Moved { dir: call.direction(), total, from: transfer.cursor.base, time: now() };
-    stream::begin(&mut transfer.copy, who, id, state, &moved);
+    stream::begin(&mut transfer.copy, who, state, &moved);
     if call.pieces() == 0 {
         stream::flat(&mut transfer.copy, who);
     } else {
@@ -124,8 +126,8 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
 
 /// A read that found the end, or a call that found the connection broken. On the socket of a TLS connection the TLS call
 /// that it is part of will say so.
-#[inline(always)]
-fn ended(who: &Watched, id: u64, state: *mut Stream, call: &Call) {
+#[inline(never)]
+fn ended(who: &Watched, state: *mut Stream, call: &Call) {
     let end_of_file = call.result == 0 && call.direction() == READ;
     if call.result == 0 && (!end_of_file || call.pieces() == 0 && call.count == 0) {
         return;
@@ -136,15 +138,20 @@ fn ended(who: &Watched, id: u64, state: *mut Stream, call: &Call) {
         (*state).class
     };
     if class == Class::Tls as u8 {
-        if let Some(inside) = tls::under_way(who) {
-            inside.end_of_file = 1;
-            if let Some((_, above)) = tls::stream_of(who, inside.handle) {
-                // SAFETY: a live map value.
-                unsafe { (*above).over = 1 };
-            }
+        let inside = tls::under_way(who);
+        if inside.is_null() {
+            return;
+        }
+        // SAFETY: the running thread's own entry.
+        let inside = unsafe { &mut *inside };
+        inside.end_of_file = 1;
+        let above = tls::stream_of(who, inside.handle);
+        if !above.is_null() {
+            // SAFETY: a live map value.
+            unsafe { (*above).over = 1 };
         }
     } else if end_of_file {
-        stream::half_close(who, id, state, READ);
+        stream::half_close(who, state, READ);
     }
 }
 
@@ -159,16 +166,19 @@ pub fn passed_by(who: &Watched, fd: u32, dir: u8, result: i64, reason: Counter) 
 
 #[inline(never)]
 fn pass_by(who: &Watched, fd: u32, moved: &Moved, reason: Counter) -> Option<()> {
-    let (id, state) = socket::stream_of(who, fd, false)?;
+    let state = socket::stream_of(who, fd, false);
+    if state.is_null() {
+        return None;
+    }
     // SAFETY: a live map value.
     let class = unsafe { (*state).class };
     if class != Class::Http as u8 && class != Class::Tunnel as u8 {
         return None;
     }
-    stream::announce(who, id, state);
+    stream::announce(who, state);
     // SAFETY: the only user of this entry, on this CPU.
     let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
-    stream::unseen(&mut transfer.copy, who, id, state, moved, reason);
+    stream::unseen(&mut transfer.copy, who, state, moved, reason);
     Some(())
 }
 

@@ -16,11 +16,11 @@ pub use ring::Ring;
 
 use aya::{
     EbpfLoader,
-    maps::{Array, MapError},
-    programs::{ProgramError, ProgramType},
+    maps::{Array, MapError, ProgramArray},
+    programs::{ProgramError, ProgramFd, ProgramType},
     sys::{BpfHelper, UProbeMultiFeature},
 };
-use tokentap_abi::{NamePattern, PATTERN_BYTES, PATTERNS, tracked};
+use tokentap_abi::{NamePattern, PATTERN_BYTES, PATTERNS, tail, tracked};
 
 use maps::Plain;
 use programs::Programs;
@@ -135,6 +135,18 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     .map_err(maps::in_map("PATTERNS"))?;
     for (index, pattern) in (0..).zip(patterns) {
         array.set(index, &Plain(pattern), 0).map_err(maps::in_map("PATTERNS"))?;
+    }
+    let next = [(tail::OTHER, "sys_exit_other"), (tail::URING_ENTER, "uring_enter")];
+    let next: Vec<(u32, ProgramFd)> = next
+        .into_iter()
+        .map(|(index, name)| Ok((index, programs::fd(&ebpf, name)?)))
+        .collect::<Result<_, KernelError>>()?;
+    let mut tail_calls: ProgramArray<_> = ProgramArray::try_from(
+        ebpf.map_mut("TAIL_CALLS").ok_or_else(|| KernelError::Missing("map TAIL_CALLS".to_owned()))?,
+    )
+    .map_err(maps::in_map("TAIL_CALLS"))?;
+    for (index, program) in &next {
+        tail_calls.set(*index, program, 0).map_err(maps::in_map("TAIL_CALLS"))?;
     }
     Kernel::new(ebpf, options.ring_bytes, layout.is_none())
 }

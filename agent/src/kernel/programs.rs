@@ -9,6 +9,13 @@ use aya::{Ebpf, programs::ProgramFd};
 
 use super::KernelError;
 
+/// A loaded program's descriptor.
+pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
+    let program = ebpf.program(name).and_then(|program| program.fd().ok());
+    let program = program.ok_or_else(|| KernelError::Missing(format!("program {name}")))?;
+    program.try_clone().map_err(KernelError::Descriptors)
+}
+
 /// Descriptors of the loaded programs.
 pub(super) struct Programs(Vec<ProgramFd>);
 

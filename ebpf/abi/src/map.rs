@@ -22,7 +22,7 @@ pub const FD_NAMED: u64 = 1;
 pub const HEAD_BYTES: u64 = 4 << 10;
 
 /// Size of a value of the `STREAMS` map, which only the kernel side reads.
-pub const STREAM_BYTES: usize = 128;
+pub const STREAM_BYTES: usize = 136;
 
 /// Value of the `TRACKED` map, keyed by process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,14 @@ pub struct NamePattern {
 
 /// Number of entries of the table of system calls; higher numbers are none of ours on any architecture.
 pub const SYSCALLS: usize = 512;
+
+/// Index into the `TAIL_CALLS` map: the program at `sys_exit` goes on with these, each with its own name.
+pub mod tail {
+    /// `sys_exit_other`
+    pub const OTHER: u32 = 0;
+    /// `uring_enter`
+    pub const URING_ENTER: u32 = 1;
+}
 
 /// What the kernel side does at the end of a system call; entry of the table by system call number, which user space
 /// fills for its architecture.
@@ -198,6 +206,20 @@ pub struct HandleKey {
     pub generation: u64,
     /// The `SSL *`.
     pub handle: u64,
+}
+
+/// Key of the `URING_CALLS` map: one operation that a process submitted to an io_uring and that has not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct UringKey {
+    /// [`Tracked::generation`] of the owner.
+    pub generation: u64,
+    /// What the process will know the completion by.
+    pub user_data: u64,
+    /// Descriptor of the io_uring.
+    pub ring: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What a socket carries, by its first bytes.

@@ -1,12 +1,12 @@
 //! What the kernel and our privileges must offer, checked before anything is loaded, so that a missing piece
-//! is named instead of showing as an error number.
+//! is named instead of showing as an error number. Also which capability is for what, and which thread keeps it;
+//! SECURITY.md has the same as a table.
 
 use std::{fs, io, path::Path};
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags},
-    process::geteuid,
-    thread::UnshareFlags,
+    thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 
 /// Something that is missing, and its mend.
@@ -14,10 +14,13 @@ use rustix::{
 pub enum Requirement {
     /// Not enough privilege.
     #[error(
-        "tokentap needs root, or the capabilities BPF, PERFMON, SYS_PTRACE, SYS_ADMIN and DAC_READ_SEARCH \
-         (this process lacks {0}): run it with sudo, or as a privileged container"
+        "this process lacks {0}: run tokentap with sudo, or give its service or container these capabilities \
+         (SECURITY.md lists all of them)"
     )]
     Privilege(String),
+    /// The kernel did not say what this process may do.
+    #[error("cannot read this process's capabilities: {0}")]
+    Capabilities(io::Error),
     /// Kernel too old.
     #[error("kernel {0} is too old: tokentap needs 5.15 or later (ring buffer, uprobe links)")]
     Kernel(String),
@@ -40,16 +43,81 @@ const INIT_PID_NS: u64 = 0xEFFF_FFFC;
 const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
+/// How uprobes are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UprobeLinks {
+    /// A perf event for each. Takes `CAP_SYS_ADMIN` since CVE-2025-38466 (kernel/events/core.c,
+    /// `perf_uprobe_event_init`), whose mend is in the stable kernels, too.
+    PerfEvents,
+    /// Links with many uprobes each (kernel 6.6): whoever has the program may attach it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the attacher uses perf events on every kernel"))]
+    Multi,
+}
+
+/// A capability, and what cannot be done without it.
+struct Capability {
+    set: CapabilitySet,
+    name: &'static str,
+    purpose: &'static str,
+    needed: fn(UprobeLinks) -> bool,
+}
+
+/// In the order of SECURITY.md's table.
+const CAPABILITIES: [Capability; 6] = [
+    Capability {
+        set: CapabilitySet::BPF,
+        name: "CAP_BPF",
+        purpose: "load eBPF programs and create maps",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::PERFMON,
+        name: "CAP_PERFMON",
+        purpose: "load eBPF programs that trace",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::SYS_PTRACE,
+        name: "CAP_SYS_PTRACE",
+        purpose: "read what other processes have mapped and open",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::DAC_READ_SEARCH,
+        name: "CAP_DAC_READ_SEARCH",
+        purpose: "read other users' files in /proc, and libraries in folders that are not public",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::CHECKPOINT_RESTORE,
+        name: "CAP_CHECKPOINT_RESTORE",
+        purpose: "open the files that other processes have mapped",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::SYS_ADMIN,
+        name: "CAP_SYS_ADMIN",
+        purpose: "attach uprobes on this kernel",
+        needed: |links| links == UprobeLinks::PerfEvents,
+    },
+];
+
+/// `CAP_SYS_ADMIN` includes these (include/linux/capability.h: `bpf_capable`, `perfmon_capable`,
+/// `checkpoint_restore_ns_capable`).
+const IN_SYS_ADMIN: CapabilitySet =
+    CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::CHECKPOINT_RESTORE);
+
 /// Checks everything that can be checked without loading.
 ///
 /// # Errors
 /// The first thing that is missing.
 pub fn check() -> Result<(), Requirement> {
-    let missing = missing_capabilities();
+    let held = capabilities(None).map_err(|error| Requirement::Capabilities(error.into()))?.effective;
+    let missing = missing(held, uprobe_links());
     if !missing.is_empty() {
         return Err(Requirement::Privilege(missing.join(", ")));
     }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = release();
     if version(&release) < (5, 15) {
         return Err(Requirement::Kernel(release));
     }
@@ -62,24 +130,53 @@ pub fn check() -> Result<(), Requirement> {
     private_tracefs().map_err(|error| Requirement::Tracefs(error.to_string()))
 }
 
+/// How the attacher attaches here.
+const fn uprobe_links() -> UprobeLinks {
+    UprobeLinks::PerfEvents
+}
+
+/// What a thread keeps that looks at observed processes and says in the kernel's maps what it found.
+#[must_use]
+pub fn inspecting() -> CapabilitySet {
+    let proc = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+    // Since 5.19 a map's descriptor is enough to use it (kernel/bpf/syscall.c, `__sys_bpf`).
+    if version(&release()) < (5, 19) { proc | held(CapabilitySet::BPF) } else { proc }
+}
+
+/// What the thread keeps that places probes.
+#[must_use]
+pub fn attaching() -> CapabilitySet {
+    let place = match uprobe_links() {
+        UprobeLinks::PerfEvents => CapabilitySet::SYS_ADMIN,
+        UprobeLinks::Multi => CapabilitySet::empty(),
+    };
+    inspecting() | held(CapabilitySet::CHECKPOINT_RESTORE) | place
+}
+
+/// A capability, or the one that includes it where this thread has only that.
+fn held(wanted: CapabilitySet) -> CapabilitySet {
+    let has = capabilities(None).is_ok_and(|sets| sets.permitted.contains(wanted));
+    if has { wanted } else { CapabilitySet::SYS_ADMIN }
+}
+
+/// The capabilities that are needed and not held, each with its purpose.
+fn missing(held: CapabilitySet, links: UprobeLinks) -> Vec<String> {
+    let includes = if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
+    CAPABILITIES
+        .iter()
+        .filter(|capability| (capability.needed)(links) && !(held | includes).contains(capability.set))
+        .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
+        .collect()
+}
+
 fn in_host_pid_namespace() -> bool {
     use std::os::unix::fs::MetadataExt as _;
     // A kernel that does not say is taken at its best.
     fs::metadata("/proc/self/ns/pid").map_or(true, |meta| meta.ino() == INIT_PID_NS)
 }
 
-fn missing_capabilities() -> Vec<String> {
-    // include/uapi/linux/capability.h
-    const NEEDED: &[(u32, &str)] =
-        &[(39, "BPF"), (38, "PERFMON"), (19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (2, "DAC_READ_SEARCH")];
-    let effective = fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .unwrap_or_else(|| if geteuid().is_root() { u64::MAX } else { 0 });
-    NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| (*name).to_owned()).collect()
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 fn version(release: &str) -> (u32, u32) {
@@ -89,10 +186,7 @@ fn version(release: &str) -> (u32, u32) {
 
 /// Mounts tracefs where only this process sees it, when it is not mounted: the host's mounts stay as they
 /// are, and nothing is left behind. Must run before the first thread is started.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn private_tracefs() -> io::Result<()> {
+fn private_tracefs() -> io::Result<()> {
     if Path::new(TRACEFS).join("events").is_dir() || Path::new("/sys/kernel/debug/tracing/events").is_dir() {
         return Ok(());
     }
@@ -106,7 +200,28 @@ pub fn private_tracefs() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_purpose() {
+        let all = CAPABILITIES.iter().fold(CapabilitySet::empty(), |set, capability| set | capability.set);
+        for links in [UprobeLinks::PerfEvents, UprobeLinks::Multi] {
+            assert_eq!(missing(all, links), [""; 0]);
+            assert_eq!(missing(CapabilitySet::all(), links), [""; 0]);
+        }
+        let without_admin = all - CapabilitySet::SYS_ADMIN;
+        assert_eq!(missing(without_admin, UprobeLinks::Multi), [""; 0]);
+        assert_eq!(
+            missing(without_admin, UprobeLinks::PerfEvents),
+            ["CAP_SYS_ADMIN (to attach uprobes on this kernel)"]
+        );
+        for capability in &CAPABILITIES[..5] {
+            let missing = missing(without_admin - capability.set, UprobeLinks::Multi);
+            assert_eq!(missing, [format!("{} (to {})", capability.name, capability.purpose)]);
+        }
+        let stands_in = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+        assert_eq!(missing(stands_in, UprobeLinks::PerfEvents), [""; 0]);
+    }
 
     #[test]
     fn kernel_releases_compare() {

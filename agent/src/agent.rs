@@ -192,8 +192,7 @@ impl Watch<'_> {
             idle: Arc::clone(&idle),
         };
         let stopping = Arc::clone(&stop);
-        let reader =
-            privileges::spawn_keeping(kernel::inspecting(), "ring", move || capture.run(&stopping))?;
+        let reader = privileges::spawn_keeping(kernel::inspecting(), "ring", move || capture.run(&stopping))?;
         privileges::give_up().context("cannot give up capabilities")?;
         tracing::info!(processes = started.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_no_more_than_it_is_started_for() {
-        let sets = |kept| spawn_keeping(kept, "test", || capabilities(None).unwrap()).unwrap().join().unwrap();
+        let sets =
+            |kept| spawn_keeping(kept, "test", || capabilities(None).unwrap()).unwrap().join().unwrap();
         let held = capabilities(None).unwrap().permitted;
         for kept in [CapabilitySet::empty(), CapabilitySet::SYS_PTRACE, CapabilitySet::all()] {
             let expected = kept & held;

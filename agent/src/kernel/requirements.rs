@@ -161,7 +161,8 @@ fn held(wanted: CapabilitySet) -> CapabilitySet {
 
 /// The capabilities that are needed and not held, each with its purpose.
 fn missing(held: CapabilitySet, links: UprobeLinks) -> Vec<String> {
-    let includes = if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
+    let includes =
+        if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
     CAPABILITIES
         .iter()
         .filter(|capability| (capability.needed)(links) && !(held | includes).contains(capability.set))

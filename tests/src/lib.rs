@@ -10,6 +10,7 @@ pub mod expect;
 pub mod framings;
 pub mod front;
 pub mod grpc;
+pub mod identity;
 pub mod kernel;
 pub mod ledger;
 pub mod mock;

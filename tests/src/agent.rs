@@ -50,10 +50,16 @@ impl Ended {
     /// When it said nothing of it.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
+        let counter = self.counters().get(name).and_then(Value::as_u64);
+        counter.unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+    }
+
+    /// All counters of its last words; none when it had no last words.
+    #[must_use]
+    pub fn counters(&self) -> serde_json::Map<String, Value> {
         let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
-        let counters = serde_json::Deserializer::from_str(counters).into_iter::<Value>().next();
-        let counters = counters.and_then(Result::ok).unwrap_or_default();
-        counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+        let counters = serde_json::Deserializer::from_str(counters).into_iter().next();
+        counters.and_then(Result::ok).unwrap_or_default()
     }
 }
 

@@ -19,5 +19,6 @@ pub mod process;
 pub mod random;
 pub mod receiver;
 pub mod span;
+pub mod storm;
 pub mod tape;
 pub mod websocket;

@@ -117,18 +117,11 @@ pub fn run(seconds: usize) -> Report {
 
     report.add("end", end(&ended));
     report.add("ledger", ledger(&ended));
-    let port = |mock: &Mock| [json!(mock.tls().port()), json!(mock.plain().port())];
-    let of = |mock: &Mock| {
-        let ports = port(mock);
-        let spans = ended.spans.iter().filter(|span| ports.contains(span.get("server.port")));
-        spans.cloned().collect::<Vec<Span>>()
-    };
-    let exact = compare(&of(&stage.steady), &answers, "CLIENT").map(|()| format!("{calls} calls"));
-    report.add("steady client", exact);
-    report.add(
-        "spans of actors",
-        spans_of_actors(&of(&stage.storm), &stage.storm.ledger().wait_for_answers(0)),
-    );
+    let ports = [json!(stage.steady.tls().port()), json!(stage.steady.plain().port())];
+    let (steady, actors): (Vec<Span>, Vec<Span>) =
+        ended.spans.iter().cloned().partition(|span| ports.contains(span.get("server.port")));
+    report.add("steady client", compare(&steady, &answers, "CLIENT").map(|()| format!("{calls} calls")));
+    report.add("spans of actors", spans_of_actors(&actors, &stage.storm.ledger().wait_for_answers(0)));
     let from_files = ended.spans.iter().filter(|span| *span.get("gen_ai.request.model") == json!(FILE_MODEL));
     report.add("files are no traffic", none("spans of a file", from_files.count()));
     report.add("programs, maps and links are gone", wait_for_none(|| left(&objects)));
@@ -190,6 +183,8 @@ struct Stage {
 struct Playing {
     actor: Actor,
     process: Process,
+    /// How many it is to play; until it is told to end when there is no number.
+    rounds: Option<u64>,
 }
 
 /// What an actor prints at its end.
@@ -222,6 +217,7 @@ impl Stage {
         let folder = self.folder.path().join(&name);
         fs::create_dir_all(&folder).expect("a folder");
         let mut command = Command::new(parts::program("storm-actor"));
+        command.env("RUST_BACKTRACE", "0");
         command.args(["act", &name, "--seed", &SEED.to_string(), "--folder"]).arg(folder);
         command.arg("--image").arg(self.image()).arg("--ca").arg(self.storm.ca());
         command.args(["--tls", &self.storm.tls().to_string(), "--plain", &self.storm.plain().to_string()]);
@@ -229,15 +225,17 @@ impl Stage {
             Some(rounds) => command.args(["--rounds", &rounds.to_string()]),
             None => command.args(["--pace", "150"]),
         };
-        Playing { actor, process: Process::spawn(command) }
+        Playing { actor, process: Process::spawn(command), rounds }
     }
 }
 
 impl Playing {
     /// Ends it, unless it has a number of rounds to play.
     fn end(self) -> Result<Played, String> {
-        let Self { actor, mut process } = self;
-        process.close_stdin();
+        let Self { actor, mut process, rounds } = self;
+        if rounds.is_none() {
+            process.close_stdin();
+        }
         let status = process.wait(10 * PATIENCE);
         if !status.success() {
             return Err(format!("{actor:?} ended with {status}: {}", process.stderr().text()));

@@ -70,7 +70,7 @@ pub(crate) fn dup_round(act: &Act, random: &mut Random) -> anyhow::Result<Got> {
     let path = act.folder.join("no-traffic");
     let body = format!(r#"{{"model":"{FILE_MODEL}","messages":[{{"role":"user","content":"x"}}]}}"#);
     let text = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: storm\r\ncontent-type: application/json\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -54,7 +54,7 @@ pub(crate) fn call(stream: &mut (impl Read + Write), random: &mut Random) -> any
     let body = json!({"model": "mock-echo", "messages": [{"role": "user", "content": text}]}).to_string();
     let length = body.len();
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: storm\r\ncontent-type: application/json\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     let answer: Value = serde_json::from_slice(&exchange(stream, request.as_bytes())?)?;
@@ -66,7 +66,8 @@ pub(crate) fn call(stream: &mut (impl Read + Write), random: &mut Random) -> any
 /// A file.
 pub(crate) fn file(stream: &mut (impl Read + Write), random: &mut Random) -> anyhow::Result<Got> {
     let bytes = random.below(60_000);
-    let body = exchange(stream, format!("GET /files/{bytes} HTTP/1.1\r\nhost: storm\r\n\r\n").as_bytes())?;
+    let body =
+        exchange(stream, format!("GET /files/{bytes} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").as_bytes())?;
     ensure!(body.len() as u64 == bytes, "a file of {} instead of {bytes} bytes", body.len());
     Ok(hash(&body))
 }
@@ -77,7 +78,7 @@ pub(crate) fn begin_stream(stream: &mut impl Write, model: &str) -> anyhow::Resu
         json!({"model": model, "stream": true, "messages": [{"role": "user", "content": "x"}]}).to_string();
     let length = body.len();
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: storm\r\ncontent-type: application/json\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     Ok(stream.write_all(request.as_bytes())?)

@@ -103,7 +103,7 @@ pub fn run(seconds: usize) -> Report {
     let mut actors: Vec<Playing> = early.iter().map(|actor| stage.start(*actor, None)).collect();
     let agent = turn.run(&["--pid", &pids[0], "--pid", &pids[1], "--exe", "storm-actor"]);
     let id = agent.process().id();
-    let objects = Objects::of(id);
+    let (objects, open) = (Objects::of(id), descriptors(id).len());
     actors.extend(late.iter().map(|actor| stage.start(*actor, None)));
 
     steady.iter_mut().for_each(Running::go);
@@ -112,6 +112,7 @@ pub fn run(seconds: usize) -> Report {
     let mut report = Report::default();
     let played: Vec<Result<Played, String>> = actors.into_iter().map(Playing::end).collect();
     report.add("the agent lets go of files", wait_for_none(|| descriptors_in(id, stage.folder.path())));
+    report.add("the agent lets go of descriptors", wait_for_none(|| more_descriptors(id, open)));
     let objects = objects.either(Objects::of(id));
     let ended = agent.stop();
 
@@ -322,12 +323,24 @@ fn spans_of_actors(spans: &[Span], answers: &[Answer]) -> Result<String, String>
     Ok(format!("{complete} right, {} marked as incomplete", spans.len() - complete))
 }
 
-/// What the agent has open below a folder.
-fn descriptors_in(process: u32, folder: &Path) -> Option<String> {
+/// What a process has open.
+fn descriptors(process: u32) -> Vec<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
-    let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
-    let found: Vec<PathBuf> = targets.filter(|target| target.starts_with(folder)).collect();
+    entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+}
+
+/// What a process has open below a folder.
+fn descriptors_in(process: u32, folder: &Path) -> Option<String> {
+    let found: Vec<PathBuf> =
+        descriptors(process).into_iter().filter(|target| target.starts_with(folder)).collect();
     (!found.is_empty()).then(|| format!("{found:?}"))
+}
+
+/// More than a process had open at first, but for the probes of a library that came later and is in use.
+fn more_descriptors(process: u32, at_first: usize) -> Option<String> {
+    const LATER: usize = 32;
+    let now = descriptors(process).len();
+    (now > at_first + LATER).then(|| format!("{now} are open, {at_first} were at first"))
 }
 
 fn left(objects: &Objects) -> Option<String> {

@@ -7,6 +7,5 @@ const SECONDS: usize = 60;
 fn in_a_storm_the_steady_client_is_seen_exactly_and_nothing_is_changed_or_left() {
     let seconds = std::env::var("TOKENTAP_STORM_SECONDS").map_or(SECONDS, |seconds| seconds.parse().unwrap());
     let report = tokentap_tests::storm::run(seconds);
-    println!("{report}");
     assert!(report.passed(), "{report}");
 }

@@ -141,9 +141,7 @@ pub(crate) fn threads(once: &Once) -> anyhow::Result<()> {
     }
     // SAFETY: the handler does nothing but a system call.
     unsafe { libc::signal(libc::SIGUSR1, end_thread as *const () as libc::sighandler_t) };
-    let mut streams: Vec<Box<dyn Stream>> = Vec::new();
-    streams.push(Box::new(once.server.tls()?));
-    streams.push(Box::new(once.server.plain()?));
+    let streams: [Box<dyn Stream>; 2] = [Box::new(once.server.tls()?), Box::new(once.server.plain()?)];
     for mut stream in streams {
         begin_stream(&mut stream, "mock-slow20000")?;
         let (thread_id, known) = std::sync::mpsc::channel();

@@ -78,13 +78,15 @@ fn public_folder() -> TempDir {
     folder
 }
 
-/// The agent sees every call of a client that runs as root, over TLS and in the clear, of a library that it has to
-/// find in the client.
+/// The agent sees every call of clients that run as root, over TLS and in the clear. The TLS library is one that it
+/// has to find in the client, and in a folder that is not public.
 fn sees_calls(identity: Identity, folder: &Path, check: impl FnOnce(&Agent)) {
-    let mock = Mock::for_test();
+    let (mock, libraries) = (Mock::for_test(), tempfile::tempdir().unwrap());
+    copy_tls_library(libraries.path());
     let mut clients = Via::BOTH.map(|via| {
         let mut job = via.job(&mock, bodies::assorted(client::CURL.api));
         job.wait = true;
+        job.env = vec![("LD_LIBRARY_PATH".into(), libraries.path().to_string_lossy().into_owned())];
         client::CURL.start(&job)
     });
     let pids = clients.each_ref().map(|client| client.process().id().to_string());
@@ -96,6 +98,21 @@ fn sees_calls(identity: Identity, folder: &Path, check: impl FnOnce(&Agent)) {
     let calls = clients.into_iter().map(|client| client.finish().len()).sum();
     let answers = mock.ledger().wait_for_answers(calls);
     check_calls(&agent.finish(), &answers);
+}
+
+/// This process has it mapped, too.
+fn copy_tls_library(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let files = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5)).map(Path::new);
+    let files = files.filter(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libssl.so") || name.starts_with("libcrypto.so")
+    });
+    for file in files.collect::<BTreeSet<_>>() {
+        fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    assert!(fs::read_dir(folder).unwrap().count() >= 2, "no TLS library is mapped");
 }
 
 /// What `/proc/<pid>/status` says of a thread, by label.

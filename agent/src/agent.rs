@@ -22,7 +22,7 @@ use crate::{
     pipeline::clock::Clock,
     pipeline::worker::{Context, Worker},
     pipeline::{Note, Pipeline, Pressure},
-    privileges,
+    privileges::{self, Thread},
     signals::Signals,
     tape::{Recorder, TapeReader},
     targets::prober::Prober,
@@ -192,7 +192,8 @@ impl Watch<'_> {
             idle: Arc::clone(&idle),
         };
         let stopping = Arc::clone(&stop);
-        let reader = privileges::spawn_keeping(kernel::inspecting(), "ring", move || capture.run(&stopping))?;
+        let reader =
+            Thread::named("ring").keeping(kernel::inspecting()).spawn(move || capture.run(&stopping))?;
         privileges::give_up().context("cannot give up capabilities")?;
         tracing::info!(processes = started.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {

@@ -1,9 +1,9 @@
 //! What this process gives up, and the only place where it starts threads.
 //!
 //! Linux keeps capabilities per thread, and a new thread has those of the thread that starts it. Every thread of
-//! the agent is started with [`spawn`] or [`spawn_keeping`]; its first instructions give up everything that it
-//! was not started for, so that the order in which threads are started does not matter. Which capability is for
-//! what: `kernel::requirements`, and SECURITY.md.
+//! the agent is started as a [`Thread`]; its first instructions give up everything that it was not started for, so
+//! that the order in which threads are started does not matter. Which capability is for what:
+//! `kernel::requirements`, and SECURITY.md.
 
 use std::{
     io,
@@ -87,44 +87,63 @@ fn empty_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a thread without capabilities.
-///
-/// # Errors
-/// When there is no thread to be had, or it cannot give up its capabilities; then `work` was not begun.
-pub fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    spawn_keeping(CapabilitySet::empty(), name, work)
+/// A thread to be started. Unless it is said what it keeps, it has no capabilities.
+#[derive(Debug)]
+pub struct Thread<'a> {
+    name: &'a str,
+    builder: Builder,
+    kept: CapabilitySet,
 }
 
-/// Starts a thread that has some of this thread's capabilities, and no others.
-///
-/// # Errors
-/// As [`spawn`].
-pub fn spawn_keeping<T: Send + 'static>(
-    kept: CapabilitySet,
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    let (report, reduced) = channel();
-    let thread = Builder::new().name(name.to_owned()).spawn(move || {
-        let kept = keep(kept);
-        let may_work = kept.is_ok();
-        // The other end waits for it below.
-        if report.send(kept).is_err() || !may_work {
-            // Ends this thread without a message: its handle is gone, the error is the caller's.
-            resume_unwind(Box::new("not begun"));
+impl<'a> Thread<'a> {
+    /// One with this name, of which the kernel shows 15 bytes.
+    #[must_use]
+    pub fn named(name: &'a str) -> Self {
+        Self { name, builder: Builder::new().name(name.to_owned()), kept: CapabilitySet::empty() }
+    }
+
+    /// It keeps these capabilities, as far as this thread has them.
+    #[must_use]
+    pub const fn keeping(mut self, kept: CapabilitySet) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    /// Its stack has this size in bytes.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.builder = self.builder.stack_size(bytes);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no thread to be had, or it cannot give up its capabilities; then `work` was not begun.
+    pub fn spawn<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        let Self { name, builder, kept } = self;
+        let (report, reduced) = channel();
+        let thread = builder.spawn(move || {
+            let kept = keep(kept);
+            let may_work = kept.is_ok();
+            // The other end waits for it below.
+            if report.send(kept).is_err() || !may_work {
+                // Ends this thread without a message: its handle is gone, the error is the caller's.
+                resume_unwind(Box::new("not begun"));
+            }
+            work()
+        })?;
+        match reduced.recv() {
+            Ok(Ok(())) => Ok(thread),
+            Ok(Err(error)) => {
+                let why = format!("thread {name} cannot give up its capabilities: {error}");
+                Err(io::Error::new(error.kind(), why))
+            }
+            Err(_) => Err(io::Error::other(format!("thread {name} ended before it began"))),
         }
-        work()
-    })?;
-    match reduced.recv() {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(error)) => Err(io::Error::new(
-            error.kind(),
-            format!("thread {name} cannot give up its capabilities: {error}"),
-        )),
-        Err(_) => Err(io::Error::other(format!("thread {name} ended before it began"))),
     }
 }
 
@@ -134,8 +153,10 @@ mod tests {
 
     #[test]
     fn a_thread_keeps_no_more_than_it_is_started_for() {
-        let sets =
-            |kept| spawn_keeping(kept, "test", || capabilities(None).unwrap()).unwrap().join().unwrap();
+        let sets = |kept| {
+            let thread = Thread::named("test").keeping(kept).spawn(|| capabilities(None).unwrap());
+            thread.unwrap().join().unwrap()
+        };
         let held = capabilities(None).unwrap().permitted;
         for kept in [CapabilitySet::empty(), CapabilitySet::SYS_PTRACE, CapabilitySet::all()] {
             let expected = kept & held;
@@ -143,7 +164,8 @@ mod tests {
             assert_eq!((got.effective, got.permitted), (expected, expected));
             assert!(got.inheritable.is_empty());
         }
-        let inherited = spawn("test", move || sets(CapabilitySet::all()).permitted).unwrap().join().unwrap();
+        let heir = Thread::named("test").spawn(move || sets(CapabilitySet::all()).permitted);
+        let inherited = heir.unwrap().join().unwrap();
         assert!(inherited.is_empty(), "what was given up does not come back");
     }
 }

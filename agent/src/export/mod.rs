@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{ExportConfig, ExporterConfig},
-    privileges,
+    privileges::Thread,
     targets::attributes::Resource,
     telemetry::{ExporterCounters, ExporterReport, Telemetry},
 };
@@ -155,7 +155,7 @@ pub fn start(config: &ExportConfig, telemetry: &Telemetry) -> Result<ExportHandl
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (finished, done) = mpsc::channel();
-    privileges::spawn("export", move || {
+    Thread::named("export").spawn(move || {
         let tasks: Vec<_> = workers.into_iter().map(|worker| runtime.spawn(worker.run())).collect();
         for task in tasks {
             if let Err(panic) = runtime.block_on(task) {

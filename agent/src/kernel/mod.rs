@@ -8,7 +8,7 @@ mod ring;
 
 pub use attach::{AttachError, Attacher, FileId, PointKind, Scope, TlsPoint};
 pub use maps::{Kernel, KernelMaps};
-pub use requirements::{Requirement, attaching, check, inspecting};
+pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
 
 use aya::{

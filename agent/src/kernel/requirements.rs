@@ -43,15 +43,15 @@ const INIT_PID_NS: u64 = 0xEFFF_FFFC;
 const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// How uprobes are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UprobeLinks {
-    /// A perf event for each. Takes `CAP_SYS_ADMIN` since CVE-2025-38466 (kernel/events/core.c,
+/// By which means the kernel side is attached here.
+#[derive(Clone, Copy, Debug)]
+struct Means {
+    /// Links with many uprobes each (kernel 6.6): whoever has the program may attach it. Else there is a perf event
+    /// for each uprobe, which takes `CAP_SYS_ADMIN` since CVE-2025-38466 (kernel/events/core.c,
     /// `perf_uprobe_event_init`), whose mend is in the stable kernels, too.
-    PerfEvents,
-    /// Links with many uprobes each (kernel 6.6): whoever has the program may attach it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the attacher uses perf events on every kernel"))]
-    Multi,
+    multi_uprobes: bool,
+    /// Tracepoints are attached by the numbers that tracefs has of them.
+    tracefs: bool,
 }
 
 /// A capability, and what cannot be done without it.
@@ -59,7 +59,7 @@ struct Capability {
     set: CapabilitySet,
     name: &'static str,
     purpose: &'static str,
-    needed: fn(UprobeLinks) -> bool,
+    needed: fn(Means) -> bool,
 }
 
 /// In the order of SECURITY.md's table.
@@ -98,7 +98,7 @@ const CAPABILITIES: [Capability; 6] = [
         set: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
         purpose: "attach uprobes on this kernel",
-        needed: |links| links == UprobeLinks::PerfEvents,
+        needed: |means| !means.multi_uprobes,
     },
 ];
 
@@ -113,7 +113,8 @@ const IN_SYS_ADMIN: CapabilitySet =
 /// The first thing that is missing.
 pub fn check() -> Result<(), Requirement> {
     let held = capabilities(None).map_err(|error| Requirement::Capabilities(error.into()))?.effective;
-    let missing = missing(held, uprobe_links());
+    let means = means();
+    let missing = missing(held, means);
     if !missing.is_empty() {
         return Err(Requirement::Privilege(missing.join(", ")));
     }
@@ -127,30 +128,41 @@ pub fn check() -> Result<(), Requirement> {
     if !in_host_pid_namespace() {
         return Err(Requirement::PidNamespace);
     }
-    private_tracefs().map_err(|error| Requirement::Tracefs(error.to_string()))
+    if means.tracefs {
+        private_tracefs().map_err(|error| Requirement::Tracefs(error.to_string()))?;
+    }
+    Ok(())
 }
 
-/// How the attacher attaches here.
-const fn uprobe_links() -> UprobeLinks {
-    UprobeLinks::PerfEvents
+/// Those of the attacher.
+const fn means() -> Means {
+    Means { multi_uprobes: false, tracefs: true }
 }
 
-/// What a thread keeps that looks at observed processes and says in the kernel's maps what it found.
+/// What a thread keeps that changes the kernel side's maps.
+#[must_use]
+pub fn writing_maps() -> CapabilitySet {
+    // Since 5.19 a map's descriptor is enough to use it (kernel/bpf/syscall.c, `__sys_bpf`).
+    if version(&release()) < (5, 19) { held(CapabilitySet::BPF) } else { CapabilitySet::empty() }
+}
+
+/// What a thread keeps that reads what `/proc` has of observed processes, and changes maps.
 #[must_use]
 pub fn inspecting() -> CapabilitySet {
-    let proc = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
-    // Since 5.19 a map's descriptor is enough to use it (kernel/bpf/syscall.c, `__sys_bpf`).
-    if version(&release()) < (5, 19) { proc | held(CapabilitySet::BPF) } else { proc }
+    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | writing_maps()
 }
 
-/// What the thread keeps that places probes.
+/// What a thread keeps that opens the files that observed processes have mapped.
+#[must_use]
+pub fn opening_mapped_files() -> CapabilitySet {
+    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | held(CapabilitySet::CHECKPOINT_RESTORE)
+}
+
+/// What the thread keeps that finds the places of probes and attaches to them.
 #[must_use]
 pub fn attaching() -> CapabilitySet {
-    let place = match uprobe_links() {
-        UprobeLinks::PerfEvents => CapabilitySet::SYS_ADMIN,
-        UprobeLinks::Multi => CapabilitySet::empty(),
-    };
-    inspecting() | held(CapabilitySet::CHECKPOINT_RESTORE) | place
+    let attach = if means().multi_uprobes { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN };
+    opening_mapped_files() | attach | writing_maps()
 }
 
 /// A capability, or the one that includes it where this thread has only that.
@@ -160,12 +172,12 @@ fn held(wanted: CapabilitySet) -> CapabilitySet {
 }
 
 /// The capabilities that are needed and not held, each with its purpose.
-fn missing(held: CapabilitySet, links: UprobeLinks) -> Vec<String> {
+fn missing(held: CapabilitySet, means: Means) -> Vec<String> {
     let includes =
         if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
     CAPABILITIES
         .iter()
-        .filter(|capability| (capability.needed)(links) && !(held | includes).contains(capability.set))
+        .filter(|capability| (capability.needed)(means) && !(held | includes).contains(capability.set))
         .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
         .collect()
 }
@@ -206,22 +218,21 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_its_purpose() {
         let all = CAPABILITIES.iter().fold(CapabilitySet::empty(), |set, capability| set | capability.set);
-        for links in [UprobeLinks::PerfEvents, UprobeLinks::Multi] {
-            assert_eq!(missing(all, links), [""; 0]);
-            assert_eq!(missing(CapabilitySet::all(), links), [""; 0]);
+        let perf_events = Means { multi_uprobes: false, tracefs: false };
+        let multi = Means { multi_uprobes: true, tracefs: false };
+        for means in [perf_events, multi] {
+            assert_eq!(missing(all, means), [""; 0]);
+            assert_eq!(missing(CapabilitySet::all(), means), [""; 0]);
         }
         let without_admin = all - CapabilitySet::SYS_ADMIN;
-        assert_eq!(missing(without_admin, UprobeLinks::Multi), [""; 0]);
-        assert_eq!(
-            missing(without_admin, UprobeLinks::PerfEvents),
-            ["CAP_SYS_ADMIN (to attach uprobes on this kernel)"]
-        );
+        assert_eq!(missing(without_admin, multi), [""; 0]);
+        assert_eq!(missing(without_admin, perf_events), ["CAP_SYS_ADMIN (to attach uprobes on this kernel)"]);
         for capability in &CAPABILITIES[..5] {
-            let missing = missing(without_admin - capability.set, UprobeLinks::Multi);
+            let missing = missing(without_admin - capability.set, multi);
             assert_eq!(missing, [format!("{} (to {})", capability.name, capability.purpose)]);
         }
         let stands_in = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
-        assert_eq!(missing(stands_in, UprobeLinks::PerfEvents), [""; 0]);
+        assert_eq!(missing(stands_in, perf_events), [""; 0]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokentap_abi::{Frame, HEADER_LEN, Kind};
 
 use crate::{
     pipeline::worker::Worker,
-    privileges,
+    privileges::Thread,
     targets::Process,
     telemetry::{Event, Telemetry},
 };
@@ -118,7 +118,7 @@ impl Pipeline {
             let (recycle, empty) = sync_channel(QUEUED);
             let worker = make();
             let name = format!("worker-{number}");
-            let thread = privileges::spawn(&name, move || worker.run(&inbox, &recycle))?;
+            let thread = Thread::named(&name).spawn(move || worker.run(&inbox, &recycle))?;
             shards.push(Shard { batch: Batch::default(), queue, empty, thread });
         }
         Ok(Self { shards, pressure, telemetry: Arc::clone(telemetry) })

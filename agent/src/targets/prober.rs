@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     kernel::{Attacher, FileId, Scope, attaching},
-    privileges,
+    privileges::Thread,
     targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
     tls::{Finder, TlsCode, executable_files, system_libraries},
@@ -80,7 +80,7 @@ impl Prober {
         if wide {
             work.widen();
         }
-        let thread = privileges::spawn_keeping(attaching(), "probes", move || work.run(&inbox))?;
+        let thread = Thread::named("probes").keeping(attaching()).spawn(move || work.run(&inbox))?;
         Ok((Self { orders }, thread))
     }
 

@@ -22,6 +22,7 @@ use crate::{
     pipeline::clock::Clock,
     pipeline::worker::{Context, Worker},
     pipeline::{Note, Pipeline, Pressure},
+    privileges::{self, Thread},
     signals::Signals,
     tape::{Recorder, TapeReader},
     targets::prober::Prober,
@@ -48,7 +49,8 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 pub fn run(config: Config) -> anyhow::Result<Outcome> {
     match config.action {
         Action::Run { select, calls, stale_after, export, drain_timeout } => {
-            // Before the first thread: a mount namespace belongs to a thread.
+            // Before the first thread: what these change belongs to a thread.
+            privileges::harden().context("cannot give up privileges")?;
             kernel::check()?;
             let telemetry = Telemetry::new();
             let handle = export::start(&export, &telemetry)?;
@@ -74,6 +76,7 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             Ok(conclude(&telemetry, Some(&report)))
         }
         Action::Record { select, out, with_content } => {
+            privileges::harden().context("cannot give up privileges")?;
             kernel::check()?;
             let telemetry = Telemetry::new();
             let clock = Clock::live();
@@ -92,7 +95,9 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             let telemetry = Telemetry::new();
             let reader =
                 TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;
+            privileges::harden().context("cannot give up privileges")?;
             let handle = export::start(&export, &telemetry)?;
+            privileges::give_up().context("cannot give up capabilities")?;
             let context = Context {
                 options: Arc::new(calls),
                 stale_after: nanos(stale_after),
@@ -192,7 +197,9 @@ impl Watch<'_> {
             idle: Arc::clone(&idle),
         };
         let stopping = Arc::clone(&stop);
-        let reader = std::thread::Builder::new().name("ring".into()).spawn(move || capture.run(&stopping))?;
+        let reader =
+            Thread::named("ring").keeping(kernel::inspecting()).spawn(move || capture.run(&stopping))?;
+        privileges::give_up().context("cannot give up capabilities")?;
         tracing::info!(processes = started.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {
             // Unlike the standard library's, this one does not go on after a signal.

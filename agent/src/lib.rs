@@ -6,6 +6,7 @@ pub mod config;
 pub mod export;
 pub mod kernel;
 pub mod pipeline;
+pub mod privileges;
 pub mod redact;
 pub mod signals;
 pub mod tape;

@@ -1,7 +1,7 @@
 //! The agent as its users run it: a process with flags, two outputs and an exit status.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     path::Path,
     process::{Command, ExitStatus},
     thread,
@@ -11,6 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    identity::Identity,
     parts,
     process::{PATIENCE, Process, Signal},
     span::Span,
@@ -49,10 +50,16 @@ impl Ended {
     /// When it said nothing of it.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
+        let counter = self.counters().get(name).and_then(Value::as_u64);
+        counter.unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+    }
+
+    /// All counters of its last words; none when it had no last words.
+    #[must_use]
+    pub fn counters(&self) -> serde_json::Map<String, Value> {
         let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
-        let counters = serde_json::Deserializer::from_str(counters).into_iter::<Value>().next();
-        let counters = counters.and_then(Result::ok).unwrap_or_default();
-        counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+        let counters = serde_json::Deserializer::from_str(counters).into_iter().next();
+        counters.and_then(Result::ok).unwrap_or_default()
     }
 }
 
@@ -96,13 +103,37 @@ impl Agent {
         Self::spawn(arguments, &[], Turn::take())
     }
 
+    /// A copy of the agent in `folder`, which everyone may enter, run with an identity; ready or not.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn start_as(identity: Identity, folder: &Path, arguments: &[&str]) -> Self {
+        // Where the agent lies, not everyone may be allowed to go.
+        let program = folder.join("tokentap");
+        if !program.exists() {
+            fs::copy(parts::agent(), &program).expect("the agent is copied");
+        }
+        let mut command = Command::new(program);
+        identity.apply(&mut command);
+        Self::spawn_command(command, arguments, &[], Turn::take())
+    }
+
     fn spawn(arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
+        Self::spawn_command(Command::new(parts::agent()), arguments, environment, turn)
+    }
+
+    fn spawn_command(
+        mut command: Command,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        turn: Turn,
+    ) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "end-to-end tests load eBPF programs: run them as root (`sudo -E cargo test`), or only those that \
              need none (`cargo test --lib --test tapes`)"
         );
-        let mut command = Command::new(parts::agent());
         command.args(arguments);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
             command.env_remove(name);
@@ -115,7 +146,11 @@ impl Agent {
         Self { process: Process::spawn(command), _turn: turn }
     }
 
-    fn wait_until_ready(&self) {
+    /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_until_ready(&self) {
         self.process.wait_for_complaint("line that says ready", |line| line.contains(" ready").then_some(()));
     }
 

@@ -27,24 +27,38 @@ pub fn check_served_calls(spans: &[Span], answers: &[Answer]) {
 }
 
 fn check(spans: &[Span], answers: &[Answer], kind: &str) {
-    assert!(
-        spans.len() == answers.len(),
-        "{} spans for {} calls\nspans: {}\ncalls: {}",
-        spans.len(),
-        answers.len(),
-        lines(spans.iter().map(summary)),
-        lines(answers.iter().map(|answer| format!("{answer:?}"))),
-    );
+    compare(spans, answers, kind).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+/// Whether there is exactly one right span of this kind for every answer, in any order.
+///
+/// # Errors
+/// Says which span is missing, wrong or too many, and what differs.
+pub fn compare(spans: &[Span], answers: &[Answer], kind: &str) -> Result<(), String> {
+    if spans.len() != answers.len() {
+        return Err(format!(
+            "{} spans for {} calls\nspans: {}\ncalls: {}",
+            spans.len(),
+            answers.len(),
+            lines(spans.iter().map(summary)),
+            lines(answers.iter().map(|answer| format!("{answer:?}"))),
+        ));
+    }
     let mut left: Vec<&Span> = spans.iter().collect();
     for answer in answers {
-        let at = left.iter().position(|span| belongs(span, answer)).unwrap_or_else(|| {
-            panic!("no span for {answer:?}\nleft: {}", lines(left.iter().map(|span| summary(span))))
-        });
+        let at = left.iter().position(|span| belongs(span, answer)).ok_or_else(|| {
+            format!("no span for {answer:?}\nleft: {}", lines(left.iter().map(|span| summary(span))))
+        })?;
         let span = left.swap_remove(at);
-        let wrong = differences(span, answer);
-        assert_eq!(span.kind, kind, "{span:#?}");
-        assert!(wrong.is_empty(), "{answer:?}\ngot {span:#?}\nwrong: {}", lines(wrong.into_iter()));
+        let mut wrong = differences(span, answer);
+        if span.kind != kind {
+            wrong.push(format!("kind is {}, expected {kind}", span.kind));
+        }
+        if !wrong.is_empty() {
+            return Err(format!("{answer:?}\ngot {span:#?}\nwrong: {}", lines(wrong.into_iter())));
+        }
     }
+    Ok(())
 }
 
 /// Answers without an id are told apart by what was asked; any of several equal ones will do.

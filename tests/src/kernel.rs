@@ -15,27 +15,84 @@ use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 /// Without root.
 #[must_use]
 pub fn programs() -> BTreeSet<u32> {
-    /// The first members of the kernel's `union bpf_attr` for `BPF_PROG_GET_NEXT_ID`.
+    ids(11)
+}
+
+/// What belongs to eBPF, by kind and id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Objects(BTreeSet<(&'static str, u32)>);
+
+/// Each kind as `/proc/<pid>/fdinfo` names its id, with the `BPF_*_GET_NEXT_ID` command.
+const KINDS: [(&str, libc::c_int); 3] = [("prog_id", 11), ("map_id", 12), ("link_id", 31)];
+
+impl Objects {
+    /// All of this kernel.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(
+            KINDS
+                .iter()
+                .flat_map(|(kind, command)| ids(*command).into_iter().map(|id| (*kind, id)))
+                .collect(),
+        )
+    }
+
+    /// Those that a process has descriptors of; none when it is gone.
+    #[must_use]
+    pub fn of(process: u32) -> Self {
+        let entries = fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten();
+        let texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        let found = texts.flat_map(|text| {
+            let line = |kind| text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(':'));
+            KINDS.map(|(kind, _)| Some((kind, line(kind)?.trim().parse().ok()?)))
+        });
+        Self(found.flatten().collect())
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn both(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).copied().collect())
+    }
+
+    /// Those that are in either.
+    #[must_use]
+    pub fn either(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Goes through the ids that a `BPF_*_GET_NEXT_ID` command lists.
+fn ids(command: libc::c_int) -> BTreeSet<u32> {
+    /// The first members of the kernel's `union bpf_attr` for these commands.
     #[repr(C)]
     struct NextId {
         start: u32,
         next: u32,
         flags: u32,
     }
-    const PROG_GET_NEXT_ID: libc::c_int = 11;
     let mut found = BTreeSet::new();
     let mut attr = NextId { start: 0, next: 0, flags: 0 };
     loop {
         // SAFETY: the kernel reads and writes no more of `attr` than the size it is told.
-        let result =
-            unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_NEXT_ID, &raw mut attr, size_of::<NextId>()) };
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<NextId>()) };
         if result == 0 {
             found.insert(attr.next);
             attr.start = attr.next;
             continue;
         }
         let error = io::Error::last_os_error();
-        assert!(error.raw_os_error() == Some(libc::ENOENT), "cannot list eBPF programs: {error}");
+        assert!(error.raw_os_error() == Some(libc::ENOENT), "cannot list what eBPF has: {error}");
         return found;
     }
 }

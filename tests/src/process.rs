@@ -16,6 +16,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 /// How long anything may take that should take no time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long what a process printed last may be on its way.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Waits for something that no line tells.
 ///
 /// # Panics
@@ -156,8 +159,8 @@ impl Process {
             match self.child.try_wait() {
                 Ok(Some(status)) => {
                     // What it printed last is still on its way here.
-                    self.stdout.wait_for_end();
-                    self.stderr.wait_for_end();
+                    self.stdout.wait_for_end(LAST_LINES);
+                    self.stderr.wait_for_end(LAST_LINES);
                     return status;
                 }
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
@@ -238,9 +241,10 @@ impl Lines {
         self.lock().lines.join("\n")
     }
 
-    /// A grandchild may keep the output open for ever, hence a deadline here too.
-    fn wait_for_end(&self) {
-        let deadline = Instant::now() + Duration::from_secs(1);
+    /// Waits until no more lines come, but not for longer than `patience`: a grandchild may keep an output open
+    /// for ever.
+    pub fn wait_for_end(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let mut seen = self.lock();
         while !seen.ended {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };

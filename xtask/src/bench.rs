@@ -17,6 +17,9 @@ pub(crate) struct Options {
     /// One line of JSON for each figure
     #[arg(long)]
     json: bool,
+    /// How long the storm lasts; as long again without the agent
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    storm: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,6 +38,8 @@ enum Scenario {
     Wire,
     /// All parsers together, of captured bytes to a span; needs no root
     Parser,
+    /// Everything that is hard on an observer at once: what comes out, and what is left
+    Storm,
 }
 
 impl Scenario {
@@ -46,14 +51,14 @@ impl Scenario {
             Self::Verdicts => Some("verdicts"),
             Self::Bystanders => Some("bystanders"),
             Self::Idle => Some("idle"),
-            Self::Wire | Self::Parser => None,
+            Self::Wire | Self::Parser | Self::Storm => None,
         }
     }
 }
 
 /// Builds what is measured, and measures it.
 pub(crate) fn measure(options: Options) -> Result<()> {
-    let Options { mut scenarios, json } = options;
+    let Options { mut scenarios, json, storm } = options;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
     }
@@ -66,6 +71,18 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         let programs = build::test_programs(&["bench", "bench-load", "mock-llm"])?;
         say("measuring; the machine should have nothing else to do");
         run(Command::new(programs.join("bench")).args(live).args(format).env("TOKENTAP_BIN", agent))?;
+    }
+    if scenarios.contains(&Scenario::Storm) {
+        ensure!(
+            apt::is_root(),
+            "attaching to processes needs root: run it as `sudo -E cargo xtask bench storm`"
+        );
+        Part::Packages.install()?;
+        let agent = build::agent()?;
+        let programs = build::test_programs(&["storm", "storm-actor"])?;
+        say("a storm; it fails when a call is not exact, or something is changed or left");
+        let mut command = Command::new(programs.join("storm"));
+        run(command.args(["--seconds", &storm.to_string()]).env("TOKENTAP_BIN", agent))?;
     }
     for (scenario, package, name) in
         [(Scenario::Wire, "tokentap-wire", "protocols"), (Scenario::Parser, "tokentap-genai", "chat_stream")]

@@ -14,7 +14,6 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -23,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{ExportConfig, ExporterConfig},
+    privileges::Thread,
     targets::attributes::Resource,
     telemetry::{ExporterCounters, ExporterReport, Telemetry},
 };
@@ -155,7 +155,7 @@ pub fn start(config: &ExportConfig, telemetry: &Telemetry) -> Result<ExportHandl
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (finished, done) = mpsc::channel();
-    thread::Builder::new().name("export".into()).spawn(move || {
+    Thread::named("export").spawn(move || {
         let tasks: Vec<_> = workers.into_iter().map(|worker| runtime.spawn(worker.run())).collect();
         for task in tasks {
             if let Err(panic) = runtime.block_on(task) {

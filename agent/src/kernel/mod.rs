@@ -11,7 +11,7 @@ mod ring;
 
 pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint};
 pub use maps::{Kernel, KernelMaps};
-pub use requirements::{Requirement, check, private_tracefs};
+pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
 
 use aya::{

@@ -1,12 +1,12 @@
 //! What the kernel and our privileges must offer, checked before anything is loaded, so that a missing piece
-//! is named instead of showing as an error number.
+//! is named instead of showing as an error number. Also which capability is for what, and which thread keeps it;
+//! SECURITY.md has the same as a table.
 
 use std::{fs, io, path::Path};
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags},
-    process::geteuid,
-    thread::UnshareFlags,
+    thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 
 /// Something that is missing, and its mend.
@@ -14,10 +14,13 @@ use rustix::{
 pub enum Requirement {
     /// Not enough privilege.
     #[error(
-        "tokentap needs root, or the capabilities BPF, PERFMON, SYS_PTRACE, SYS_ADMIN and DAC_READ_SEARCH \
-         (this process lacks {0}): run it with sudo, or as a privileged container"
+        "this process lacks {0}: run tokentap with sudo, or give its service or container these capabilities \
+         (SECURITY.md lists all of them)"
     )]
     Privilege(String),
+    /// The kernel did not say what this process may do.
+    #[error("cannot read this process's capabilities: {0}")]
+    Capabilities(io::Error),
     /// Kernel too old.
     #[error("kernel {0} is too old: tokentap needs 5.15 or later (ring buffer, uprobe links)")]
     Kernel(String),
@@ -40,16 +43,82 @@ const INIT_PID_NS: u64 = 0xEFFF_FFFC;
 const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
+/// By which means the kernel side is attached here.
+#[derive(Clone, Copy, Debug)]
+struct Means {
+    /// Links with many uprobes each (kernel 6.6): whoever has the program may attach it. Else there is a perf event
+    /// for each uprobe, which takes `CAP_SYS_ADMIN` since CVE-2025-38466 (kernel/events/core.c,
+    /// `perf_uprobe_event_init`), whose mend is in the stable kernels, too.
+    multi_uprobes: bool,
+    /// Tracepoints are attached by the numbers that tracefs has of them.
+    tracefs: bool,
+}
+
+/// A capability, and what cannot be done without it.
+struct Capability {
+    set: CapabilitySet,
+    name: &'static str,
+    purpose: &'static str,
+    needed: fn(Means) -> bool,
+}
+
+/// In the order of SECURITY.md's table.
+const CAPABILITIES: [Capability; 6] = [
+    Capability {
+        set: CapabilitySet::BPF,
+        name: "CAP_BPF",
+        purpose: "load eBPF programs and create maps",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::PERFMON,
+        name: "CAP_PERFMON",
+        purpose: "load eBPF programs that trace",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::SYS_PTRACE,
+        name: "CAP_SYS_PTRACE",
+        purpose: "read what other processes have mapped and open",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::DAC_READ_SEARCH,
+        name: "CAP_DAC_READ_SEARCH",
+        purpose: "read other users' files in /proc, and libraries in folders that are not public",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::CHECKPOINT_RESTORE,
+        name: "CAP_CHECKPOINT_RESTORE",
+        purpose: "open the files that other processes have mapped",
+        needed: |_| true,
+    },
+    Capability {
+        set: CapabilitySet::SYS_ADMIN,
+        name: "CAP_SYS_ADMIN",
+        purpose: "attach uprobes on this kernel",
+        needed: |means| !means.multi_uprobes,
+    },
+];
+
+/// `CAP_SYS_ADMIN` includes these (include/linux/capability.h: `bpf_capable`, `perfmon_capable`,
+/// `checkpoint_restore_ns_capable`).
+const IN_SYS_ADMIN: CapabilitySet =
+    CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::CHECKPOINT_RESTORE);
+
 /// Checks everything that can be checked without loading.
 ///
 /// # Errors
 /// The first thing that is missing.
 pub fn check() -> Result<(), Requirement> {
-    let missing = missing_capabilities();
+    let held = capabilities(None).map_err(|error| Requirement::Capabilities(error.into()))?.effective;
+    let means = means();
+    let missing = missing(held, means);
     if !missing.is_empty() {
         return Err(Requirement::Privilege(missing.join(", ")));
     }
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = release();
     if version(&release) < (5, 15) {
         return Err(Requirement::Kernel(release));
     }
@@ -59,7 +128,58 @@ pub fn check() -> Result<(), Requirement> {
     if !in_host_pid_namespace() {
         return Err(Requirement::PidNamespace);
     }
-    private_tracefs().map_err(|error| Requirement::Tracefs(error.to_string()))
+    if means.tracefs {
+        private_tracefs().map_err(|error| Requirement::Tracefs(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Those of the attacher.
+const fn means() -> Means {
+    Means { multi_uprobes: false, tracefs: true }
+}
+
+/// What a thread keeps that changes the kernel side's maps.
+#[must_use]
+pub fn writing_maps() -> CapabilitySet {
+    // Since 5.19 a map's descriptor is enough to use it (kernel/bpf/syscall.c, `__sys_bpf`).
+    if version(&release()) < (5, 19) { held(CapabilitySet::BPF) } else { CapabilitySet::empty() }
+}
+
+/// What a thread keeps that reads what `/proc` has of observed processes, and changes maps.
+#[must_use]
+pub fn inspecting() -> CapabilitySet {
+    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | writing_maps()
+}
+
+/// What a thread keeps that opens the files that observed processes have mapped.
+#[must_use]
+pub fn opening_mapped_files() -> CapabilitySet {
+    CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH | held(CapabilitySet::CHECKPOINT_RESTORE)
+}
+
+/// What the thread keeps that finds the places of probes and attaches to them.
+#[must_use]
+pub fn attaching() -> CapabilitySet {
+    let attach = if means().multi_uprobes { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN };
+    opening_mapped_files() | attach | writing_maps()
+}
+
+/// A capability, or the one that includes it where this thread has only that.
+fn held(wanted: CapabilitySet) -> CapabilitySet {
+    let has = capabilities(None).is_ok_and(|sets| sets.permitted.contains(wanted));
+    if has { wanted } else { CapabilitySet::SYS_ADMIN }
+}
+
+/// The capabilities that are needed and not held, each with its purpose.
+fn missing(held: CapabilitySet, means: Means) -> Vec<String> {
+    let includes =
+        if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
+    CAPABILITIES
+        .iter()
+        .filter(|capability| (capability.needed)(means) && !(held | includes).contains(capability.set))
+        .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
+        .collect()
 }
 
 fn in_host_pid_namespace() -> bool {
@@ -68,18 +188,8 @@ fn in_host_pid_namespace() -> bool {
     fs::metadata("/proc/self/ns/pid").map_or(true, |meta| meta.ino() == INIT_PID_NS)
 }
 
-fn missing_capabilities() -> Vec<String> {
-    // include/uapi/linux/capability.h
-    const NEEDED: &[(u32, &str)] =
-        &[(39, "BPF"), (38, "PERFMON"), (19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (2, "DAC_READ_SEARCH")];
-    let effective = fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .unwrap_or_else(|| if geteuid().is_root() { u64::MAX } else { 0 });
-    NEEDED.iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| (*name).to_owned()).collect()
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Major and minor version of the running kernel.
@@ -94,10 +204,7 @@ fn version(release: &str) -> (u32, u32) {
 
 /// Mounts tracefs where only this process sees it, when it is not mounted: the host's mounts stay as they
 /// are, and nothing is left behind. Must run before the first thread is started.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn private_tracefs() -> io::Result<()> {
+fn private_tracefs() -> io::Result<()> {
     if Path::new(TRACEFS).join("events").is_dir() || Path::new("/sys/kernel/debug/tracing/events").is_dir() {
         return Ok(());
     }
@@ -111,7 +218,27 @@ pub fn private_tracefs() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_purpose() {
+        let all = CAPABILITIES.iter().fold(CapabilitySet::empty(), |set, capability| set | capability.set);
+        let perf_events = Means { multi_uprobes: false, tracefs: false };
+        let multi = Means { multi_uprobes: true, tracefs: false };
+        for means in [perf_events, multi] {
+            assert_eq!(missing(all, means), [""; 0]);
+            assert_eq!(missing(CapabilitySet::all(), means), [""; 0]);
+        }
+        let without_admin = all - CapabilitySet::SYS_ADMIN;
+        assert_eq!(missing(without_admin, multi), [""; 0]);
+        assert_eq!(missing(without_admin, perf_events), ["CAP_SYS_ADMIN (to attach uprobes on this kernel)"]);
+        for capability in &CAPABILITIES[..5] {
+            let missing = missing(without_admin - capability.set, multi);
+            assert_eq!(missing, [format!("{} (to {})", capability.name, capability.purpose)]);
+        }
+        let stands_in = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+        assert_eq!(missing(stands_in, perf_events), [""; 0]);
+    }
 
     #[test]
     fn kernel_releases_compare() {

@@ -26,6 +26,7 @@ use tokentap_abi::{Frame, Kind};
 
 use crate::{
     pipeline::worker::Worker,
+    privileges::Thread,
     targets::Process,
     telemetry::{Event, Telemetry},
 };
@@ -116,9 +117,8 @@ impl Pipeline {
             let (queue, inbox) = sync_channel(QUEUED);
             let (recycle, empty) = sync_channel(QUEUED);
             let worker = make();
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || worker.run(&inbox, &recycle))?;
+            let name = format!("worker-{number}");
+            let thread = Thread::named(&name).spawn(move || worker.run(&inbox, &recycle))?;
             shards.push(Shard { batch: Batch::default(), queue, empty, thread });
         }
         Ok(Self { shards, pressure, telemetry: Arc::clone(telemetry) })

@@ -25,6 +25,7 @@
 //! Entries of other types are passed over. A tape whose last entry is cut is one whose writer was killed: all
 //! before it is good.
 
+mod file;
 mod reader;
 mod recorder;
 mod writer;

@@ -2,17 +2,16 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufWriter},
     ops::Range,
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::Arc,
 };
 
 use tokentap_abi::{Frame, Header, Kind, flags};
 
-use super::TapeWriter;
+use super::{TapeWriter, file::create_private};
 use crate::{
     pipeline::Note,
     pipeline::clock::Clock,
@@ -45,14 +44,23 @@ impl Recorder {
     /// masked.
     ///
     /// # Errors
-    /// When the file cannot be made or written.
+    /// When the file cannot be made or written: the message says what to do.
     pub fn create(
         path: &Path,
         with_content: bool,
         clock: &Clock,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        Self::onto(create_private(path)?, with_content, clock, telemetry)
+    }
+
+    /// Records to an open file, which is empty.
+    pub(super) fn onto(
+        file: File,
+        with_content: bool,
+        clock: &Clock,
+        telemetry: &Arc<Telemetry>,
+    ) -> io::Result<Self> {
         let tape = TapeWriter::new(
             BufWriter::with_capacity(256 << 10, file),
             clock.boot_unix_nanos(),

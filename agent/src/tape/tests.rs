@@ -219,8 +219,8 @@ fn a_stream_that_was_closed_is_forgotten() {
 #[test]
 fn a_full_disk_ends_the_tape_and_is_said() {
     let telemetry = Telemetry::new();
-    let full = Path::new("/dev/full");
-    let mut recorder = Recorder::create(full, true, &Clock::recorded(1), &telemetry).unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut recorder = Recorder::onto(full, true, &Clock::recorded(1), &telemetry).unwrap();
     recorder.flush();
     recorder.frame(&decode(&frame(Kind::Data, Direction::Write, 0, HEAD)).unwrap());
     assert!(recorder.finish().is_err());

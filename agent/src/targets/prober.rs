@@ -18,7 +18,8 @@ use std::{
 };
 
 use crate::{
-    kernel::{Attacher, FileId, Scope},
+    kernel::{Attacher, FileId, Scope, attaching},
+    privileges::Thread,
     targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
     tls::{Finder, TlsCode, executable_files, system_libraries},
@@ -79,7 +80,7 @@ impl Prober {
         if wide {
             work.widen();
         }
-        let thread = std::thread::Builder::new().name("probes".into()).spawn(move || work.run(&inbox))?;
+        let thread = Thread::named("probes").keeping(attaching()).spawn(move || work.run(&inbox))?;
         Ok((Self { orders }, thread))
     }
 

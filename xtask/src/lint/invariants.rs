@@ -27,7 +27,7 @@ struct Rule {
 
 const SANS_IO: &[&str] = &["agent/wire/src/", "agent/genai/src/", "ebpf/abi/src/"];
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     Rule {
         under: &["agent/"],
         except: &["agent/src/export"],
@@ -41,6 +41,13 @@ const RULES: [Rule; 8] = [
         ending: &[".rs"],
         words: &["aya::", "aya_obj::", "aya_log::"],
         why: "only agent/src/kernel knows aya",
+    },
+    Rule {
+        under: &["agent/src/"],
+        except: &["agent/src/privileges.rs", "agent/src/export/tests/"],
+        ending: &[".rs"],
+        words: &["thread::spawn", "thread::Builder", "thread::scope"],
+        why: "only agent/src/privileges.rs starts threads, without capabilities that they do not need",
     },
     Rule {
         under: SANS_IO,

@@ -171,7 +171,7 @@ fn a_connection_that_went_dead_is_not_used_again() {
         let handle = started([config], at_once());
         push(&handle, [1]);
         let (connected, connections) = mpsc::channel();
-        thread::spawn(move || {
+        std::thread::spawn(move || {
             // The test may have ended.
             listener.incoming().try_for_each(|stream| connected.send(stream.unwrap()).ok())
         });

@@ -1,14 +1,13 @@
 //! The agent as its users run it: a process with flags, two outputs and an exit status.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     path::Path,
     process::{Command, ExitStatus},
     thread,
     time::Duration,
 };
-
-use serde_json::Value;
 
 use crate::{
     parts,
@@ -49,10 +48,32 @@ impl Ended {
     /// When it said nothing of it.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
+        self.counters().get(name).copied().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+    }
+
+    /// Every counter of its last words.
+    ///
+    /// # Panics
+    /// When it said none.
+    #[must_use]
+    pub fn counters(&self) -> BTreeMap<String, u64> {
         let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
-        let counters = serde_json::Deserializer::from_str(counters).into_iter::<Value>().next();
-        let counters = counters.and_then(Result::ok).unwrap_or_default();
-        counters[name].as_u64().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+        let counters = serde_json::Deserializer::from_str(counters).into_iter().next();
+        counters.and_then(Result::ok).unwrap_or_else(|| panic!("no counters\n{}", self.log))
+    }
+
+    /// Every byte that a probe saw was delivered, lost for a reason that has a name, or left out on purpose.
+    ///
+    /// # Panics
+    /// When there are more bytes, or fewer.
+    pub fn check_ledger(&self) {
+        let counters = self.counters();
+        let sum = |prefix: &str| -> u64 {
+            counters.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| bytes).sum()
+        };
+        let seen = self.counter("kernel.seen");
+        let known = self.counter("kernel.delivered") + sum("kernel.lost.") + sum("kernel.skipped.");
+        assert!(seen == known, "{seen} bytes were seen, what became of {known} is known\n{counters:#?}");
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io,
     os::unix::fs::FileExt as _,
 };
 
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+
+use crate::programs;
 
 /// Ids of all eBPF programs that are loaded.
 ///
@@ -15,29 +16,7 @@ use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 /// Without root.
 #[must_use]
 pub fn programs() -> BTreeSet<u32> {
-    /// The first members of the kernel's `union bpf_attr` for `BPF_PROG_GET_NEXT_ID`.
-    #[repr(C)]
-    struct NextId {
-        start: u32,
-        next: u32,
-        flags: u32,
-    }
-    const PROG_GET_NEXT_ID: libc::c_int = 11;
-    let mut found = BTreeSet::new();
-    let mut attr = NextId { start: 0, next: 0, flags: 0 };
-    loop {
-        // SAFETY: the kernel reads and writes no more of `attr` than the size it is told.
-        let result =
-            unsafe { libc::syscall(libc::SYS_bpf, PROG_GET_NEXT_ID, &raw mut attr, size_of::<NextId>()) };
-        if result == 0 {
-            found.insert(attr.next);
-            attr.start = attr.next;
-            continue;
-        }
-        let error = io::Error::last_os_error();
-        assert!(error.raw_os_error() == Some(libc::ENOENT), "cannot list eBPF programs: {error}");
-        return found;
-    }
+    programs::ids().unwrap_or_else(|e| panic!("cannot list eBPF programs: {e}"))
 }
 
 /// The first bytes of a function of a library, in the memory of a process: a probe on it shows there.

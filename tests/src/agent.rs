@@ -96,6 +96,18 @@ impl Agent {
         Turn::take().run_in(arguments, environment)
     }
 
+    /// [`Agent::run`] with another build of the agent, for comparison.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn run_program(program: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["run", "--console=json"], arguments].concat();
+        let agent = Self::spawn(program, &arguments, &[], Turn::take());
+        agent.wait_until_ready();
+        agent
+    }
+
     /// `tokentap record --out TAPE` with these arguments, once it is ready.
     ///
     /// # Panics
@@ -114,16 +126,16 @@ impl Agent {
     /// Without root.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        Self::spawn(arguments, &[], Turn::take())
+        Self::spawn(&parts::agent(), arguments, &[], Turn::take())
     }
 
-    fn spawn(arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
+    fn spawn(program: &Path, arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "end-to-end tests load eBPF programs: run them as root (`sudo -E cargo test`), or only those that \
              need none (`cargo test --lib --test tapes`)"
         );
-        let mut command = Command::new(parts::agent());
+        let mut command = Command::new(program);
         command.args(arguments);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_")) {
             command.env_remove(name);
@@ -223,7 +235,8 @@ impl Turn {
     }
 
     fn run_in(self, arguments: &[&str], environment: &[(&str, &str)]) -> Agent {
-        let agent = Agent::spawn(&[&["run", "--console=json"], arguments].concat(), environment, self);
+        let arguments = [&["run", "--console=json"], arguments].concat();
+        let agent = Agent::spawn(&parts::agent(), &arguments, environment, self);
         agent.wait_until_ready();
         agent
     }

@@ -12,6 +12,8 @@ use std::{
 pub struct Program {
     /// Its number.
     pub id: u32,
+    /// Whether it runs on probes and tracepoints.
+    pub traces: bool,
     /// Its name, cut at 15 bytes.
     pub name: String,
     /// Runs, counted while [`Statistics`] live.
@@ -90,6 +92,9 @@ fn info(id: u32) -> io::Result<Program> {
     }
     // Offsets in `struct bpf_prog_info`; kernels that know less of it leave the rest zero.
     const SIZE: usize = 232;
+    const KIND: usize = 0;
+    /// `BPF_PROG_TYPE_KPROBE` (uprobes too), `_TRACEPOINT`, `_RAW_TRACEPOINT`, `_TRACING`.
+    const TRACES: [u32; 4] = [2, 5, 17, 26];
     const NAME: usize = 64;
     const RUN_TIME: usize = 192;
     const RUN_COUNT: usize = 200;
@@ -105,8 +110,10 @@ fn info(id: u32) -> io::Result<Program> {
     bpf(OBJ_GET_INFO_BY_FD, std::slice::from_mut(&mut attr))?;
     let number = |at: usize| info[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
     let name = info[NAME..NAME + 16].split(|byte| *byte == 0).next().unwrap_or_default();
+    let kind = info[KIND..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     Ok(Program {
         id,
+        traces: TRACES.contains(&kind),
         name: String::from_utf8_lossy(name).into_owned(),
         runs: number(RUN_COUNT),
         nanoseconds: number(RUN_TIME),

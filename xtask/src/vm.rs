@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::setup::kernels::{self, Architecture, Image};
 use crate::setup::Part;
+use crate::setup::kernels::{self, Architecture, Image};
 use crate::shell::say;
 use crate::tree;
 
@@ -60,8 +60,10 @@ pub(crate) fn run_all(names: &[String]) -> Result<()> {
             bail!("no machine {name}; there are {}", MACHINES.map(|machine| machine.name).join(", "));
         }
     }
-    let chosen: Vec<&Machine> =
-        MACHINES.iter().filter(|machine| names.is_empty() || names.iter().any(|name| name == machine.name)).collect();
+    let chosen: Vec<&Machine> = MACHINES
+        .iter()
+        .filter(|machine| names.is_empty() || names.iter().any(|name| name == machine.name))
+        .collect();
     prepare(&chosen)?;
     let failed: Vec<&str> =
         chosen.iter().filter(|machine| !machine.passes()).map(|machine| machine.name).collect();

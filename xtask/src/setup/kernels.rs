@@ -131,7 +131,10 @@ pub(super) fn install() -> Result<()> {
 /// Fetches a file whose SHA-256 is known.
 fn download(address: &str, sum: &str, to: &Path) -> Result<()> {
     run_logged(
-        Command::new("curl").args(["--fail", "--location", "--no-progress-meter", "--output"]).arg(to).arg(address),
+        Command::new("curl")
+            .args(["--fail", "--location", "--no-progress-meter", "--output"])
+            .arg(to)
+            .arg(address),
         &place("kernels.log"),
     )?;
     let found = read(Command::new("sha256sum").arg(to))?;

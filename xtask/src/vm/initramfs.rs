@@ -47,7 +47,8 @@ pub(super) fn pack(architecture: Architecture) -> Result<()> {
         }
         Architecture::Arm64 => build::for_arm64(&names)?,
     };
-    let mut programs = vec![(built.join("tokentap"), "bin/tokentap"), (system.root.join("usr/bin/curl"), "bin/curl")];
+    let mut programs =
+        vec![(built.join("tokentap"), "bin/tokentap"), (system.root.join("usr/bin/curl"), "bin/curl")];
     programs.extend(PROGRAMS.map(|(name, path)| (built.join(name), path)));
     for (program, path) in &programs {
         system.install(program, &tree.join(path))?;
@@ -101,7 +102,8 @@ impl System {
         let mut found = BTreeSet::new();
         let mut unread = vec![program.to_owned()];
         while let Some(file) = unread.pop() {
-            let output = read(Command::new("readelf").args(["--wide", "--dynamic", "--program-headers"]).arg(&file))?;
+            let output =
+                read(Command::new("readelf").args(["--wide", "--dynamic", "--program-headers"]).arg(&file))?;
             for name in dependencies(&output) {
                 let path = self
                     .find(name)
@@ -118,7 +120,9 @@ impl System {
     fn find(&self, name: &str) -> Option<PathBuf> {
         let candidates = match name.strip_prefix('/') {
             Some(path) => vec![PathBuf::from(path)],
-            None => ["lib", "usr/lib"].map(|folder| Path::new(folder).join(self.libraries).join(name)).to_vec(),
+            None => {
+                ["lib", "usr/lib"].map(|folder| Path::new(folder).join(self.libraries).join(name)).to_vec()
+            }
         };
         candidates.into_iter().find(|path| self.root.join(path).exists())
     }

@@ -12,7 +12,7 @@ use tokentap_tests::{agent::Agent, process::wait_until};
 use crate::{
     figure::{Compared, Figure, Limit, median},
     scenario::STREAMED,
-    stage::{Agents, Load, Plan, Server, cpu_seconds, peak_mib, wait_for_quiet},
+    stage::{Agents, Load, Plan, Server, cpu_seconds, peak_mib},
 };
 
 pub(crate) const METHOD: &str = "a process calls without a pause while the agent starts: until the start of the first call that \
@@ -26,7 +26,6 @@ pub(crate) fn start(agents: &Agents, rounds: usize) -> anyhow::Result<Vec<Figure
     let server = Server::start()?;
     let rounds = agents.rounds(rounds, |candidate, round| {
         eprintln!("start: {}, round {round} of {rounds}", candidate.name);
-        wait_for_quiet()?;
         let mut load = Load::start(&server, SHORT, 600.0)?;
         load.go();
         let (clock, wall) = (Instant::now(), SystemTime::now());
@@ -59,7 +58,6 @@ pub(crate) fn start(agents: &Agents, rounds: usize) -> anyhow::Result<Vec<Figure
 fn new_processes(agents: &Agents) -> anyhow::Result<Vec<Figure>> {
     let measured: Compared<(f64, f64)> = agents.each(|candidate| {
         eprintln!("start: {PROCESSES} new processes with --all, {}", candidate.name);
-        wait_for_quiet()?;
         let agent = candidate.run(&["--all"]);
         let id = agent.process().id();
         let before = settled(&agent)?;

@@ -1,14 +1,13 @@
 //! The agent as its users run it: a process with flags, two outputs and an exit status.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     path::Path,
     process::{Command, ExitStatus},
     thread,
     time::Duration,
 };
-
-use serde_json::Value;
 
 use crate::{
     identity::Identity,
@@ -50,16 +49,32 @@ impl Ended {
     /// When it said nothing of it.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        let counter = self.counters().get(name).and_then(Value::as_u64);
-        counter.unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+        self.counters().get(name).copied().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
     }
 
-    /// All counters of its last words; none when it had no last words.
+    /// Every counter of its last words.
+    ///
+    /// # Panics
+    /// When it said none.
     #[must_use]
-    pub fn counters(&self) -> serde_json::Map<String, Value> {
+    pub fn counters(&self) -> BTreeMap<String, u64> {
         let counters = self.log.rsplit_once("counters=").map(|(_, rest)| rest).unwrap_or_default();
         let counters = serde_json::Deserializer::from_str(counters).into_iter().next();
-        counters.and_then(Result::ok).unwrap_or_default()
+        counters.and_then(Result::ok).unwrap_or_else(|| panic!("no counters\n{}", self.log))
+    }
+
+    /// Every byte that a probe saw was delivered, lost for a reason that has a name, or left out on purpose.
+    ///
+    /// # Panics
+    /// When there are more bytes, or fewer.
+    pub fn check_ledger(&self) {
+        let counters = self.counters();
+        let sum = |prefix: &str| -> u64 {
+            counters.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| bytes).sum()
+        };
+        let seen = self.counter("kernel.seen");
+        let known = self.counter("kernel.delivered") + sum("kernel.lost.") + sum("kernel.skipped.");
+        assert!(seen == known, "{seen} bytes were seen, what became of {known} is known\n{counters:#?}");
     }
 }
 
@@ -82,6 +97,18 @@ impl Agent {
         Turn::take().run_in(arguments, environment)
     }
 
+    /// [`Agent::run`] with another build of the agent, for comparison.
+    ///
+    /// # Panics
+    /// Without root, or when it does not get ready.
+    #[must_use]
+    pub fn run_program(program: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["run", "--console=json"], arguments].concat();
+        let agent = Self::spawn(program, &arguments, &[], Turn::take());
+        agent.wait_until_ready();
+        agent
+    }
+
     /// `tokentap record --out TAPE` with these arguments, once it is ready.
     ///
     /// # Panics
@@ -100,7 +127,7 @@ impl Agent {
     /// Without root.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        Self::spawn(arguments, &[], Turn::take())
+        Self::spawn(&parts::agent(), arguments, &[], Turn::take())
     }
 
     /// A copy of the agent in `folder`, which everyone may enter, run with an identity; ready or not.
@@ -119,8 +146,8 @@ impl Agent {
         Self::spawn_command(command, arguments, &[], Turn::take())
     }
 
-    fn spawn(arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
-        Self::spawn_command(Command::new(parts::agent()), arguments, environment, turn)
+    fn spawn(program: &Path, arguments: &[&str], environment: &[(&str, &str)], turn: Turn) -> Self {
+        Self::spawn_command(Command::new(program), arguments, environment, turn)
     }
 
     fn spawn_command(
@@ -237,7 +264,8 @@ impl Turn {
     }
 
     fn run_in(self, arguments: &[&str], environment: &[(&str, &str)]) -> Agent {
-        let agent = Agent::spawn(&[&["run", "--console=json"], arguments].concat(), environment, self);
+        let arguments = [&["run", "--console=json"], arguments].concat();
+        let agent = Agent::spawn(&parts::agent(), &arguments, environment, self);
         agent.wait_until_ready();
         agent
     }

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io,
     os::unix::fs::FileExt as _,
 };
 
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+
+use crate::programs;
 
 /// Ids of all eBPF programs that are loaded.
 ///
@@ -15,7 +16,7 @@ use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 /// Without root.
 #[must_use]
 pub fn programs() -> BTreeSet<u32> {
-    ids(11)
+    programs::ids().unwrap_or_else(|e| panic!("cannot list eBPF programs: {e}"))
 }
 
 /// What belongs to eBPF, by kind and id.
@@ -72,29 +73,8 @@ impl Objects {
     }
 }
 
-/// Goes through the ids that a `BPF_*_GET_NEXT_ID` command lists.
 fn ids(command: libc::c_int) -> BTreeSet<u32> {
-    /// The first members of the kernel's `union bpf_attr` for these commands.
-    #[repr(C)]
-    struct NextId {
-        start: u32,
-        next: u32,
-        flags: u32,
-    }
-    let mut found = BTreeSet::new();
-    let mut attr = NextId { start: 0, next: 0, flags: 0 };
-    loop {
-        // SAFETY: the kernel reads and writes no more of `attr` than the size it is told.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<NextId>()) };
-        if result == 0 {
-            found.insert(attr.next);
-            attr.start = attr.next;
-            continue;
-        }
-        let error = io::Error::last_os_error();
-        assert!(error.raw_os_error() == Some(libc::ENOENT), "cannot list what eBPF has: {error}");
-        return found;
-    }
+    programs::ids_by(command).unwrap_or_else(|e| panic!("cannot list what eBPF has: {e}"))
 }
 
 /// The first bytes of a function of a library, in the memory of a process: a probe on it shows there.

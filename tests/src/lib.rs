@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod mock;
 pub mod parts;
 pub mod process;
+pub mod programs;
 pub mod random;
 pub mod receiver;
 pub mod span;

@@ -13,7 +13,7 @@ use std::{
 
 use clap::ValueEnum;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
@@ -292,15 +292,14 @@ fn end(ended: &Ended) -> Result<String, String> {
 
 /// Bytes that probes saw = bytes delivered + bytes lost + bytes skipped.
 fn ledger(ended: &Ended) -> Result<String, String> {
+    if !ended.log.contains("counters=") {
+        return Err("no counters".to_owned());
+    }
     let counters = ended.counters();
     let sum = |prefix: &str| -> u64 {
-        counters
-            .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
-            .filter_map(|(_, value)| value.as_u64())
-            .sum()
+        counters.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
     };
-    let seen = counters.get("kernel.seen").and_then(Value::as_u64).ok_or("no counters")?;
+    let seen = ended.counter("kernel.seen");
     let (delivered, lost, skipped) = (sum("kernel.delivered"), sum("kernel.lost."), sum("kernel.skipped."));
     let text = format!("{seen} bytes seen, {delivered} delivered, {lost} lost, {skipped} skipped");
     if seen > 0 && seen == delivered + lost + skipped { Ok(text) } else { Err(text) }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what tokentap costs.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -20,6 +21,12 @@ pub(crate) struct Options {
     /// How long the storm lasts; as long again without the agent
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     storm: usize,
+    /// Another build of the agent, to be measured in the same run: as it was before
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
+    /// Runs of each variant, where it is run more than once
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,10 +37,18 @@ enum Scenario {
     Cpu,
     /// What is spared on traffic that is no LLM call
     Verdicts,
-    /// Throughput of a process that is not watched, beside one that is
+    /// Calls of a process that is not observed, beside one that is
     Bystanders,
-    /// Processor time and memory of the agent at rest and with 1,000 open streams
+    /// Traps of each call of a TLS library
+    Traps,
+    /// Processor time of the agent at rest
     Idle,
+    /// Start, memory and end of the agent with up to 5,000 observed processes
+    Processes,
+    /// From the start of the agent to the first call that it sees, and what a new process costs
+    Start,
+    /// Memory of the agent by what is open, up to 15,000 connections
+    Memory,
     /// Each protocol's parser alone: speed and allocations; needs no root
     Wire,
     /// All parsers together, of captured bytes to a span; needs no root
@@ -50,7 +65,11 @@ impl Scenario {
             Self::Cpu => Some("cpu"),
             Self::Verdicts => Some("verdicts"),
             Self::Bystanders => Some("bystanders"),
+            Self::Traps => Some("traps"),
             Self::Idle => Some("idle"),
+            Self::Processes => Some("processes"),
+            Self::Start => Some("start"),
+            Self::Memory => Some("memory"),
             Self::Wire | Self::Parser | Self::Storm => None,
         }
     }
@@ -58,7 +77,7 @@ impl Scenario {
 
 /// Builds what is measured, and measures it.
 pub(crate) fn measure(options: Options) -> Result<()> {
-    let Options { mut scenarios, json, storm } = options;
+    let Options { mut scenarios, json, storm, against, rounds } = options;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
     }
@@ -68,9 +87,17 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         ensure!(apt::is_root(), "attaching to processes needs root: run it as `sudo -E cargo xtask bench`");
         Part::Packages.install()?;
         let agent = build::agent()?;
-        let programs = build::test_programs(&["bench", "bench-load", "mock-llm"])?;
+        let programs = build::test_programs(&["bench", "bench-calls", "bench-load", "mock-llm"])?;
         say("measuring; the machine should have nothing else to do");
-        run(Command::new(programs.join("bench")).args(live).args(format).env("TOKENTAP_BIN", agent))?;
+        let mut bench = Command::new(programs.join("bench"));
+        bench.args(live).args(format).env("TOKENTAP_BIN", agent);
+        if let Some(against) = against {
+            bench.arg("--against").arg(against);
+        }
+        if let Some(rounds) = rounds {
+            bench.args(["--rounds", &rounds.to_string()]);
+        }
+        run(&mut bench)?;
     }
     if scenarios.contains(&Scenario::Storm) {
         ensure!(

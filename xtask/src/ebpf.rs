@@ -48,6 +48,8 @@ pub(crate) fn cargo(compiler: &Compiler, verb: &str) -> Command {
     let mut command = compiler.cargo();
     command
         .current_dir(tree::root())
+        // One object serves every architecture: it must not depend on the one that it is built on.
+        .env("AYA_BPF_TARGET_ARCH", "x86_64")
         .args([verb, "--package", "tokentap-ebpf", "--release", "--target", TARGET])
         .arg("--target-dir")
         .arg(tree::target(BUILD));

@@ -45,8 +45,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Boot other kernels in QEMU and test the agent there
     Vm {
-        /// As 6.1; all of them when none is given
-        series: Vec<String>,
+        /// As 6.1 or 6.12-arm64; all of them when none is given
+        machines: Vec<String>,
     },
     /// Run every check of format, code, documentation, dependencies, spelling and architecture
     Lint {
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf { force } => ebpf::build(force),
         Task::Test(options) => return test::run(options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
-        Task::Vm { series } => vm::run_all(&series),
+        Task::Vm { machines } => vm::run_all(&machines),
         Task::Lint { only } => lint::run(only),
         Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
         Task::Setup { only } => setup::install(&only),

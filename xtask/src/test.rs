@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::build::{self, cargo};
-use crate::setup::{self, Part, kernels};
+use crate::setup::{self, Part};
 use crate::shell::say;
-use crate::{ebpf, fuzz, vm};
+use crate::vm::{self, MACHINES, Machine};
+use crate::{ebpf, fuzz};
 
 /// What to run.
 #[derive(Args)]
@@ -101,16 +102,17 @@ fn fuzzing(filter: Option<&str>) -> Result<Sum> {
 }
 
 fn other_kernels(filter: Option<&str>) -> Result<Sum> {
-    let chosen: Vec<&str> = kernels::all()
-        .filter(|series| filter.is_none_or(|filter| format!("kernel {series}").contains(filter)))
+    let chosen: Vec<&Machine> = MACHINES
+        .iter()
+        .filter(|machine| filter.is_none_or(|filter| format!("kernel {}", machine.name).contains(filter)))
         .collect();
     let mut sum = Sum::default();
     if chosen.is_empty() {
         return Ok(sum);
     }
-    let initramfs = vm::prepare()?;
-    for series in chosen {
-        match vm::passes(series, &initramfs) {
+    vm::prepare(&chosen)?;
+    for machine in chosen {
+        match machine.passes() {
             true => sum.passed += 1,
             false => sum.failed += 1,
         }

@@ -93,6 +93,16 @@ pub(crate) fn component(name: &str, program: &str) -> Result<()> {
     run(Command::new("rustup").args(["component", "add", name]))
 }
 
+/// Adds the standard library for another architecture unless it is there.
+pub(crate) fn target(name: &str) -> Result<()> {
+    let folder = read(Command::new("rustc").args(["--print", "target-libdir", "--target", name]))?;
+    if Path::new(&folder).is_dir() {
+        return Ok(());
+    }
+    say(format_args!("installing Rust's standard library for {name} (rustup target add {name})"));
+    run(Command::new("rustup").args(["target", "add", name]))
+}
+
 /// A bpf-linker that works, and what its process needs to find libLLVM.
 pub(crate) struct Linker {
     pub(crate) program: PathBuf,

@@ -4,20 +4,21 @@
 //! programs in `/bin`, each with the shared libraries that it is linked to, at their usual paths. `vm-init` says
 //! on the serial console when it starts and how it ended ([`STARTED`], [`PASSED`], [`FAILED`]), then powers off.
 
-use std::fs::{self, File};
+mod initramfs;
+
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::build;
-use crate::setup::{Part, kernels};
-use crate::shell::{read, run, say};
+use crate::setup::Part;
+use crate::setup::kernels::{self, Architecture, Image};
+use crate::shell::say;
 use crate::tree;
 
 /// The first line of `vm-init`. A kernel that panics before it is started once more: emulated boots fail now
@@ -28,91 +29,133 @@ const PASSED: &str = "vm-init: passed";
 /// The last line of `vm-init` when it is not, with the reason after it.
 const FAILED: &str = "vm-init: failed";
 
-/// Emulated, a boot and the test take about half a minute.
+/// Emulated, a boot and the test take half a minute to a minute.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Boots `series`, or every kernel when it is empty; each must pass.
-pub(crate) fn run_all(series: &[String]) -> Result<()> {
-    let initramfs = prepare()?;
-    let chosen: Vec<&str> = if series.is_empty() {
-        kernels::all().collect()
-    } else {
-        series.iter().map(String::as_str).collect()
-    };
-    let failed: Vec<&str> = chosen.into_iter().filter(|series| !passes(series, &initramfs)).collect();
+/// A virtual machine: a kernel, how it is booted, and what is tested on it.
+pub(crate) struct Machine {
+    pub(crate) name: &'static str,
+    kernel: Image,
+    /// More of the kernel's command line. What the kernel does not know, it hands to `vm-init` as environment.
+    options: &'static str,
+}
+
+pub(crate) const MACHINES: [Machine; 5] = [
+    Machine { name: "5.15", kernel: kernels::LINUX_5_15, options: "" },
+    Machine { name: "6.1", kernel: kernels::LINUX_6_1, options: "" },
+    Machine { name: "6.12", kernel: kernels::LINUX_6_12, options: "" },
+    // Programs that run in a process's context can be preempted at any instruction.
+    Machine {
+        name: "6.12-preempt",
+        kernel: kernels::LINUX_6_12,
+        options: "preempt=full TOKENTAP_VM_TEST=load",
+    },
+    Machine { name: "6.12-arm64", kernel: kernels::LINUX_6_12_ARM64, options: "" },
+];
+
+/// Boots the machines of these names, or all of them when there are none; each must pass.
+pub(crate) fn run_all(names: &[String]) -> Result<()> {
+    for name in names {
+        if !MACHINES.iter().any(|machine| machine.name == name) {
+            bail!("no machine {name}; there are {}", MACHINES.map(|machine| machine.name).join(", "));
+        }
+    }
+    let chosen: Vec<&Machine> = MACHINES
+        .iter()
+        .filter(|machine| names.is_empty() || names.iter().any(|name| name == machine.name))
+        .collect();
+    prepare(&chosen)?;
+    let failed: Vec<&str> =
+        chosen.iter().filter(|machine| !machine.passes()).map(|machine| machine.name).collect();
     ensure!(failed.is_empty(), "failed on {}", failed.join(", "));
     Ok(())
 }
 
-/// Installs and builds everything, and returns the initramfs.
-pub(crate) fn prepare() -> Result<PathBuf> {
+/// Installs and builds everything that these machines need.
+pub(crate) fn prepare(machines: &[&Machine]) -> Result<()> {
     Part::Packages.install()?;
     Part::Kernels.install()?;
-    let agent = build::agent()?;
-    let tests = build::test_programs(&["vm-init"])?;
-    pack(&[("init", tests.join("vm-init")), ("bin/tokentap", agent), ("bin/curl", "/usr/bin/curl".into())])
+    for architecture in [Architecture::X86_64, Architecture::Arm64] {
+        if machines.iter().any(|machine| machine.kernel.architecture == architecture) {
+            initramfs::pack(architecture)?;
+        }
+    }
+    Ok(())
 }
 
-/// Boots one kernel and says how it went, with the console's output when it did not pass.
-pub(crate) fn passes(series: &str, initramfs: &Path) -> bool {
-    let started = Instant::now();
-    let result = match boot(series, initramfs) {
-        Ok(Outcome::NeverStarted) => {
-            say(format_args!("kernel {series} did not reach vm-init; booting it once more"));
-            boot(series, initramfs)
+impl Machine {
+    /// Boots it and says how it went, with the place of the console's output when it did not pass.
+    pub(crate) fn passes(&self) -> bool {
+        let started = Instant::now();
+        let result = match self.boot() {
+            Ok(Outcome::NeverStarted) => {
+                say(format_args!("kernel {} did not reach vm-init; booting it once more", self.name));
+                self.boot()
+            }
+            result => result,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let why = match result {
+            Ok(Outcome::Passed) => {
+                println!("kernel {} ... ok ({seconds:.1} s)", self.name);
+                return true;
+            }
+            Ok(Outcome::Failed(why)) => why,
+            Ok(Outcome::NeverStarted) => "did not reach vm-init".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        println!("kernel {} ... FAILED ({seconds:.1} s): {why}", self.name);
+        println!("the console's output is in {}", self.console().display());
+        false
+    }
+
+    fn boot(&self) -> Result<Outcome> {
+        let mut qemu = self.emulator();
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut qemu = qemu.spawn().context("cannot start QEMU")?;
+        let output = qemu.stdout.take().context("QEMU has no output")?;
+        let outcome = watch(output, &self.console());
+        if qemu.try_wait()?.is_none() {
+            qemu.kill()?;
         }
-        result => result,
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    let why = match result {
-        Ok(Outcome::Passed) => {
-            println!("kernel {series} ... ok ({seconds:.1} s)");
-            return true;
-        }
-        Ok(Outcome::Failed(why)) => why,
-        Ok(Outcome::NeverStarted) => "did not reach vm-init".to_owned(),
-        Err(error) => format!("{error:#}"),
-    };
-    println!("kernel {series} ... FAILED ({seconds:.1} s): {why}");
-    println!("the console's output is in {}", console(series).display());
-    false
+        qemu.wait()?;
+        outcome
+    }
+
+    /// Emulation everywhere: not every machine lets us use KVM, and some only pretend to.
+    fn emulator(&self) -> Command {
+        let (program, board, console): (_, &[&str], _) = match self.kernel.architecture {
+            Architecture::X86_64 => ("qemu-system-x86_64", &["-cpu", "max"], "ttyS0 noapic"),
+            // Pointer authentication by the architecture's own algorithm takes most of the time.
+            Architecture::Arm64 => {
+                ("qemu-system-aarch64", &["-machine", "virt", "-cpu", "max,pauth-impdef=on"], "ttyAMA0")
+            }
+        };
+        let mut qemu = Command::new(program);
+        qemu.args(board)
+            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
+            .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(self.kernel.path())
+            .arg("-initrd")
+            .arg(initramfs::place(self.kernel.architecture))
+            .arg("-append")
+            .arg(format!(
+                "console={console} panic=-1 loglevel=4 random.trust_cpu=on PATH=/bin TOKENTAP_BIN=/bin/tokentap {}",
+                self.options
+            ));
+        qemu
+    }
+
+    fn console(&self) -> PathBuf {
+        tree::target("vm").join(format!("{}.log", self.name))
+    }
 }
 
 enum Outcome {
     Passed,
     Failed(String),
     NeverStarted,
-}
-
-fn boot(series: &str, initramfs: &Path) -> Result<Outcome> {
-    let kernel = kernels::image(series);
-    ensure!(
-        kernel.is_file(),
-        "no kernel {series}; there are {}",
-        kernels::all().collect::<Vec<_>>().join(" and ")
-    );
-    let mut qemu = Command::new("qemu-system-x86_64")
-        // Emulation everywhere: not every machine lets us use KVM, and some only pretend to.
-        .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"])
-        .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"])
-        .arg("-kernel")
-        .arg(&kernel)
-        .arg("-initrd")
-        .arg(initramfs)
-        // What the kernel does not know, it hands to vm-init as environment.
-        .args(["-append", "console=ttyS0 panic=-1 noapic loglevel=4 random.trust_cpu=on PATH=/bin TOKENTAP_BIN=/bin/tokentap"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .context("cannot start qemu-system-x86_64")?;
-    let output = qemu.stdout.take().context("QEMU has no output")?;
-    let outcome = watch(output, &console(series));
-    if qemu.try_wait()?.is_none() {
-        qemu.kill()?;
-    }
-    qemu.wait()?;
-    outcome
 }
 
 /// Reads the console until the machine is off or the time is up, and keeps what it says in `log`.
@@ -154,73 +197,9 @@ fn watch(console: impl Read + Send + 'static, log: &Path) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn console(series: &str) -> PathBuf {
-    tree::target("vm").join(format!("{series}.log"))
-}
-
-/// Makes an initramfs of `programs`, given by their path in it.
-fn pack(programs: &[(&str, PathBuf)]) -> Result<PathBuf> {
-    let home = tree::target("vm");
-    let tree = home.join("root");
-    if tree.is_dir() {
-        fs::remove_dir_all(&tree)?;
-    }
-    for folder in ["bin", "dev", "etc", "proc", "sys", "tmp", "usr/lib"] {
-        fs::create_dir_all(tree.join(folder))?;
-    }
-    // As on the systems that the libraries come from.
-    for (link, target) in [("lib", "usr/lib"), ("lib64", "usr/lib")] {
-        symlink(target, tree.join(link))?;
-    }
-    for (path, program) in programs {
-        install(program, &tree.join(path))?;
-        for library in libraries(program)? {
-            let place = tree.join(library.strip_prefix("/").unwrap_or(&library));
-            if let Some(folder) = place.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            fs::copy(&library, &place).with_context(|| format!("cannot copy {}", library.display()))?;
-        }
-    }
-    let initramfs = home.join("initramfs.cpio");
-    run(Command::new("sh")
-        .args(["-c", "find . -print0 | cpio --quiet --null --create --format=newc"])
-        .current_dir(&tree)
-        .stdout(File::create(&initramfs)?))?;
-    Ok(initramfs)
-}
-
-/// Copies a program without what only a debugger reads.
-fn install(program: &Path, place: &Path) -> Result<()> {
-    run(Command::new("strip").arg("--strip-debug").arg("-o").arg(place).arg(program))
-}
-
-/// The shared libraries that `program` is linked to, the loader included.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    Ok(parse_ldd(&read(Command::new("ldd").arg(program))?))
-}
-
-/// Paths in the output of `ldd`: `name => /path (address)`, or `/path (address)` for the loader.
-fn parse_ldd(output: &str) -> Vec<PathBuf> {
-    output
-        .lines()
-        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
-        .map(PathBuf::from)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, parse_ldd, watch};
-
-    #[test]
-    fn finds_libraries_and_loader() {
-        let output = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            parse_ldd(output),
-            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(std::path::PathBuf::from)
-        );
-    }
+    use super::{Outcome, watch};
 
     #[test]
     fn judges_by_the_console() {

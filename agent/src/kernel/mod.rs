@@ -69,7 +69,7 @@ pub enum KernelError {
 }
 
 /// How to load.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Ring size in bytes, a power of two of at least a page.
     pub ring_bytes: u32,

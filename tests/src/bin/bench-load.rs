@@ -47,9 +47,9 @@ struct Args {
     /// Open the connections, print `{"ready":true}` and start at a line on standard input.
     #[arg(long)]
     wait: bool,
-    /// Open as many streams as connections, read so many bytes of each, print `{"holding":N}` and keep them
-    /// open until standard input ends.
-    #[arg(long, value_name = "BYTES", conflicts_with_all = ["calls", "wait", "plain"])]
+    /// Open as many streams as connections, read so many bytes of each (of plain answers: all), print
+    /// `{"holding":N}` and keep them open until standard input ends.
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["calls", "wait"])]
     hold: Option<usize>,
 }
 
@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         connections.push(Connection::open(args.server, args.ca.as_deref())?);
     }
     if let Some(bytes) = args.hold {
-        return hold(connections, &request, bytes);
+        return hold(connections, &request, (!args.plain).then_some(bytes));
     }
     if args.wait {
         println!("{}", serde_json::json!({"ready": true}));
@@ -121,12 +121,17 @@ fn request(args: &Args) -> Vec<u8> {
     .into_bytes()
 }
 
-fn hold(mut connections: Vec<Connection>, request: &[u8], bytes: usize) -> anyhow::Result<()> {
+/// Of each answer so many bytes are read, or all.
+fn hold(mut connections: Vec<Connection>, request: &[u8], bytes: Option<usize>) -> anyhow::Result<()> {
     let mut buffer = [0; 16 << 10];
     for connection in &mut connections {
         connection.stream.write_all(request)?;
     }
     for connection in &mut connections {
+        let Some(bytes) = bytes else {
+            connection.answer(&mut Load::default())?;
+            continue;
+        };
         let mut read = 0;
         while read < bytes {
             match connection.stream.read(&mut buffer)? {
@@ -198,7 +203,7 @@ impl Connection {
                 Box::new(connector.build().connect(&server.ip().to_string(), socket)?)
             }
         };
-        Ok(Self { stream, buffer: vec![0; 64 << 10] })
+        Ok(Self { stream, buffer: vec![0; 16 << 10] })
     }
 
     /// Reads one answer to its last byte.

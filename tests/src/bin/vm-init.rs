@@ -1,11 +1,14 @@
-//! The first and only program of a virtual machine that has nothing but the agent, curl and the mock: makes the
-//! machine usable, watches curl with the agent as on any other machine, tells the console how it went, and
-//! powers off.
+//! The first program of a virtual machine that has nothing but the agent, curl, `bench-load` and the mock: makes
+//! the machine usable, tests the agent as on any other machine, tells the console how it went, and powers off.
+//!
+//! The kernel's command line chooses the test: `TOKENTAP_VM_TEST=load`, else a few calls of curl's.
 
 use std::{
+    env,
     ffi::CStr,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
 };
 
 use rustix::{
@@ -18,13 +21,17 @@ use tokentap_tests::{
     client::{self, Via},
     expect::check_calls,
     mock::Mock,
+    process::{PATIENCE, Process},
+    programs,
 };
 
 fn main() -> io::Result<()> {
     println!("vm-init: started");
     let outcome = machine().map_err(|e| e.to_string()).and_then(|()| {
         // A failed check has said more on the console already.
-        catch_unwind(AssertUnwindSafe(watch_curl)).map_err(|why| {
+        let test =
+            if env::var("TOKENTAP_VM_TEST").is_ok_and(|test| test == "load") { load } else { watch_curl };
+        catch_unwind(AssertUnwindSafe(test)).map_err(|why| {
             let why = why.downcast_ref::<String>().map_or("a check failed", String::as_str);
             why.lines().next().unwrap_or_default().to_owned()
         })
@@ -61,7 +68,7 @@ fn loopback_up() -> io::Result<()> {
     // SAFETY: all bytes zero is a valid `ifreq`: an empty name and an empty union.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+        *to = *from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the socket is open, and the request is an `ifreq` that lives through the call.
@@ -83,4 +90,54 @@ fn watch_curl() {
     let answers = mock.ledger().wait_for_answers(calls);
     check_calls(&agent.finish(), &answers);
     println!("{calls} calls, {calls} right spans");
+}
+
+/// Many threads of several processes make calls at once, so that programs are preempted at every place: each
+/// call is one right span, every byte is accounted for, and every run that the kernel skipped is reported.
+fn load() {
+    const CALLS: usize = 1000;
+    const CONNECTIONS: usize = 8;
+    let mock = Mock::for_test();
+    let agent = Agent::run(&["--exe", "bench-load"]);
+    // Streams in many pieces, plain answers in few; with TLS and without.
+    let kinds: [&[&str]; 3] = [
+        &["--model", "mock-chunks40"],
+        &["--model", "mock-size2048", "--plain"],
+        &["--model", "mock-chunks10"],
+    ];
+    let running: Vec<Process> = kinds
+        .iter()
+        .zip([true, true, false])
+        .map(|(kind, tls)| {
+            let server = if tls { mock.tls() } else { mock.plain() };
+            let mut command = Command::new("/bin/bench-load");
+            command.args(*kind).args(["--server", &server.to_string(), "--seconds", "60"]);
+            command.args(["--calls", &CALLS.to_string(), "--connections", &CONNECTIONS.to_string()]);
+            if tls {
+                command.arg("--ca").arg(mock.ca());
+            }
+            Process::spawn(command)
+        })
+        .collect();
+    for mut process in running {
+        let status = process.wait(PATIENCE);
+        assert!(status.success(), "{status}\n{}", process.transcript());
+    }
+    let answers = mock.ledger().wait_for_answers(kinds.len() * CALLS);
+    // Only its own programs are loaded here.
+    let programs = programs::all().expect("root lists programs");
+    let skipped: u64 = programs.iter().map(|program| program.skipped).sum();
+    for program in programs.iter().filter(|program| program.skipped > 0) {
+        println!("{}: {} runs were skipped", program.name, program.skipped);
+    }
+    let ended = agent.stop();
+    println!("{}", ended.log.lines().last().unwrap_or_default());
+    assert!(ended.status.success(), "{}\n{}", ended.status, ended.log);
+    check_calls(&ended.spans, &answers);
+    ended.check_ledger();
+    let reported = ended.counters().into_iter().find(|(name, _)| name.ends_with("programs.skipped"));
+    let (_, reported) = reported.expect("a counter of runs that the kernel skipped");
+    // Some more can be skipped while the agent ends.
+    assert!(reported >= skipped, "{reported} of {skipped} skipped runs are reported");
+    println!("{} calls, {} right spans", answers.len(), ended.spans.len());
 }

@@ -1,66 +1,158 @@
-//! QEMU, and Debian's kernels for it.
+//! QEMU, kernels for it, and what is needed to build and run programs for arm64.
 
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{apt, once, place};
 use crate::shell::{read, run, run_logged};
 
-/// Series, and the suite of Debian that has it.
-const KERNELS: [(&str, &str); 2] = [("6.1", "bookworm"), ("6.12", "bookworm-backports")];
+/// What a kernel and the programs on it are compiled for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Architecture {
+    X86_64,
+    Arm64,
+}
 
+/// A kernel's image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Image {
+    /// Its folder below `target/parts/kernels`.
+    name: &'static str,
+    /// As 6.12.
+    series: &'static str,
+    pub(crate) architecture: Architecture,
+    source: Source,
+}
+
+/// Where an image comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// The newest cloud kernel of the series in this suite of Debian.
+    Debian(&'static str),
+    /// A package at a fixed address, with its SHA-256: Debian has no kernel of that series.
+    Package(&'static str, &'static str),
+}
+
+pub(crate) const LINUX_5_15: Image = Image {
+    name: "5.15",
+    series: "5.15",
+    architecture: Architecture::X86_64,
+    source: Source::Package(
+        "http://archive.ubuntu.com/ubuntu/pool/main/l/linux/linux-image-unsigned-5.15.0-25-generic_5.15.0-25.25_amd64.deb",
+        "ac69df20790c48217eb1386ef81fd10d3f20a4ede4dab81cc107c65d29549fa0",
+    ),
+};
+pub(crate) const LINUX_6_1: Image = debian("6.1", "6.1", Architecture::X86_64, "bookworm");
+pub(crate) const LINUX_6_12: Image = debian("6.12", "6.12", Architecture::X86_64, "bookworm-backports");
+pub(crate) const LINUX_6_12_ARM64: Image =
+    debian("6.12-arm64", "6.12", Architecture::Arm64, "bookworm-backports");
+
+const IMAGES: [Image; 4] = [LINUX_5_15, LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64];
+
+const fn debian(
+    name: &'static str,
+    series: &'static str,
+    architecture: Architecture,
+    suite: &'static str,
+) -> Image {
+    Image { name, series, architecture, source: Source::Debian(suite) }
+}
+
+/// Programs for arm64 that virtual machines run, and the headers and libraries that ours are built with.
+const ARM64_PACKAGES: [&str; 3] = ["curl", "libc6", "libssl-dev"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The series that can be booted.
-pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    KERNELS.iter().map(|(series, _)| *series)
-}
-
-/// `target/parts/kernels/<series>/vmlinuz`.
-pub(crate) fn image(series: &str) -> PathBuf {
-    place("kernels").join(series).join("vmlinuz")
-}
-
-/// QEMU from the distribution, and every kernel's image.
-pub(super) fn install() -> Result<()> {
-    apt::install(&["qemu-system-x86", "cpio", "debian-archive-keyring"])?;
-    let suites = KERNELS.map(|(_, suite)| suite);
-    for (series, _) in KERNELS {
-        let what = format!("Debian's kernel {series} into target/parts/kernels");
-        once(&format!("kernels/{series}"), series, &what, || fetch(series, &Archive::open(&suites)?))?;
+impl Image {
+    /// `target/parts/kernels/<name>/vmlinuz`.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder().join("vmlinuz")
     }
+
+    fn folder(&self) -> PathBuf {
+        place("kernels").join(self.name)
+    }
+
+    /// Takes the image out of its package.
+    fn fetch(&self) -> Result<()> {
+        let folder = self.folder();
+        let unpacked = folder.join("unpacked");
+        fs::create_dir_all(&unpacked)?;
+        match self.source {
+            Source::Debian(suite) => {
+                let archive = Archive::open(self.architecture, &[suite])?;
+                let package = newest(&archive.packages()?, self.series, self.architecture)
+                    .with_context(|| format!("Debian has no cloud kernel {} any more", self.series))?;
+                archive.download(&package, &folder)?;
+            }
+            Source::Package(address, sum) => download(address, sum, &folder.join("image.deb"))?,
+        }
+        let package = only_file(&folder, |name| name.ends_with(".deb"))?;
+        run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked))?;
+        fs::rename(only_file(&unpacked.join("boot"), |name| name.starts_with("vmlinuz"))?, self.path())?;
+        fs::remove_dir_all(&unpacked)?;
+        fs::remove_file(&package)?;
+        Ok(())
+    }
+}
+
+/// `target/parts/arm64`: Debian's arm64 packages, unpacked.
+pub(crate) fn arm64_root() -> PathBuf {
+    place("arm64")
+}
+
+/// QEMU and a compiler for arm64 from the distribution, every kernel's image, and arm64 programs.
+pub(super) fn install() -> Result<()> {
+    apt::install(&[
+        "qemu-system-x86",
+        "qemu-system-arm",
+        "cpio",
+        "debian-archive-keyring",
+        "gcc-aarch64-linux-gnu",
+        "libc6-dev-arm64-cross",
+    ])?;
+    for image in IMAGES {
+        let what = format!("kernel {} into target/parts/kernels", image.name);
+        once(&format!("kernels/{}", image.name), &format!("{image:?}"), &what, || image.fetch())?;
+    }
+    let what = "curl and OpenSSL for arm64 into target/parts/arm64";
+    once("arm64", &ARM64_PACKAGES.join(" "), what, || {
+        let archive = Archive::open(Architecture::Arm64, &["bookworm"])?;
+        for package in archive.download_with_dependencies(&ARM64_PACKAGES)? {
+            run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(arm64_root()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Fetches a file whose SHA-256 is known.
+fn download(address: &str, sum: &str, to: &Path) -> Result<()> {
+    run_logged(
+        Command::new("curl")
+            .args(["--fail", "--location", "--no-progress-meter", "--output"])
+            .arg(to)
+            .arg(address),
+        &place("kernels.log"),
+    )?;
+    let found = read(Command::new("sha256sum").arg(to))?;
+    ensure!(found.starts_with(sum), "{address} is not the package that was expected: its SHA-256 is {found}");
     Ok(())
 }
 
-/// Takes the image out of the newest package of the series.
-fn fetch(series: &str, archive: &Archive) -> Result<()> {
-    let package = newest(&archive.packages()?, series)
-        .with_context(|| format!("Debian has no cloud kernel {series} any more"))?;
-    let folder = place("kernels").join(series);
-    let unpacked = folder.join("unpacked");
-    fs::create_dir_all(&unpacked)?;
-    archive.download(&package, &folder)?;
-    let archive_file = only_file(&folder, ".deb")?;
-    run(Command::new("dpkg-deb").arg("--extract").arg(&archive_file).arg(&unpacked))?;
-    fs::rename(only_file(&unpacked.join("boot"), "")?, image(series))?;
-    fs::remove_dir_all(&unpacked)?;
-    fs::remove_file(&archive_file)?;
-    Ok(())
-}
-
-/// Package lists of suites that the system itself may not be set up for, kept under `target/`.
+/// Package lists of an architecture and suites that the system itself may not be set up for, kept under
+/// `target/`. No package counts as installed.
 struct Archive {
     home: PathBuf,
+    architecture: Architecture,
 }
 
 impl Archive {
     /// Reads the lists from the mirror that this system uses.
-    fn open(suites: &[&str]) -> Result<Self> {
-        let archive = Self { home: place("apt") };
+    fn open(architecture: Architecture, suites: &[&str]) -> Result<Self> {
+        let archive = Self { home: place("apt").join(architecture.debian()), architecture };
         let mirror = mirror()?;
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(archive.home.join(folder))?;
@@ -68,6 +160,7 @@ impl Archive {
         let sources: String =
             suites.iter().map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
         fs::write(archive.sources(), sources)?;
+        fs::write(archive.status(), "")?;
         run_logged(archive.apt("apt-get").arg("update"), &place("apt.log"))?;
         Ok(archive)
     }
@@ -80,8 +173,21 @@ impl Archive {
         run_logged(self.apt("apt-get").args(["download", package]).current_dir(folder), &place("apt.log"))
     }
 
+    /// The files of these packages and of everything that they depend on.
+    fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let install = ["install", "--yes", "--no-install-recommends", "--download-only"];
+        run_logged(self.apt("apt-get").args(install).args(packages), &place("apt.log"))?;
+        let files = fs::read_dir(self.home.join("cache/archives"))?;
+        let files: Vec<PathBuf> = files.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+        Ok(files.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "deb")).collect())
+    }
+
     fn sources(&self) -> PathBuf {
         self.home.join("sources.list")
+    }
+
+    fn status(&self) -> PathBuf {
+        self.home.join("status")
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -90,7 +196,10 @@ impl Archive {
             ("Dir::Etc::SourceList", self.sources()),
             ("Dir::Etc::SourceParts", "/dev/null".into()),
             ("Dir::State::Lists", self.home.join("lists")),
+            ("Dir::State::Status", self.status()),
             ("Dir::Cache", self.home.join("cache")),
+            ("APT::Architecture", self.architecture.debian().into()),
+            ("APT::Architectures", self.architecture.debian().into()),
             ("Acquire::Languages", "none".into()),
             // The unprivileged download user may not be allowed to write here.
             ("APT::Sandbox::User", "root".into()),
@@ -98,6 +207,16 @@ impl Archive {
             command.arg("-o").arg(format!("{setting}={}", value.display()));
         }
         command
+    }
+}
+
+impl Architecture {
+    /// Debian's name of it.
+    const fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
     }
 }
 
@@ -116,11 +235,12 @@ fn mirror() -> Result<String> {
 }
 
 /// The newest package of a series among `names`, one per line.
-fn newest(names: &str, series: &str) -> Option<String> {
+fn newest(names: &str, series: &str, architecture: Architecture) -> Option<String> {
     let prefix = format!("linux-image-{series}.");
+    let suffix = format!("-cloud-{}", architecture.debian());
     names
         .lines()
-        .filter(|name| name.starts_with(&prefix) && name.ends_with("-cloud-amd64"))
+        .filter(|name| name.starts_with(&prefix) && name.ends_with(&suffix))
         .max_by(|a, b| by_numbers(a, b))
         .map(str::to_owned)
 }
@@ -135,10 +255,8 @@ fn by_numbers(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
-/// The one file in `folder` whose name starts with `vmlinuz` or ends with the suffix.
-fn only_file(folder: &Path, suffix: &str) -> Result<PathBuf> {
-    let wanted =
-        |name: &str| if suffix.is_empty() { name.starts_with("vmlinuz") } else { name.ends_with(suffix) };
+/// The file in `folder` whose name is as wanted.
+fn only_file(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry?;
         if wanted(&entry.file_name().to_string_lossy()) {
@@ -150,14 +268,20 @@ fn only_file(folder: &Path, suffix: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::newest;
+    use super::{Architecture, newest};
 
     #[test]
     fn picks_the_newest_of_the_series() {
         let names = "linux-image-6.1.0-47-cloud-amd64\nlinux-image-6.1.0-50-cloud-amd64\nlinux-image-6.12.9+deb12-cloud-amd64\n\
-                     linux-image-6.12.43+deb12-cloud-amd64\nlinux-image-6.12.43+deb12-amd64";
-        assert_eq!(newest(names, "6.1").as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
-        assert_eq!(newest(names, "6.12").as_deref(), Some("linux-image-6.12.43+deb12-cloud-amd64"));
-        assert_eq!(newest(names, "6.6"), None);
+                     linux-image-6.12.43+deb12-cloud-amd64\nlinux-image-6.12.43+deb12-amd64\n\
+                     linux-image-6.12.95+deb12-cloud-arm64\nlinux-image-6.12.95+deb12-cloud-arm64-unsigned";
+        let newest = |series| newest(names, series, Architecture::X86_64);
+        assert_eq!(newest("6.1").as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
+        assert_eq!(newest("6.12").as_deref(), Some("linux-image-6.12.43+deb12-cloud-amd64"));
+        assert_eq!(newest("6.6"), None);
+        assert_eq!(
+            super::newest(names, "6.12", Architecture::Arm64).as_deref(),
+            Some("linux-image-6.12.95+deb12-cloud-arm64")
+        );
     }
 }

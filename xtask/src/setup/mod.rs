@@ -42,7 +42,7 @@ pub(crate) enum Part {
     Collector,
     /// llama.cpp's server and a tiny model
     Llama,
-    /// QEMU and Debian's kernels
+    /// QEMU, kernels for it, and what programs for arm64 need
     Kernels,
 }
 

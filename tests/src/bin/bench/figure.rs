@@ -9,6 +9,8 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
+    /// The same of the agent that this one is compared with.
+    pub(crate) before: Option<f64>,
     pub(crate) baseline: Option<Baseline>,
     pub(crate) limit: Option<Limit>,
 }
@@ -28,11 +30,16 @@ pub(crate) enum Limit {
 
 impl Figure {
     pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, baseline: None, limit: None }
+        Self { name: name.into(), value, unit, before: None, baseline: None, limit: None }
     }
 
     pub(crate) fn against(self, name: &'static str, value: f64) -> Self {
         Self { baseline: Some(Baseline { name, value }), ..self }
+    }
+
+    /// A figure of the agent, and of the one that it is compared with.
+    pub(crate) fn of(name: impl Into<String>, values: &Compared<f64>, unit: &'static str) -> Self {
+        Self { before: values.before, ..Self::new(name, values.now, unit) }
     }
 
     pub(crate) fn limited(self, limit: Limit) -> Self {
@@ -51,36 +58,56 @@ impl Figure {
         }
     }
 
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, scenario: &str) -> Value {
         json!({
-            "name": self.name, "value": self.value, "unit": self.unit, "ratio": self.ratio(),
+            "scenario": scenario, "name": self.name, "value": self.value, "unit": self.unit,
+            "before": self.before, "ratio": self.ratio(),
             "ratio_to": self.baseline.as_ref().map(|baseline| baseline.name), "kept": self.kept(),
         })
+    }
+}
+
+/// What was measured of the agent, and of the one that it is compared with.
+#[derive(Clone, Default)]
+pub(crate) struct Compared<T> {
+    pub(crate) before: Option<T>,
+    pub(crate) now: T,
+}
+
+impl<T> Compared<T> {
+    pub(crate) fn map<U>(&self, value: impl Fn(&T) -> U) -> Compared<U> {
+        Compared { before: self.before.as_ref().map(&value), now: value(&self.now) }
     }
 }
 
 /// All figures, one a line.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut out = String::new();
-    let mut line = |name: &str, value: &str, ratio: &str, limit: &str| {
-        let text = format!("{name:<44} {value:>14}  {ratio:<28} {limit}");
+    let compared = figures.iter().any(|figure| figure.before.is_some());
+    let mut line = |name: &str, before: &str, value: &str, ratio: &str, limit: &str| {
+        let before = if compared { format!("{before:>14}") } else { String::new() };
+        let text = format!("{name:<52} {before} {value:>14}  {ratio:<26} {limit}");
         // A String takes every write.
         writeln!(out, "{}", text.trim_end()).expect("writing to a String");
     };
-    line("FIGURE", "VALUE", "RATIO", "LIMIT");
+    let show = |value: f64, unit: &str| format!("{value:.*} {unit}", decimals(value));
+    line("FIGURE", "BEFORE", if compared { "NOW" } else { "VALUE" }, "RATIO", "LIMIT");
     for figure in figures {
         let ratio = figure.baseline.as_ref().zip(figure.ratio());
         let ratio = ratio.map_or_else(String::new, |(to, ratio)| format!("{ratio:.2} of {}", to.name));
         let limit = figure.limit.map_or_else(String::new, |limit| {
             let verdict = if figure.kept() == Some(true) { "kept" } else { "MISSED" };
             match limit {
-                Limit::AtMost(most) => format!("at most {most} {}: {verdict}", figure.unit),
+                Limit::AtMost(most) => {
+                    format!("at most {}: {verdict}", format!("{most} {}", figure.unit).trim_end())
+                }
                 Limit::RatioAtLeast(least) => format!("at least {least} of it: {verdict}"),
             }
         });
         line(
             &figure.name,
-            &format!("{:.*} {}", decimals(figure.value), figure.value, figure.unit),
+            &figure.before.map_or_else(String::new, |before| show(before, figure.unit)),
+            &show(figure.value, figure.unit),
             &ratio,
             &limit,
         );
@@ -98,6 +125,11 @@ fn decimals(value: f64) -> usize {
     }
 }
 
+/// The smallest.
+pub(crate) fn best(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::min)
+}
+
 /// The middle one; of an even number, the upper.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -106,7 +138,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figure, Limit, median, table};
+    use super::{Compared, Figure, Limit, best, median, table};
 
     #[test]
     fn shows_ratio_and_verdict() {
@@ -122,7 +154,16 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_middle() {
+    fn shows_what_it_was_before() {
+        let values = Compared { before: Some(4.0), now: 0.2 };
+        let text = table(&[Figure::of("exit", &values, "s").limited(Limit::AtMost(1.0))]);
+        assert!(text.contains("BEFORE") && text.contains("4.00 s") && text.contains("0.200 s"), "{text}");
+        assert!(!table(&[Figure::new("exit", 1.0, "s")]).contains("BEFORE"));
+    }
+
+    #[test]
+    fn takes_the_middle_and_the_best() {
+        assert_eq!(best(&[3.0, 1.0, 2.0]), 1.0);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
     }
 }

@@ -3,15 +3,23 @@
 //! Every figure stands beside a baseline from the same run, as machines differ. An agent that loses calls is no
 //! faster for it: each run also checks that every call became a span.
 
+mod bystanders;
 mod figure;
+mod memory;
+mod processes;
 mod scenario;
 mod stage;
+mod start;
+mod traps;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 
-use crate::figure::{Figure, table};
+use crate::{
+    figure::{Figure, table},
+    stage::Agents,
+};
 
 /// Measures the running agent, on this machine, as root.
 #[derive(Parser)]
@@ -27,6 +35,9 @@ struct Args {
     /// Runs of each variant; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Another build of the agent, to be measured in the same run: as it was before.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,10 +48,39 @@ enum Scenario {
     Cpu,
     /// What is spared on traffic that is no LLM call.
     Verdicts,
-    /// Throughput of a process that is not watched.
+    /// Calls of a process that is not observed, beside one that is.
     Bystanders,
-    /// Processor time of the agent when nothing happens, and its memory with 1,000 open streams.
+    /// Traps of each call of a TLS library.
+    Traps,
+    /// Processor time of the agent when nothing happens.
     Idle,
+    /// Start, memory and end of the agent with up to 5,000 observed processes.
+    Processes,
+    /// From the start of the agent to the first call that it sees, and what a new process costs.
+    Start,
+    /// Memory of the agent by what is open.
+    Memory,
+}
+
+impl Scenario {
+    /// How it is measured.
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Overhead => {
+                "one TLS connection that streams in a closed loop; median of the rounds, in turns"
+            }
+            Self::Cpu => "processor time by /proc/PID/stat, over a closed loop of calls",
+            Self::Verdicts => {
+                "processor time by /proc/PID/stat, over downloads and over calls of the same size"
+            }
+            Self::Bystanders => bystanders::METHOD,
+            Self::Traps => traps::METHOD,
+            Self::Idle => "processor time by /proc/PID/stat, with a process attached that does nothing",
+            Self::Processes => processes::METHOD,
+            Self::Start => start::METHOD,
+            Self::Memory => memory::METHOD,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -54,26 +94,34 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: Args) -> anyhow::Result<()> {
-    let Args { mut scenarios, json, seconds, rounds } = args;
+    let Args { mut scenarios, json, seconds, rounds, against } = args;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
     }
-    let mut figures: Vec<Figure> = Vec::new();
+    let agents = Agents::new(against)?;
+    let rounds = rounds.max(1);
+    let mut measured: Vec<(Scenario, Vec<Figure>)> = Vec::new();
     for scenario in scenarios {
-        figures.extend(match scenario {
-            Scenario::Overhead => scenario::overhead(seconds, rounds.max(1))?,
-            Scenario::Cpu => scenario::cpu(seconds)?,
-            Scenario::Verdicts => scenario::verdicts(seconds)?,
-            Scenario::Bystanders => scenario::bystanders(seconds, rounds.max(1))?,
-            Scenario::Idle => scenario::idle(seconds)?,
-        });
+        let figures = match scenario {
+            Scenario::Overhead => scenario::overhead(&agents, seconds, rounds),
+            Scenario::Cpu => scenario::cpu(&agents, seconds),
+            Scenario::Verdicts => scenario::verdicts(&agents, seconds),
+            Scenario::Bystanders => bystanders::bystanders(&agents, rounds),
+            Scenario::Traps => traps::traps(&agents),
+            Scenario::Idle => scenario::idle(&agents, seconds),
+            Scenario::Processes => processes::processes(&agents),
+            Scenario::Start => start::start(&agents, rounds),
+            Scenario::Memory => memory::memory(&agents, seconds),
+        }?;
+        measured.push((scenario, figures));
     }
-    if json {
-        for figure in &figures {
-            println!("{}", figure.json());
+    for (scenario, figures) in &measured {
+        let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        if json {
+            figures.iter().for_each(|figure| println!("{}", figure.json(&name)));
+        } else {
+            println!("{name}: {}\n{}", scenario.method(), table(figures));
         }
-    } else {
-        print!("{}", table(&figures));
     }
     Ok(())
 }

@@ -1,0 +1,85 @@
+//! What the agent holds in memory for what is open.
+
+use std::{thread, time::Duration};
+
+use anyhow::ensure;
+
+use crate::{
+    figure::{Compared, Figure, Limit},
+    scenario::{STREAMED, all_seen},
+    stage::{Agents, Candidate, Load, Plan, Server, peak_mib, rule},
+};
+
+pub(crate) const METHOD: &str = "the most resident memory of the agent; 16 TLS connections at full speed; streams that have begun; \
+                                 connections at rest after one call each; all of one process";
+
+const SATURATED: Plan = Plan { connections: 16, ..STREAMED };
+/// Streams that are under way.
+const STREAMS: Plan = Plan { model: "mock-chunks100-slow1000", ..STREAMED };
+/// Connections at rest, after a call each.
+const AT_REST: Plan = Plan { model: "mock-size100", plain: true, tls: false, ..STREAMED };
+/// What is open, its name, how many, and the most memory in MiB.
+const HELD: [(Plan, &str, usize, Option<f64>); 6] = [
+    (STREAMS, "streams over TLS", 1, None),
+    (STREAMS, "streams over TLS", 1_000, Some(40.0)),
+    (AT_REST, "connections", 1, None),
+    (AT_REST, "connections", 1_000, None),
+    (AT_REST, "connections", 5_000, None),
+    (AT_REST, "connections", 15_000, Some(80.0)),
+];
+
+/// Memory by what is open, and of each further connection.
+pub(crate) fn memory(agents: &Agents, seconds: f64) -> anyhow::Result<Vec<Figure>> {
+    let server = Server::start()?;
+    let saturated = agents.each(|candidate| {
+        eprintln!("memory: full speed, {}", candidate.name);
+        let load = Load::start(&server, SATURATED, seconds)?;
+        let agent = candidate.watch(load.id());
+        let (done, _) = load.run()?;
+        let peak = peak_mib(agent.process().id())?;
+        all_seen(agent, done.calls)?;
+        Ok(peak)
+    })?;
+    let mut figures =
+        vec![Figure::of("peak memory, saturated TLS load", &saturated, "MiB").limited(Limit::AtMost(56.0))];
+    let mut last: Option<(usize, Compared<f64>)> = None;
+    for (plan, what, count, most) in HELD {
+        let peaks = agents.each(|candidate| {
+            eprintln!("memory: {count} open {what}, {}", candidate.name);
+            held(&server, Plan { connections: count, ..plan }, candidate)
+        })?;
+        let figure = Figure::of(format!("peak memory, {count} open {what}"), &peaks, "MiB");
+        figures.push(match most {
+            Some(most) => figure.limited(Limit::AtMost(most)),
+            None => figure,
+        });
+        if let Some((fewer, less)) = last.take().filter(|(fewer, _)| *fewer < count) {
+            let each = |more: f64, less: f64| 1024.0 * (more - less) / (count - fewer) as f64;
+            let mut figure =
+                Figure::new(format!("  each from {fewer} to {count}"), each(peaks.now, less.now), "KiB");
+            figure.before = peaks.before.zip(less.before).map(|(more, less)| each(more, less));
+            figures.push(figure);
+        }
+        last = Some((count, peaks));
+    }
+    Ok(figures)
+}
+
+/// The most memory with so much open, each of which becomes a span in the end.
+fn held(server: &Server, plan: Plan, candidate: &Candidate<'_>) -> anyhow::Result<f64> {
+    let agent = candidate.run(&["--exe", &rule("bench-load")?]);
+    let mut holding = Load::hold(server, plan)?;
+    // Until what was read of them is parsed.
+    thread::sleep(Duration::from_secs(2));
+    let peak = peak_mib(agent.process().id())?;
+    holding.close_stdin();
+    let ended = agent.stop();
+    ensure!(
+        ended.spans.len() == plan.connections,
+        "{} of {} became spans\n{}",
+        ended.spans.len(),
+        plan.connections,
+        ended.log
+    );
+    Ok(peak)
+}

@@ -100,6 +100,12 @@ impl KernelMaps {
         Ok(id)
     }
 
+    /// Whether the kernel side must be told which descriptors of a process are sockets.
+    #[must_use]
+    pub const fn names_descriptors(&self) -> bool {
+        true
+    }
+
     /// Decides what is copied of a stream from now on.
     ///
     /// # Errors

@@ -14,9 +14,8 @@ use tokentap_abi::{Frame, Header, Kind, flags};
 
 use super::TapeWriter;
 use crate::{
-    pipeline::Note,
-    pipeline::clock::Clock,
     redact::Masker,
+    targets::ControlEvent,
     telemetry::{Event, Telemetry},
 };
 
@@ -42,20 +41,20 @@ struct Masking {
 
 impl Recorder {
     /// Makes the file, readable by its owner only, in place of one that was there. `with_content`: nothing is
-    /// masked.
+    /// masked. Frame times are relative to `boot_unix_nanos`.
     ///
     /// # Errors
     /// When the file cannot be made or written.
     pub fn create(
         path: &Path,
         with_content: bool,
-        clock: &Clock,
+        boot_unix_nanos: u64,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let tape = TapeWriter::new(
             BufWriter::with_capacity(256 << 10, file),
-            clock.boot_unix_nanos(),
+            boot_unix_nanos,
             with_content,
         )?;
         let masking = (!with_content).then(Masking::default);
@@ -81,12 +80,12 @@ impl Recorder {
     }
 
     /// Takes what happened beside frames.
-    pub fn note(&mut self, note: &Note) {
-        if let (Some(masking), Note::Ended(pid)) = (&mut self.masking, note) {
-            masking.streams.retain(|_, (owner, _)| owner != pid);
+    pub fn event(&mut self, event: &ControlEvent) {
+        if let (Some(masking), ControlEvent::Ended(key)) = (&mut self.masking, event) {
+            masking.streams.retain(|_, (owner, _)| *owner != key.pid);
         }
         if self.failed.is_none() {
-            let written = self.tape.note(note);
+            let written = self.tape.event(event);
             self.check(written);
         }
     }

@@ -1,7 +1,32 @@
 //! The selection: `--pid`, `--exe`, `--all`, `--no-follow`.
 
-use super::procfs;
+use std::io;
+
+use super::{NotObserved, procfs};
 use crate::config::Glob;
+
+/// Whether a process that was named by its id can be observed.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check_named(pid: u32) -> Result<(), NotObserved> {
+    if pid == std::process::id() {
+        return Err(NotObserved::Agent(pid));
+    }
+    match procfs::thread_group(pid) {
+        None => return Err(NotObserved::Gone(pid)),
+        Some(group) if group != pid => return Err(NotObserved::Thread(pid, group)),
+        Some(_) => {}
+    }
+    if procfs::identity(pid).is_some_and(|identity| identity.kernel_thread) {
+        return Err(NotObserved::KernelThread(pid));
+    }
+    match procfs::executable(pid) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotObserved::Ended(pid)),
+        Err(error) => Err(NotObserved::Denied(pid, error)),
+    }
+}
 
 /// Which processes are wanted.
 #[derive(Clone, Debug, Default)]

@@ -139,14 +139,29 @@ impl Pipeline {
         telemetry: &Arc<Telemetry>,
         make: impl Fn() -> Worker,
     ) -> std::io::Result<Self> {
+        Self::start_threads(workers, policy, telemetry, || {
+            let worker = make();
+            move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
+        })
+    }
+
+    fn start_threads<F>(
+        workers: usize,
+        policy: OverflowPolicy,
+        telemetry: &Arc<Telemetry>,
+        make: impl Fn() -> F,
+    ) -> std::io::Result<Self>
+    where
+        F: FnOnce(&Receiver<Message>, &SyncSender<Batch>) + Send + 'static,
+    {
         let mut shards = Vec::with_capacity(workers);
         for number in 0..workers.max(1) {
             let (queue, inbox) = sync_channel(QUEUED);
             let (recycle, empty) = sync_channel(QUEUED);
-            let worker = make();
+            let work = make();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || worker.run(&inbox, &recycle))?;
+                .spawn(move || work(&inbox, &recycle))?;
             shards.push(Shard { batch: Batch::default(), queue, empty, thread });
         }
         Ok(Self { shards, policy, telemetry: Arc::clone(telemetry) })

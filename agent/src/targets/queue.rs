@@ -144,6 +144,12 @@ impl Requests {
 }
 
 impl Inbox {
+    /// Everything that waits.
+    #[cfg(test)]
+    pub(crate) fn take_all(&self) -> Vec<Request> {
+        self.receiver.try_iter().inspect(|_| self.done()).collect()
+    }
+
     /// The request taken last is done.
     pub(super) fn done(&self) {
         self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -174,7 +180,7 @@ mod tests {
         assert_eq!(telemetry.count(Event::TargetsQueueFull), 3);
         assert!(inbox.overflowed() && !inbox.overflowed());
         requests.send(Request::Stop);
-        let taken: Vec<Request> = inbox.receiver.try_iter().inspect(|_| inbox.done()).collect();
+        let taken = inbox.take_all();
         assert_eq!(taken.len(), MAX_WAITING + 1, "an order to end is never refused");
         assert!(matches!(taken.last(), Some(Request::Stop)));
         assert!(!requests.are_pending());

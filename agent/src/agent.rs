@@ -129,8 +129,7 @@ fn workers() -> usize {
 /// which all must be over.
 fn replay(mut reader: TapeReader, context: &Context, drain_timeout: Duration) -> anyhow::Result<Instant> {
     let telemetry = &context.telemetry;
-    let mut pipeline =
-        Pipeline::start(1, OverflowPolicy::Wait, telemetry, || Worker::new(context.clone()))?;
+    let mut pipeline = Pipeline::start(1, OverflowPolicy::Wait, telemetry, || Worker::new(context.clone()))?;
     replay::play(&mut reader, &mut pipeline, telemetry)?;
     pipeline.flush();
     let deadline = Instant::now() + drain_timeout;

@@ -243,7 +243,8 @@ impl Admission {
             Some(Entry { state: State::Undecided(undecided), .. }) => {
                 let bytes = &bytes[..HEADER_LEN + frame.payload.len()];
                 let each: usize = undecided.images.iter().map(|image| image.frames.len()).sum();
-                let fits = each + bytes.len() <= MAX_WAITING_EACH && self.waiting + bytes.len() <= MAX_WAITING;
+                let fits =
+                    each + bytes.len() <= MAX_WAITING_EACH && self.waiting + bytes.len() <= MAX_WAITING;
                 match undecided.images.last_mut().filter(|_| fits) {
                     Some(image) => {
                         image.frames.extend_from_slice(bytes);
@@ -317,7 +318,8 @@ impl Admission {
         entry.state = State::Accepted;
         let newest = later.last().map_or(key.generation, |image| image.generation);
         for mut image in images.into_iter().chain(later) {
-            let image_key = if image.is(key) { key } else { ProcessKey { generation: image.generation, ..key } };
+            let image_key =
+                if image.is(key) { key } else { ProcessKey { generation: image.generation, ..key } };
             if let Some(entry) = self.processes.get_mut(&key.pid) {
                 self.peers -= entry.renew(image_key.generation);
             }

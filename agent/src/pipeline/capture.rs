@@ -66,7 +66,11 @@ impl<S: FrameSink> Capture<S> {
             }
             match (stop.get(), give_up) {
                 (Some(deadline), None) => give_up = Some((*deadline).min(now + SETTLE)),
-                (_, Some(give_up)) if now >= give_up || frames == 0 && !pending && !admission.is_waiting() => break,
+                (_, Some(give_up))
+                    if now >= give_up || frames == 0 && !pending && !admission.is_waiting() =>
+                {
+                    break;
+                }
                 _ => {}
             }
             if frames == 0 {

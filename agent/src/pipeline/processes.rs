@@ -117,9 +117,8 @@ impl Processes {
         if let Some(resource) = &known.resource {
             return Some((make(Arc::clone(resource)), true));
         }
-        let stand_in = known
-            .stand_in
-            .get_or_insert_with(|| self.describer.resource(key.pid, &Facts::default()));
+        let stand_in =
+            known.stand_in.get_or_insert_with(|| self.describer.resource(key.pid, &Facts::default()));
         let record = make(Arc::clone(stand_in));
         self.waiting.push_back((Nanos(now.0.saturating_add(PATIENCE.0)), key, record));
         if self.waiting.len() > MAX_WAITING { self.oldest() } else { None }

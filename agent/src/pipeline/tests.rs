@@ -79,7 +79,7 @@ fn workers_that_do_not_end_are_left_behind_and_counted() {
     let never = Arc::new(std::sync::Mutex::new(never));
     let mut pipeline = Pipeline::start_threads(1, OverflowPolicy::Drop, &telemetry, || {
         let never = Arc::clone(&never);
-        move |_: &Receiver<Message>, _: &SyncSender<Batch>| drop(never.lock().unwrap().recv())
+        move |_: &Receiver<Message>, _: &SyncSender<Batch>| assert!(never.lock().unwrap().recv().is_err())
     })
     .unwrap();
     let data = frame(Kind::Data, &[0; 1000]);
@@ -345,15 +345,14 @@ fn a_call_that_hangs_is_given_up_while_another_stream_is_busy() {
     const CALL: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 28\r\n\r\n{\"model\":\"m\",\"messages\":[]}\n";
     const OTHER: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let (worker, telemetry) = worker(Nanos(2 * SECOND));
-    let mut pipeline =
-        Pipeline::start_threads(1, OverflowPolicy::Wait, &telemetry, {
-            let worker = std::cell::Cell::new(Some(worker));
-            move || {
-                let worker = worker.take().unwrap();
-                move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
-            }
-        })
-        .unwrap();
+    let mut pipeline = Pipeline::start_threads(1, OverflowPolicy::Wait, &telemetry, {
+        let worker = std::cell::Cell::new(Some(worker));
+        move || {
+            let worker = worker.take().unwrap();
+            move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
+        }
+    })
+    .unwrap();
     let data = |stream, seconds: u64, offset, payload: &[u8]| {
         let header = Header {
             kind: Kind::Data as u8,

@@ -135,8 +135,7 @@ impl<R: Read> TapeReader<R> {
             let [kind, ..] = self.entry[..] else { return Err(damaged(at, "empty entry")) };
             match kind {
                 entry::DESCRIBED => {
-                    let (process, observed) =
-                        described(&self.entry[1..]).map_err(|why| damaged(at, why))?;
+                    let (process, observed) = described(&self.entry[1..]).map_err(|why| damaged(at, why))?;
                     let key = process.key;
                     let event = ControlEvent::Described(Arc::new(process));
                     if observed {

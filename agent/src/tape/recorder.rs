@@ -52,11 +52,7 @@ impl Recorder {
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let tape = TapeWriter::new(
-            BufWriter::with_capacity(256 << 10, file),
-            boot_unix_nanos,
-            with_content,
-        )?;
+        let tape = TapeWriter::new(BufWriter::with_capacity(256 << 10, file), boot_unix_nanos, with_content)?;
         let masking = (!with_content).then(Masking::default);
         Ok(Self { tape, masking, telemetry: Arc::clone(telemetry), failed: None })
     }

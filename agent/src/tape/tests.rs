@@ -104,11 +104,8 @@ fn tapes_of_old_agents_are_read() {
     let (entries, cut) = played(&[&head[..], &observed, &[5, 0, 0, 0, 3, 42, 0, 0, 0]].concat()).unwrap();
     let key = ProcessKey { pid: 42, generation: 0 };
     let process = Process { key, resource: Arc::default() };
-    let want = [
-        ControlEvent::Observed(key),
-        ControlEvent::Described(Arc::new(process)),
-        ControlEvent::Ended(key),
-    ];
+    let want =
+        [ControlEvent::Observed(key), ControlEvent::Described(Arc::new(process)), ControlEvent::Ended(key)];
     assert_eq!((entries, cut), (want.iter().map(|event| format!("{event:?}")).collect(), 0));
 }
 

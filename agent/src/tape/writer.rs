@@ -54,7 +54,9 @@ impl<W: Write> TapeWriter<W> {
     pub fn event(&mut self, event: &ControlEvent) -> io::Result<()> {
         match event {
             ControlEvent::Observed(key) => self.process(entry::OBSERVED, *key),
-            ControlEvent::Described(process) => self.entry(entry::DESCRIBED, &[described(process).as_bytes()]),
+            ControlEvent::Described(process) => {
+                self.entry(entry::DESCRIBED, &[described(process).as_bytes()])
+            }
             ControlEvent::Ended(key) => self.process(entry::ENDED, *key),
             ControlEvent::Peer(stream, peer) => self.peer(*stream, peer),
         }

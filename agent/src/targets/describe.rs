@@ -87,11 +87,7 @@ struct Progress {
 }
 
 impl Readers {
-    pub(super) fn new(
-        source: Arc<dyn ProcessSource>,
-        requests: Requests,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
+    pub(super) fn new(source: Arc<dyn ProcessSource>, requests: Requests, telemetry: Arc<Telemetry>) -> Self {
         Self {
             source,
             requests,
@@ -131,9 +127,9 @@ impl Readers {
     /// not be read any further.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<Found> {
         let mut found = Vec::new();
-        let (overdue, at_work) = std::mem::take(&mut self.at_work).into_iter().partition(
-            |reader: &Reader| matches!(&reader.current, Some((_, deadline)) if *deadline <= now),
-        );
+        let (overdue, at_work) = std::mem::take(&mut self.at_work)
+            .into_iter()
+            .partition(|reader: &Reader| matches!(&reader.current, Some((_, deadline)) if *deadline <= now));
         self.at_work = at_work;
         for reader in overdue {
             found.extend(self.leave_behind(&reader));
@@ -167,7 +163,9 @@ impl Readers {
             );
         }
         if self.stuck.len() == MAX_STUCK {
-            tracing::warn!("{MAX_STUCK} processes do not let themselves be read: no others are, until one does");
+            tracing::warn!(
+                "{MAX_STUCK} processes do not let themselves be read: no others are, until one does"
+            );
         }
         Some(reader.found(job))
     }

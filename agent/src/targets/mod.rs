@@ -21,7 +21,7 @@ pub use describe::Report;
 pub use event::{ControlEvent, Process, ProcessKey};
 pub use queue::{Inbox, Outcome, Request, Requests, Started, requests};
 pub use select::Selector;
-pub use system::{KernelSide, Proc, ProcessSource, Probes};
+pub use system::{KernelSide, Probes, Proc, ProcessSource};
 pub use tracker::Tracker;
 
 /// Why a process that was asked for is not observed.

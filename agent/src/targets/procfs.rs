@@ -173,11 +173,15 @@ pub fn strings_in_memory(tid: u32) -> bool {
     /// `arg_start`, `arg_end`, `env_start`, `env_end`
     const RANGE: std::ops::RangeInclusive<usize> = 48..=51;
     let Some(stat) = Stat::read(tid) else { return false };
-    let Some(ends) = RANGE.map(|number| stat.field(number)).collect::<Option<Vec<u64>>>() else { return false };
+    let Some(ends) = RANGE.map(|number| stat.field(number)).collect::<Option<Vec<u64>>>() else {
+        return false;
+    };
     let (Some(from), Some(to)) = (ends.iter().min(), ends.iter().max()) else { return false };
     let Ok(maps) = fs::File::open(format!("/proc/{tid}/maps")) else { return false };
     let mappings = BufReader::new(maps).split(b'\n').map_while(Result::ok);
-    mappings.filter_map(|line| mapping(&line)).all(|(start, end, inode)| inode == 0 || end <= *from || start >= *to)
+    mappings
+        .filter_map(|line| mapping(&line))
+        .all(|(start, end, inode)| inode == 0 || end <= *from || start >= *to)
 }
 
 /// Start, end and inode of a line of `maps`.
@@ -249,7 +253,10 @@ mod tests {
     fn lines_of_maps() {
         let line = b"7f1c00000000-7f1c00001000 r-xp 0002f000 fd:01 1835    /usr/lib/lib ssl.so.3 (deleted)";
         assert_eq!(mapping(line), Some((0x7f1c_0000_0000, 0x7f1c_0000_1000, 1835)));
-        assert_eq!(mapping(b"7ffd0000-7ffd1000 rw-p 00000000 00:00 0 [stack]"), Some((0x7ffd_0000, 0x7ffd_1000, 0)));
+        assert_eq!(
+            mapping(b"7ffd0000-7ffd1000 rw-p 00000000 00:00 0 [stack]"),
+            Some((0x7ffd_0000, 0x7ffd_1000, 0))
+        );
         assert_eq!(mapping(b"nonsense"), None);
     }
 

@@ -236,7 +236,11 @@ fn the_agent_its_children_and_kernel_threads_are_never_observed() {
     let agent = std::process::id();
     rig.processes.add(agent, "/bin/tokentap", 1);
     rig.processes.add(7, "/bin/true", agent);
-    rig.processes.identities.lock().unwrap().insert(8, Identity { kernel_thread: true, ..Identity::default() });
+    rig.processes
+        .identities
+        .lock()
+        .unwrap()
+        .insert(8, Identity { kernel_thread: true, ..Identity::default() });
     rig.processes.add(9, "/bin/true", 1);
     for pid in [agent, 7, 8] {
         rig.executed(pid, "/bin/true");

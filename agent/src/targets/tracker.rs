@@ -29,7 +29,7 @@ use super::{
     describe::{Found, Job, Readers, Report},
     procfs::{self, Identity},
     select,
-    system::{KernelSide, ProcessSource, Probes},
+    system::{KernelSide, Probes, ProcessSource},
 };
 use crate::telemetry::Telemetry;
 
@@ -37,6 +37,8 @@ use crate::telemetry::Telemetry;
 const COUNT: Duration = Duration::from_secs(1);
 /// How often processes are checked whose end was not reported.
 const CHECK: Duration = Duration::from_secs(10);
+/// The same when events were lost; then missing processes are looked for, too.
+const CHECK_INCOMPLETE: Duration = Duration::from_secs(1);
 /// A process whose first thread has ended is looked at after this time, then after twice that, and so on…
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// …up to this.
@@ -105,6 +107,8 @@ impl<K: KernelSide, P: Probes> Tracker<K, P> {
     pub fn run(self, inbox: &Inbox, requests: &Requests) -> K {
         let mut state = State::new(self, requests);
         let (mut count, mut check) = (Instant::now(), Instant::now());
+        // Events were lost: processes may be missing.
+        let mut incomplete = false;
         loop {
             let now = Instant::now();
             let found = state.readers.turn(now);
@@ -114,12 +118,14 @@ impl<K: KernelSide, P: Probes> Tracker<K, P> {
                 count = now;
                 state.count();
             }
-            if inbox.overflowed() || state.events_were_lost() {
-                state.observe_matching().into_iter().for_each(|key| state.owned.probes.scan(key.pid));
-                state.find_vanished();
-            } else if now.duration_since(check) >= CHECK {
+            incomplete |= inbox.overflowed() || state.events_were_lost();
+            let since_check = now.duration_since(check);
+            if since_check >= CHECK || incomplete && since_check >= CHECK_INCOMPLETE {
                 check = now;
                 state.find_vanished();
+                if std::mem::take(&mut incomplete) {
+                    state.observe_matching().into_iter().for_each(|key| state.owned.probes.scan(key.pid));
+                }
             }
             inbox.set_describing(state.readers.pending());
             let patience = if state.name_sockets() {
@@ -144,8 +150,7 @@ impl<K: KernelSide, P: Probes> Tracker<K, P> {
 
 impl<K: KernelSide, P: Probes> State<K, P> {
     pub(super) fn new(owned: Tracker<K, P>, requests: &Requests) -> Self {
-        let readers =
-            Readers::new(Arc::clone(&owned.source), requests.clone(), Arc::clone(&owned.telemetry));
+        let readers = Readers::new(Arc::clone(&owned.source), requests.clone(), Arc::clone(&owned.telemetry));
         Self {
             owned,
             readers,
@@ -196,15 +201,20 @@ impl<K: KernelSide, P: Probes> State<K, P> {
                     started.keys.push(key);
                     if self.owned.selector.follow() {
                         let children = procfs::descendants(pid).into_iter();
-                        let children = children.filter(|child| !is_ours(*child, self.owned.source.identity(*child).as_ref())).collect::<Vec<u32>>();
-                        started.keys.extend(children.into_iter().filter_map(|child| self.observe(child).ok()));
+                        let children = children
+                            .filter(|child| !is_ours(*child, self.owned.source.identity(*child).as_ref()))
+                            .collect::<Vec<u32>>();
+                        started
+                            .keys
+                            .extend(children.into_iter().filter_map(|child| self.observe(child).ok()));
                     }
                 }
                 Err(why) => started.refused.push(why),
             }
         }
         started.keys.extend(self.observe_matching());
-        let awaited = if self.owned.selector.all() { HashSet::new() } else { started.keys.iter().copied().collect() };
+        let awaited =
+            if self.owned.selector.all() { HashSet::new() } else { started.keys.iter().copied().collect() };
         self.starting = Some((answer, started, awaited));
         self.answer_start();
     }
@@ -418,7 +428,8 @@ impl<K: KernelSide, P: Probes> State<K, P> {
         if !of_facts {
             return;
         }
-        let known = match self.targets.get_mut(&key.pid).filter(|target| target.generation == key.generation) {
+        let known = match self.targets.get_mut(&key.pid).filter(|target| target.generation == key.generation)
+        {
             Some(target) => {
                 target.describing = Describing::Done;
                 std::mem::take(&mut target.known)
@@ -426,7 +437,9 @@ impl<K: KernelSide, P: Probes> State<K, P> {
             None => self.last_words.remove(&key).unwrap_or_default(),
         };
         facts.complete(known);
-        if let Some(target) = self.targets.get_mut(&key.pid).filter(|target| target.generation == key.generation) {
+        if let Some(target) =
+            self.targets.get_mut(&key.pid).filter(|target| target.generation == key.generation)
+        {
             target.known = facts.clone();
         }
         let resource = self.owned.describer.resource(key.pid, &facts);

@@ -50,7 +50,7 @@ const IDLE_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000
 const START_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the end of a recording may take.
 const RECORD_DRAIN: Duration = Duration::from_secs(20);
-/// What the end of the kernel side's threads may take of what is left until the deadline, at least.
+/// What the end may take at least, whatever the drain timeout: no thread ends in no time.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// Does what the configuration says, until it is done or a signal comes.
@@ -132,7 +132,7 @@ fn replay(mut reader: TapeReader, context: &Context, drain_timeout: Duration) ->
     let mut pipeline = Pipeline::start(1, OverflowPolicy::Wait, telemetry, || Worker::new(context.clone()))?;
     replay::play(&mut reader, &mut pipeline, telemetry)?;
     pipeline.flush();
-    let deadline = Instant::now() + drain_timeout;
+    let deadline = Instant::now() + drain_timeout.max(LAST_MOMENT);
     pipeline.stop(deadline);
     Ok(deadline)
 }
@@ -216,7 +216,7 @@ impl<'a> Watch<'a> {
             // Unlike the standard library's, this one does not go on after a signal.
             let _rest = rustix::thread::nanosleep(&IDLE_CHECK_INTERVAL);
         }
-        let deadline = Instant::now() + drain_timeout;
+        let deadline = Instant::now() + drain_timeout.max(LAST_MOMENT);
         if idle.load(Ordering::Acquire) {
             tracing::info!("every observed process has ended");
         }

@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::channel,
+        mpsc::{RecvTimeoutError, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -17,17 +17,23 @@ use tokentap_wire::Nanos;
 use crate::{
     config::{Action, Config, Select},
     export::{self, DrainReport},
-    kernel::{self, LoadOptions},
-    pipeline::capture::{Capture, Target},
-    pipeline::clock::Clock,
-    pipeline::worker::{Context, Worker},
-    pipeline::{Note, Pipeline, Pressure},
+    kernel::{self, KernelMaps, LoadOptions},
+    pipeline::{
+        FrameSink, OverflowPolicy, Pipeline,
+        capture::{Capture, StopBy},
+        clock::Clock,
+        replay,
+        worker::{Context, Worker},
+    },
     privileges::{self, Thread},
     signals::Signals,
     tape::{Recorder, TapeReader},
-    targets::prober::Prober,
-    targets::{Discovery, Process, Selector},
+    targets::{
+        self, Inbox, KernelSide as _, Proc, Process, Request, Requests, Selector, Started, Tracker,
+        attributes::Describer, prober::Prober,
+    },
     telemetry::{Event, Telemetry},
+    threads::{NotJoined, join_until},
 };
 
 /// How the process ends.
@@ -39,8 +45,14 @@ pub enum Outcome {
     Lossy,
 }
 
-/// How often it is looked whether anything is left to watch; a signal ends the wait.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// How often it is looked whether anything is left to observe; a signal ends the wait.
+const IDLE_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+/// How often a signal is looked for while the start is waited for.
+const START_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the end of a recording may take.
+const RECORD_DRAIN: Duration = Duration::from_secs(20);
+/// What the end may take at least, whatever the drain timeout: no thread ends in no time.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 /// Does what the configuration says, until it is done or a signal comes.
 ///
@@ -54,41 +66,38 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
             kernel::check()?;
             let telemetry = Telemetry::new();
             let handle = export::start(&export, &telemetry)?;
-            let clock = Clock::live();
-            let (verdicts, decisions) = channel();
+            let watch = Watch::new(&select, &telemetry);
             let context = Context {
                 options: Arc::new(calls),
                 stale_after: nanos(stale_after),
                 export: handle.clone(),
                 telemetry: Arc::clone(&telemetry),
-                clock: clock.clone(),
-                verdicts: Some(verdicts),
+                clock: watch.clock.clone(),
+                describer: Arc::clone(&watch.describer),
+                requests: Some(watch.requests.clone()),
             };
-            let pipeline =
-                Pipeline::start(workers(), Pressure::Drop, &telemetry, || Worker::new(context.clone()))?;
-            let watch = Watch { select: &select, telemetry: &telemetry, clock };
-            let watched = watch.until_signal(Target::Pipeline(pipeline), decisions, drain_timeout)?;
-            if let Target::Pipeline(pipeline) = watched.target {
-                pipeline.stop();
+            let pipeline = Pipeline::start(workers(), OverflowPolicy::Drop, &telemetry, || {
+                Worker::new(context.clone())
+            })?;
+            let watched = watch.until_signal(pipeline, drain_timeout)?;
+            if let Some(pipeline) = watched.sink {
+                pipeline.stop(watched.deadline);
             }
             let report = handle.drain(watched.deadline);
-            detached(watched.probes);
+            wait_for_probes(watched.probes, watched.deadline, &telemetry);
             Ok(conclude(&telemetry, Some(&report)))
         }
         Action::Record { select, out, with_content } => {
             privileges::harden().context("cannot give up privileges")?;
             kernel::check()?;
             let telemetry = Telemetry::new();
-            let clock = Clock::live();
-            let recorder = Recorder::create(&out, with_content, &clock, &telemetry)
+            let watch = Watch::new(&select, &telemetry);
+            let recorder = Recorder::create(&out, with_content, watch.clock.boot_unix_nanos(), &telemetry)
                 .with_context(|| format!("cannot write {}", out.display()))?;
-            let (_verdicts, decisions) = channel();
-            let watch = Watch { select: &select, telemetry: &telemetry, clock };
-            let watched = watch.until_signal(Target::Tape(recorder), decisions, Duration::ZERO)?;
-            if let Target::Tape(recorder) = watched.target {
-                recorder.finish().with_context(|| format!("cannot write {}", out.display()))?;
-            }
-            detached(watched.probes);
+            let watched = watch.until_signal(recorder, RECORD_DRAIN)?;
+            let Some(recorder) = watched.sink else { bail!("{} was not written to its end", out.display()) };
+            recorder.finish().with_context(|| format!("cannot write {}", out.display()))?;
+            wait_for_probes(watched.probes, watched.deadline, &telemetry);
             Ok(conclude(&telemetry, None))
         }
         Action::Replay { tape, calls, stale_after, export, drain_timeout } => {
@@ -104,10 +113,11 @@ pub fn run(config: Config) -> anyhow::Result<Outcome> {
                 export: handle.clone(),
                 telemetry: Arc::clone(&telemetry),
                 clock: Clock::recorded(reader.boot_unix_nanos()),
-                verdicts: None,
+                describer: Arc::default(),
+                requests: None,
             };
-            replay(reader, &context)?;
-            let report = handle.drain(Instant::now() + drain_timeout);
+            let deadline = replay(reader, &context, drain_timeout)?;
+            let report = handle.drain(deadline);
             Ok(conclude(&telemetry, Some(&report)))
         }
     }
@@ -120,35 +130,48 @@ fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2).min(MAX_WORKERS))
 }
 
-/// A tape through the same path as live traffic; one worker, so that equal tapes give equal output.
-fn replay(mut reader: TapeReader, context: &Context) -> anyhow::Result<()> {
+/// A tape through the same path as live traffic; one worker, so that equal tapes give equal output. The moment by
+/// which all must be over.
+fn replay(mut reader: TapeReader, context: &Context, drain_timeout: Duration) -> anyhow::Result<Instant> {
     let telemetry = &context.telemetry;
-    let mut pipeline = Pipeline::start(1, Pressure::Wait, telemetry, || Worker::new(context.clone()))?;
-    reader.play(&mut pipeline, telemetry)?;
-    pipeline.stop();
-    Ok(())
+    let mut pipeline = Pipeline::start(1, OverflowPolicy::Wait, telemetry, || Worker::new(context.clone()))?;
+    replay::play(&mut reader, &mut pipeline, telemetry)?;
+    pipeline.flush();
+    let deadline = Instant::now() + drain_timeout.max(LAST_MOMENT);
+    pipeline.stop(deadline);
+    Ok(deadline)
 }
 
 fn nanos(time: Duration) -> Nanos {
     Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// What watching needs.
 struct Watch<'a> {
     select: &'a Select,
     telemetry: &'a Arc<Telemetry>,
     clock: Clock,
+    describer: Arc<Describer>,
+    requests: Requests,
+    inbox: Inbox,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(select: &'a Select, telemetry: &'a Arc<Telemetry>) -> Self {
+        let (requests, inbox) = targets::requests(telemetry);
+        let describer = Arc::new(Describer::of_this_host(select.service_name.clone()));
+        Self { select, telemetry, clock: Clock::live(), describer, requests, inbox }
+    }
+
     /// Attaches, watches until a signal or until nothing is left to watch, ends the capture, and reads the ring
-    /// until it is empty.
-    fn until_signal(
+    /// until it is empty. All that happens after the signal is over by the deadline.
+    fn until_signal<S: FrameSink + Send + 'static>(
         self,
-        mut target: Target,
-        decisions: std::sync::mpsc::Receiver<(u64, tokentap_abi::Verdict)>,
+        sink: S,
         drain_timeout: Duration,
-    ) -> anyhow::Result<Watched> {
-        let Select { pids, exes, all, follow, ring_size, service_name } = self.select;
+    ) -> anyhow::Result<Watched<S>> {
+        let Self { select, telemetry, clock, describer, requests, inbox } = self;
+        let Select { pids, exes, all, follow, ring_size, .. } = select;
         let selector = Selector::new(pids.clone(), exes.clone(), *all, *follow);
         let signals = Signals::install()?;
         let options = LoadOptions {
@@ -160,82 +183,152 @@ impl Watch<'_> {
         let mut kernel = kernel::load(&options)?;
         kernel.attacher.attach_tracepoints()?;
         let (prober, probes) =
-            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(self.telemetry))?;
-        let mut maps = kernel.maps;
-        let mut discovery = Discovery::new(selector, service_name.clone());
-        let (started, refused) = discovery.start(&mut maps);
-        for why in &refused {
-            tracing::warn!("{why}");
-        }
-        if !discovery.can_see_more() {
-            prober.stop();
-            bail!("none of the processes can be observed, and no other can turn up");
-        }
-        let mut launchers = false;
-        for process in &started {
-            let found = prober.scan_now(process.pid);
-            tell(process, &found);
-            launchers |= found.is_empty();
-            target.note(Note::Observed(Arc::clone(process)));
-        }
-        if launchers && *follow {
-            // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
-            prober.widen_now();
-        }
-        target.flush();
-        let stop = Arc::new(AtomicBool::new(false));
+            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(telemetry))?;
         let idle = Arc::new(AtomicBool::new(false));
-        let capture = Capture {
-            ring: kernel.ring,
-            maps,
-            discovery,
-            prober: prober.clone(),
-            target,
-            verdicts: decisions,
-            telemetry: Arc::clone(self.telemetry),
-            clock: self.clock,
+        let has_rules = selector.has_rules();
+        let (answers, outcomes) = channel();
+        let tracker = Tracker {
+            selector,
+            kernel: kernel.maps,
+            probes: prober.clone(),
+            source: Arc::new(Proc),
+            describer,
+            outcomes: answers,
+            telemetry: Arc::clone(telemetry),
             idle: Arc::clone(&idle),
         };
-        let stopping = Arc::clone(&stop);
-        let reader =
-            Thread::named("ring").keeping(kernel::inspecting()).spawn(move || capture.run(&stopping))?;
-        privileges::give_up().context("cannot give up capabilities")?;
-        tracing::info!(processes = started.len(), "ready");
-        while !signals.received() && !idle.load(Ordering::Acquire) && !reader.is_finished() {
-            // Unlike the standard library's, this one does not go on after a signal.
-            let _rest = rustix::thread::nanosleep(&LOOK);
+        let asked = requests.clone();
+        let targets = Thread::named("targets")
+            .keeping(kernel::inspecting())
+            .spawn(move || tracker.run(&inbox, &asked))?;
+        let capture = Capture {
+            ring: kernel.ring,
+            sink,
+            outcomes,
+            requests: requests.clone(),
+            telemetry: Arc::clone(telemetry),
+        };
+        let stop_by = StopBy::default();
+        let stopping = Arc::clone(&stop_by);
+        let reader = Thread::named("ring").spawn(move || capture.run(&stopping))?;
+        let threads = Threads { targets, reader, stop_by, requests, prober };
+        let started = threads.start(&signals)?;
+        for why in &started.refused {
+            tracing::warn!("{why}");
         }
-        let deadline = Instant::now() + drain_timeout;
+        if started.keys.is_empty() && !has_rules && !signals.received() {
+            threads.prober.stop();
+            bail!("none of the processes can be observed, and no other can turn up");
+        }
+        threads.place_first_probes(&started, *follow, &signals);
+        privileges::give_up().context("cannot give up capabilities")?;
+        tracing::info!(processes = started.keys.len(), "ready");
+        while !signals.received() && !idle.load(Ordering::Acquire) && !threads.reader.is_finished() {
+            clock.adjust();
+            // Unlike the standard library's, this one does not go on after a signal.
+            let _rest = rustix::thread::nanosleep(&IDLE_CHECK_INTERVAL);
+        }
+        let deadline = Instant::now() + drain_timeout.max(LAST_MOMENT);
         if idle.load(Ordering::Acquire) {
             tracing::info!("every observed process has ended");
         }
         tracing::info!("detaching and draining");
-        // The capture ends at once, the probes go while what was captured is delivered: the kernel takes its
-        // time for each of them.
-        stop.store(true, Ordering::Release);
-        prober.stop();
-        let Ok(target) = reader.join() else { bail!("the thread that reads the ring failed") };
-        Ok(Watched { target, deadline, probes })
+        let sink = threads.stop(deadline, telemetry)?;
+        Ok(Watched { sink, deadline, probes })
     }
 }
 
+/// The threads between the kernel and the sink.
+struct Threads<S> {
+    targets: JoinHandle<KernelMaps>,
+    reader: JoinHandle<S>,
+    stop_by: StopBy,
+    requests: Requests,
+    prober: Prober,
+}
+
+impl<S> Threads<S> {
+    /// Observes what the selection means now.
+    fn start(&self, signals: &Signals) -> anyhow::Result<Started> {
+        let (answer, answered) = channel();
+        self.requests.send(Request::Start(answer));
+        loop {
+            match answered.recv_timeout(START_CHECK_INTERVAL) {
+                Ok(started) => return Ok(started),
+                Err(RecvTimeoutError::Timeout) if signals.received() => return Ok(Started::default()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("the targets thread failed"),
+            }
+        }
+    }
+
+    /// Waits for the probes of the processes that are there, and says what was found in each.
+    fn place_first_probes(&self, started: &Started, follow: bool, signals: &Signals) {
+        let mut launchers = false;
+        for key in &started.keys {
+            if signals.received() {
+                return;
+            }
+            let found = self.prober.scan_now(key.pid);
+            let process = started.described.iter().find(|process| process.key == *key);
+            report_observed(key.pid, process.map(|process| &**process), &found);
+            launchers |= found.is_empty();
+        }
+        if launchers && follow {
+            // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
+            self.prober.widen_now();
+        }
+    }
+
+    /// Ends the capture, and reads the ring until it is empty; `None` when that did not end in time.
+    fn stop(self, deadline: Instant, telemetry: &Telemetry) -> anyhow::Result<Option<S>> {
+        let Self { targets, reader, stop_by, requests, prober } = self;
+        // The capture ends at once, the probes go while what was captured is delivered: the kernel takes its time for
+        // each of them.
+        requests.send(Request::Quiesce);
+        prober.stop();
+        // Set once, here.
+        let _first = stop_by.set(deadline);
+        let sink = match join_until(reader, deadline) {
+            Err(NotJoined::Failed) => bail!("the thread that reads the ring failed"),
+            joined => abandoned("the thread that reads the ring", joined, telemetry),
+        };
+        requests.send(Request::Stop);
+        let last_moment = deadline.max(Instant::now() + LAST_MOMENT);
+        if let Some(maps) = abandoned("the targets thread", join_until(targets, last_moment), telemetry) {
+            telemetry.set_kernel(&maps.counters());
+        }
+        Ok(sink)
+    }
+}
+
+/// The result of a thread. That there is none is said and counted.
+fn abandoned<T>(name: &str, joined: Result<T, NotJoined>, telemetry: &Telemetry) -> Option<T> {
+    joined
+        .inspect_err(|why| {
+            telemetry.add(Event::AbandonedThreads, 1);
+            tracing::error!("{name} {why}");
+        })
+        .ok()
+}
+
 /// What is left when watching is over.
-struct Watched {
-    target: Target,
+struct Watched<S> {
+    /// Absent when the ring was not read to its end in time.
+    sink: Option<S>,
     /// The moment by which all must be over.
     deadline: Instant,
     probes: JoinHandle<()>,
 }
 
-fn detached(probes: JoinHandle<()>) {
-    if probes.join().is_err() {
-        tracing::error!("the prober ended early");
-    }
+/// Waits until the probes are gone. What is left at the deadline the kernel takes away when the process ends.
+fn wait_for_probes(probes: JoinHandle<()>, deadline: Instant, telemetry: &Telemetry) {
+    let last_moment = deadline.max(Instant::now() + LAST_MOMENT);
+    abandoned("the prober", join_until(probes, last_moment), telemetry);
 }
 
-fn tell(process: &Process, found: &[String]) {
-    let name = process.resource.service_name().unwrap_or_default();
-    let pid = process.pid;
+fn report_observed(pid: u32, process: Option<&Process>, found: &[String]) {
+    let name = process.and_then(|process| process.resource.service_name()).unwrap_or_default();
     if found.is_empty() {
         tracing::info!(
             pid,

@@ -12,4 +12,5 @@ pub mod signals;
 pub mod tape;
 pub mod targets;
 pub mod telemetry;
+pub mod threads;
 pub mod tls;

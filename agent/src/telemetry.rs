@@ -48,11 +48,30 @@ pub enum Event {
     TapeWithheldBytes,
     /// Bytes at the end of a tape that are not a whole frame: its writer was killed.
     TapeTruncatedBytes,
+    /// Requests to the targets thread given up because its queue was full: all processes are looked through
+    /// again.
+    TargetsQueueFull,
+    /// Bytes of processes that no rule selected, captured before that was known.
+    RefusedBytes,
+    /// Bytes given up because it was not decided in time whether their process is observed.
+    UndecidedBytes,
+    /// Frames of processes for which the table of processes had no room.
+    ProcessTableFull,
+    /// Addresses of peers that the table of peers had no room for.
+    PeerTableFull,
+    /// Bytes of processes that had ended, or that nothing is known of.
+    UnknownProcessBytes,
+    /// Reads of a process's memory or descriptors that did not return in time.
+    StuckReads,
+    /// Spans exported before it was known what their process is.
+    UndescribedSpans,
+    /// Threads that did not end by the drain deadline.
+    AbandonedThreads,
 }
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 15] = [
+    pub const ALL: [(Self, &'static str, bool); 24] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
@@ -68,6 +87,15 @@ impl Event {
         (Self::TapeUnwrittenFrames, "tape.unwritten_frames", true),
         (Self::TapeWithheldBytes, "tape.withheld_bytes", false),
         (Self::TapeTruncatedBytes, "tape.truncated_bytes", true),
+        (Self::TargetsQueueFull, "events_lost.targets_full", true),
+        (Self::RefusedBytes, "refused", false),
+        (Self::UndecidedBytes, "lost.undecided", true),
+        (Self::ProcessTableFull, "events_lost.process_table_full", true),
+        (Self::PeerTableFull, "peers.table_full", false),
+        (Self::UnknownProcessBytes, "lost.unknown_process", true),
+        (Self::StuckReads, "reads.stuck", false),
+        (Self::UndescribedSpans, "spans.undescribed", false),
+        (Self::AbandonedThreads, "threads.abandoned", true),
     ];
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tokentap::{
-    pipeline::Note,
     tape::{Entry, TapeReader, TapeWriter},
+    targets::ControlEvent,
 };
 use tokentap_abi::{Close, Direction, Header, Kind, flags};
 
@@ -134,7 +134,7 @@ fn mix(lanes: &mut BTreeMap<u64, VecDeque<Owned>>, random: &mut Random, out: &mu
 
 enum Owned {
     Frame { header: Header, kind: Kind, direction: Direction, payload: Vec<u8>, close: Option<Close> },
-    Note(Note),
+    Event(ControlEvent),
 }
 
 fn entries(tape: &Path) -> Vec<Owned> {
@@ -149,7 +149,7 @@ fn entries(tape: &Path) -> Vec<Owned> {
                 payload: frame.payload.to_vec(),
                 close: frame.close(),
             },
-            Entry::Note(note) => Owned::Note(note),
+            Entry::Event(event) => Owned::Event(event),
         });
     }
     assert!(reader.cut() == 0, "{} is cut", tape.display());
@@ -160,7 +160,7 @@ impl Owned {
     const fn stream(&self) -> Option<u64> {
         match self {
             Self::Frame { header, .. } if header.stream != 0 => Some(header.stream),
-            Self::Note(Note::Peer(stream, _)) => Some(*stream),
+            Self::Event(ControlEvent::Peer(stream, _)) => Some(*stream),
             _ => None,
         }
     }
@@ -195,7 +195,7 @@ impl Owned {
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Frame { header, payload, .. } => out.frame(header, payload),
-            Self::Note(note) => out.note(note),
+            Self::Event(event) => out.event(event),
         }
         .expect("an entry is written");
     }

@@ -86,6 +86,19 @@ impl KernelMaps {
         }
     }
 
+    /// Watches an image that the kernel side reported, unless it does already.
+    ///
+    /// # Errors
+    /// As [`Self::track`].
+    pub fn adopt(&mut self, pid: u32, generation: u64, bits: u32) -> Result<(), KernelError> {
+        let value = Tracked { generation, flags: bits, ..Tracked::default() };
+        match self.tracked.insert(&pid, &Plain(value), NOEXIST) {
+            Ok(()) => Ok(()),
+            Err(_) if self.generation(pid).is_some() => Ok(()),
+            Err(error) => Err(in_map("TRACKED")(error)),
+        }
+    }
+
     /// The image of a process that is tracked.
     #[must_use]
     pub fn generation(&self, pid: u32) -> Option<u64> {

@@ -1,25 +1,34 @@
 //! The whole data path on one page.
 //!
 //! ```text
-//! ring -> decode -> shard by stream -> worker: reassembly, protocol, exchange (wire)
-//!                                            -> call, span (genai) -> record -> exporters
+//! ring -> decode -> admission -> shard by stream -> worker: reassembly, protocol, exchange (wire)
+//!                   |      ^                                -> call, span (genai) -> record -> exporters
+//!          Request  v      |  Outcome
+//!                targets thread
 //! ```
 //!
 //! One thread takes frames off the ring and hands them to workers in batches. A worker owns its streams, so
 //! nothing on the way is locked. A worker that does not keep up loses data frames, which are counted and show
-//! as gaps; it never blocks the ring, and never loses what opens, closes or names a stream.
+//! as gaps; it never blocks the ring, and what opens or closes a stream is lost last.
 
+mod admission;
 pub mod capture;
 pub mod clock;
+mod frame;
+mod processes;
+pub mod replay;
+mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use tokentap_abi::{Frame, Kind};
@@ -27,14 +36,44 @@ use tokentap_abi::{Frame, Kind};
 use crate::{
     pipeline::worker::Worker,
     privileges::Thread,
-    targets::Process,
+    tape::Recorder,
+    targets::ControlEvent,
     telemetry::{Event, Telemetry},
+    threads::join_until,
 };
 
 /// Bytes of frames handed over at once.
 const BATCH_BYTES: usize = 256 << 10;
 /// Batches that wait for a worker. Together with the ring, this is how far a worker may fall behind.
 const QUEUED: usize = 32;
+/// What is left of a batch without its data, while a worker does not keep up: bytes of frames…
+const MAX_KEPT_BYTES: usize = 4 * BATCH_BYTES;
+/// …and events.
+const MAX_KEPT_EVENTS: usize = 65_536;
+
+/// Where frames and control events go, in the order in which they happened.
+pub trait FrameSink {
+    /// Takes a frame; `bytes` is what it was decoded from.
+    fn frame(&mut self, frame: &Frame<'_>, bytes: &[u8]);
+    /// Takes what happened beside frames.
+    fn event(&mut self, event: ControlEvent);
+    /// Hands on what was taken.
+    fn flush(&mut self);
+}
+
+impl FrameSink for Recorder {
+    fn frame(&mut self, frame: &Frame<'_>, _bytes: &[u8]) {
+        Self::frame(self, frame);
+    }
+
+    fn event(&mut self, event: ControlEvent) {
+        Self::event(self, &event);
+    }
+
+    fn flush(&mut self) {
+        Self::flush(self);
+    }
+}
 
 /// Frames in ring order, with what else happened at its place among them.
 #[derive(Debug, Default)]
@@ -42,35 +81,24 @@ pub struct Batch {
     /// Whole frames, one behind the other.
     pub frames: Vec<u8>,
     /// What happened before the frame that begins at this offset.
-    pub notes: Vec<(usize, Note)>,
+    pub events: Vec<(usize, ControlEvent)>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.notes.is_empty()
+        self.frames.is_empty() && self.events.is_empty()
     }
 
     /// Makes it ready to be filled again.
     pub fn clear(&mut self) {
         self.frames.clear();
-        self.notes.clear();
+        self.events.clear();
     }
-}
-
-/// What workers must know that is not in a frame.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// A process is observed; when it was before, it replaced its image.
-    Observed(Arc<Process>),
-    /// A process ended, or is not observed after all.
-    Ended(u32),
-    /// The other end of a stream.
-    Peer(u64, SocketAddr),
 }
 
 /// What goes to a worker.
 #[derive(Debug)]
-pub enum Work {
+pub enum Message {
     /// Frames to parse.
     Batch(Batch),
     /// No more will come: end what is in flight.
@@ -79,7 +107,7 @@ pub enum Work {
 
 /// What is done when a worker's queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
+pub enum OverflowPolicy {
     /// Data is given up and counted: the ring must not wait.
     Drop,
     /// The source waits: a tape has time.
@@ -89,13 +117,13 @@ pub enum Pressure {
 /// Takes frames and feeds the workers.
 pub struct Pipeline {
     shards: Vec<Shard>,
-    pressure: Pressure,
+    policy: OverflowPolicy,
     telemetry: Arc<Telemetry>,
 }
 
 struct Shard {
     batch: Batch,
-    queue: SyncSender<Work>,
+    queue: SyncSender<Message>,
     /// Emptied batches come back to be filled again.
     empty: Receiver<Batch>,
     thread: JoinHandle<()>,
@@ -108,60 +136,49 @@ impl Pipeline {
     /// When there is no thread to be had.
     pub fn start(
         workers: usize,
-        pressure: Pressure,
+        policy: OverflowPolicy,
         telemetry: &Arc<Telemetry>,
         make: impl Fn() -> Worker,
     ) -> std::io::Result<Self> {
+        Self::start_threads(workers, policy, telemetry, || {
+            let worker = make();
+            move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
+        })
+    }
+
+    fn start_threads<F>(
+        workers: usize,
+        policy: OverflowPolicy,
+        telemetry: &Arc<Telemetry>,
+        make: impl Fn() -> F,
+    ) -> std::io::Result<Self>
+    where
+        F: FnOnce(&Receiver<Message>, &SyncSender<Batch>) + Send + 'static,
+    {
         let mut shards = Vec::with_capacity(workers);
         for number in 0..workers.max(1) {
             let (queue, inbox) = sync_channel(QUEUED);
             let (recycle, empty) = sync_channel(QUEUED);
-            let worker = make();
-            let name = format!("worker-{number}");
-            let thread = Thread::named(&name).spawn(move || worker.run(&inbox, &recycle))?;
+            let work = make();
+            let thread = Thread::named(&format!("worker-{number}")).spawn(move || work(&inbox, &recycle))?;
             shards.push(Shard { batch: Batch::default(), queue, empty, thread });
         }
-        Ok(Self { shards, pressure, telemetry: Arc::clone(telemetry) })
+        Ok(Self { shards, policy, telemetry: Arc::clone(telemetry) })
     }
 
-    /// Takes a frame; `bytes` is what it was decoded from.
-    pub fn frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
-        // Records are rounded up to size classes: only the frame travels on.
-        let bytes = &bytes[..frame.total_len()];
-        let shard = self.shard_of(frame.header.stream);
-        let shard = &mut self.shards[shard];
-        shard.batch.frames.extend_from_slice(bytes);
-        if shard.batch.frames.len() >= BATCH_BYTES {
-            shard.send(self.pressure, &self.telemetry);
-        }
-    }
-
-    /// Takes a note: a stream's to its worker, a process's to all of them.
-    pub fn note(&mut self, note: Note) {
-        if let Note::Peer(stream, _) = note {
-            let shard = self.shard_of(stream);
-            self.shards[shard].note(note);
-        } else {
-            for shard in &mut self.shards {
-                shard.note(note.clone());
-            }
-        }
-    }
-
-    /// Hands on what was taken.
-    pub fn flush(&mut self) {
+    /// Lets the workers end what is in flight, and waits for them until the deadline. A worker that has not ended
+    /// by then is left behind and counted.
+    pub fn stop(mut self, deadline: Instant) {
+        self.policy = OverflowPolicy::Drop;
         for shard in &mut self.shards {
-            shard.send(self.pressure, &self.telemetry);
+            shard.hand_over_all(deadline, &self.telemetry);
         }
-    }
-
-    /// Lets the workers end what is in flight, and waits for them.
-    pub fn stop(mut self) {
-        self.pressure = Pressure::Wait;
-        self.flush();
         for shard in self.shards {
-            if shard.queue.send(Work::Stop).is_err() || shard.thread.join().is_err() {
-                tracing::error!("a worker ended early: its calls are lost");
+            let name = shard.thread.thread().name().unwrap_or("worker").to_owned();
+            let stopped = send_until(&shard.queue, Message::Stop, deadline).is_ok();
+            if let Err(why) = join_until(shard.thread, deadline) {
+                self.telemetry.add(Event::AbandonedThreads, 1);
+                tracing::error!(stopped, "{name} {why}: its calls are lost");
             }
         }
     }
@@ -173,84 +190,111 @@ impl Pipeline {
     }
 }
 
-impl Shard {
-    fn note(&mut self, note: Note) {
-        self.batch.notes.push((self.batch.frames.len(), note));
+impl FrameSink for Pipeline {
+    fn frame(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
+        // Records are rounded up to size classes: only the frame travels on.
+        let bytes = &bytes[..frame.total_len()];
+        let shard = self.shard_of(frame.header.stream);
+        let shard = &mut self.shards[shard];
+        shard.batch.frames.extend_from_slice(bytes);
+        if shard.batch.frames.len() >= BATCH_BYTES {
+            shard.send(self.policy, &self.telemetry);
+        }
     }
 
-    fn send(&mut self, pressure: Pressure, telemetry: &Telemetry) {
+    /// A stream's goes to its worker, a process's to all of them.
+    fn event(&mut self, event: ControlEvent) {
+        if let ControlEvent::Peer(stream, _) = event {
+            let shard = self.shard_of(stream);
+            self.shards[shard].event(event);
+        } else {
+            for shard in &mut self.shards {
+                shard.event(event.clone());
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for shard in &mut self.shards {
+            shard.send(self.policy, &self.telemetry);
+        }
+    }
+}
+
+impl Shard {
+    fn event(&mut self, event: ControlEvent) {
+        self.batch.events.push((self.batch.frames.len(), event));
+    }
+
+    fn send(&mut self, policy: OverflowPolicy, telemetry: &Telemetry) {
         if self.batch.is_empty() {
             return;
         }
         let next = self.empty.try_recv().unwrap_or_default();
         let full = std::mem::replace(&mut self.batch, next);
-        let unsent = match pressure {
-            Pressure::Wait => self.queue.send(Work::Batch(full)).err().map(|e| e.0),
-            Pressure::Drop => match self.queue.try_send(Work::Batch(full)) {
+        let unsent = match policy {
+            OverflowPolicy::Wait => self.queue.send(Message::Batch(full)).err().map(|e| e.0),
+            OverflowPolicy::Drop => match self.queue.try_send(Message::Batch(full)) {
                 Ok(()) => None,
-                Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) => Some(work),
+                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Some(message),
             },
         };
-        if let Some(Work::Batch(batch)) = unsent {
+        if let Some(Message::Batch(batch)) = unsent {
             // A small batch waits and grows: that the queue is full of small ones is no reason to lose data.
             self.batch =
                 if batch.frames.len() < BATCH_BYTES { batch } else { without_data(batch, telemetry) };
         }
+    }
+
+    /// Hands over what waits here, if the worker takes it in time; else counts what is lost of it.
+    fn hand_over_all(&mut self, deadline: Instant, telemetry: &Telemetry) {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(Message::Batch(batch)) = send_until(&self.queue, Message::Batch(batch), deadline) {
+            without_data(batch, telemetry);
+        }
+    }
+}
+
+/// Sends to a worker, as soon as it takes it.
+fn send_until(queue: &SyncSender<Message>, message: Message, deadline: Instant) -> Result<(), Message> {
+    let mut message = message;
+    loop {
+        message = match queue.try_send(message) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(message)) if Instant::now() < deadline => message,
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => return Err(message),
+        };
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Gives up the data of a batch and keeps the rest for later; the missing bytes show by their offsets.
 fn without_data(batch: Batch, telemetry: &Telemetry) -> Batch {
     let mut kept = Batch::default();
-    let mut notes = batch.notes.into_iter().peekable();
+    let mut events = batch.events.into_iter().peekable();
     let mut at = 0;
     while let Some(frame) = batch.frames.get(at..).and_then(|rest| tokentap_abi::decode(rest).ok()) {
-        while let Some((_, note)) = notes.next_if(|(before, _)| *before <= at) {
-            kept.notes.push((kept.frames.len(), note));
+        while let Some((_, event)) = events.next_if(|(before, _)| *before <= at) {
+            kept.events.push((kept.frames.len(), event));
         }
         let len = frame.total_len();
         if frame.kind == Kind::Data {
             telemetry.add(Event::WorkerFullBytes, frame.payload.len() as u64);
+        } else if kept.frames.len() + len > MAX_KEPT_BYTES {
+            telemetry.add(Event::WorkerFullEvents, 1);
         } else {
             kept.frames.extend_from_slice(&batch.frames[at..at + len]);
         }
         at += len;
     }
-    kept.notes.extend(notes.map(|(_, note)| (kept.frames.len(), note)));
+    kept.events.extend(events.map(|(_, event)| (kept.frames.len(), event)));
+    let lost = kept.events.len().saturating_sub(MAX_KEPT_EVENTS);
+    if lost > 0 {
+        telemetry.add(Event::WorkerFullEvents, lost as u64);
+        kept.events.truncate(MAX_KEPT_EVENTS);
+    }
     kept
-}
-
-#[cfg(test)]
-mod tests {
-    use tokentap_abi::{ABI_VERSION, Header, encode};
-
-    use super::*;
-
-    fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(payload.len()).unwrap();
-        let header = Header { version: ABI_VERSION, kind: kind as u8, len, ..Header::default() };
-        [&encode(&header)[..], payload].concat()
-    }
-
-    #[test]
-    fn under_pressure_data_is_counted_and_the_rest_is_kept_in_order() {
-        let telemetry = Telemetry::new();
-        let (data, close) = (frame(Kind::Data, b"12345"), frame(Kind::HalfClose, b""));
-        let batch = Batch {
-            frames: [&data[..], &close, &data].concat(),
-            notes: vec![(0, Note::Ended(1)), (data.len(), Note::Ended(2)), (data.len() * 2, Note::Ended(3))],
-        };
-        let kept = without_data(batch, &telemetry);
-        assert_eq!(kept.frames, close);
-        let order: Vec<(usize, u32)> = kept
-            .notes
-            .iter()
-            .map(|(at, note)| match note {
-                Note::Ended(pid) => (*at, *pid),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(order, [(0, 1), (0, 2), (close.len(), 3)]);
-        assert_eq!(telemetry.count(Event::WorkerFullBytes), 10);
-    }
 }

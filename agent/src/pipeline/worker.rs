@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::Duration,
 };
@@ -16,13 +16,19 @@ use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 use crate::{
     export::{ExportHandle, Record},
     pipeline::clock::Clock,
-    pipeline::{Batch, Note, Work},
-    targets::Process,
+    pipeline::processes::{Processes, Ready},
+    pipeline::sweep::SweepQueue,
+    pipeline::{Batch, Message, frame},
+    targets::{ControlEvent, ProcessKey, Request, Requests, attributes::Describer},
     telemetry::{Event, Telemetry},
 };
 
-/// How often that is looked for.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the clock is looked at while nothing comes and streams may become stale.
+const SWEEP: Duration = Duration::from_secs(1);
+/// The same while spans wait for the description of their process.
+const DESCRIBE: Duration = Duration::from_millis(250);
+/// Streams looked through for stale exchanges before frames are looked at again.
+const SWEPT_AT_ONCE: usize = 256;
 /// Streams that one worker follows.
 const MAX_STREAMS: usize = 65536;
 
@@ -39,20 +45,24 @@ pub struct Context {
     pub telemetry: Arc<Telemetry>,
     /// Boot time to wall clock.
     pub clock: Clock,
-    /// Decisions about streams, for the kernel side; absent when there is none (replay).
-    pub verdicts: Option<Sender<(u64, Verdict)>>,
+    /// Makes resources of processes that are not described in time.
+    pub describer: Arc<Describer>,
+    /// Takes decisions about streams, for the kernel side; absent when there is none (replay).
+    pub requests: Option<Requests>,
 }
 
 /// Streams of one shard and what is needed to make spans of them.
 pub struct Worker {
     context: Context,
-    processes: HashMap<u32, Arc<Process>>,
+    processes: Processes,
     streams: HashMap<u64, Stream>,
+    sweeps: SweepQueue,
+    /// The latest time of a frame.
     latest: Nanos,
 }
 
 struct Stream {
-    process: Arc<Process>,
+    process: ProcessKey,
     connection: Connection,
     calls: Calls,
     /// End of what was delivered, per direction.
@@ -60,6 +70,10 @@ struct Stream {
     verdict: Verdict,
     /// Where the responses were when the last call was seen.
     called: u64,
+    /// When something moved last.
+    moved: Nanos,
+    /// The second in which it is swept, while it has to be.
+    due: Option<u64>,
 }
 
 /// Only the heads of responses are copied where this many exchanges in a row were no calls…
@@ -70,7 +84,7 @@ const LARGE: u64 = 4 * HEAD_BYTES;
 
 impl Stream {
     /// What is worth copying from now on. Requests always are, and what answers one that may be a call.
-    fn judge(&mut self) -> Verdict {
+    fn decide_verdict(&mut self) -> Verdict {
         if self.connection.protocol() == Protocol::NotHttp {
             return Verdict::Ignore;
         }
@@ -93,56 +107,105 @@ impl Worker {
     /// A worker without streams.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        Self { context, processes: HashMap::new(), streams: HashMap::new(), latest: Nanos(0) }
+        let processes = Processes::new(Arc::clone(&context.describer));
+        let sweeps = SweepQueue::new(context.stale_after);
+        Self { context, processes, streams: HashMap::new(), sweeps, latest: Nanos(0) }
     }
 
     /// Works until told to stop.
-    pub fn run(mut self, inbox: &Receiver<Work>, recycle: &SyncSender<Batch>) {
+    pub fn run(mut self, inbox: &Receiver<Message>, recycle: &SyncSender<Batch>) {
+        let mut more_due = false;
         loop {
-            match inbox.recv_timeout(TICK) {
-                Ok(Work::Batch(mut batch)) => {
+            let received = match self.patience(more_due) {
+                Some(patience) => inbox.recv_timeout(patience),
+                None => inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+            };
+            let now = match received {
+                Ok(Message::Batch(mut batch)) => {
                     self.batch(&batch);
                     batch.clear();
                     // The pool is full: this one is not needed.
                     drop(recycle.try_send(batch));
+                    // More may be waiting: the clock would be ahead of what was seen.
+                    self.latest
                 }
-                Err(RecvTimeoutError::Timeout) => self.tick(),
-                Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            }
+                Err(RecvTimeoutError::Timeout) => self.now(),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            };
+            more_due = self.time_passed(now);
         }
         let at = self.now();
         for (_, stream) in std::mem::take(&mut self.streams) {
             self.end(stream, Ending::AgentStop, at);
         }
+        while let Some(ready) = self.processes.oldest() {
+            export(&self.context, ready);
+        }
+    }
+
+    /// How long a batch is waited for; for ever when only a batch can bring something to do.
+    fn patience(&self, more_due: bool) -> Option<Duration> {
+        if more_due {
+            Some(Duration::ZERO)
+        } else if self.processes.has_waiting() {
+            Some(DESCRIBE)
+        } else {
+            (!self.sweeps.is_empty()).then_some(SWEEP)
+        }
+    }
+
+    /// Looks for what is over because nothing more came, some streams at a time; whether there are more.
+    fn time_passed(&mut self, now: Nanos) -> bool {
+        while let Some(ready) = self.processes.overdue(now) {
+            export(&self.context, ready);
+        }
+        for _ in 0..SWEPT_AT_ONCE {
+            let Some(id) = self.sweeps.take_due(now) else { return false };
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            stream.connection.sweep(now, self.context.stale_after, &mut stream.calls);
+            finished(&self.context, &mut self.processes, stream, now);
+            let quiet = self.sweeps.is_quiet(stream.moved, now);
+            stream.due = (!quiet).then(|| self.sweeps.add(id, now));
+        }
+        true
     }
 
     fn batch(&mut self, batch: &Batch) {
-        let mut notes = batch.notes.iter().peekable();
+        let mut events = batch.events.iter().peekable();
         let mut at = 0;
         loop {
-            while let Some((_, note)) = notes.next_if(|(before, _)| *before <= at) {
-                self.note(note);
+            while let Some((_, event)) = events.next_if(|(before, _)| *before <= at) {
+                self.event(event);
             }
             let Some(frame) = batch.frames.get(at..).and_then(|rest| decode(rest).ok()) else { break };
             at += frame.total_len();
             self.frame(&frame);
         }
-        for (_, note) in notes {
-            self.note(note);
+        for (_, event) in events {
+            self.event(event);
         }
     }
 
-    fn note(&mut self, note: &Note) {
-        match note {
-            Note::Observed(process) => {
-                self.end_process(process.pid, Ending::Cut);
-                self.processes.insert(process.pid, Arc::clone(process));
+    fn event(&mut self, event: &ControlEvent) {
+        match event {
+            ControlEvent::Observed(key) => {
+                if let Some(before) = self.processes.observe(*key) {
+                    self.end_streams(before, Ending::Cut);
+                    if before != *key {
+                        self.processes.end(before);
+                    }
+                }
             }
-            Note::Ended(pid) => {
-                self.end_process(*pid, Ending::ProcessExit);
-                self.processes.remove(pid);
+            ControlEvent::Described(process) => {
+                for ready in self.processes.describe(process) {
+                    export(&self.context, ready);
+                }
             }
-            Note::Peer(id, peer) => {
+            ControlEvent::Ended(key) => {
+                self.end_streams(*key, Ending::ProcessExit);
+                self.processes.end(*key);
+            }
+            ControlEvent::Peer(id, peer) => {
                 if let Some(stream) = self.streams.get_mut(id) {
                     stream.calls.set_peer(*peer);
                 }
@@ -162,11 +225,11 @@ impl Worker {
             Kind::HalfClose => {
                 if let Some(stream) = self.streams.get_mut(&header.stream) {
                     stream.connection.half_close(frame.dir, at, &mut stream.calls);
-                    finished(&self.context, stream);
+                    finished(&self.context, &mut self.processes, stream, at);
                 }
             }
             Kind::Close => {
-                if let Some(mut stream) = self.streams.remove(&header.stream) {
+                if let Some(mut stream) = self.remove(header.stream) {
                     // What was lost at the very end shows only here.
                     let ends = frame.close().map_or(stream.seen, |close| close.offsets);
                     for dir in Direction::ALL {
@@ -192,7 +255,13 @@ impl Worker {
 
     fn bytes(&mut self, frame: &Frame<'_>, at: Nanos) {
         let header = &frame.header;
-        let Some(stream) = self.stream(frame) else { return };
+        let Some(stream) = self.stream(frame) else {
+            if frame.kind == Kind::Data {
+                self.context.telemetry.add(Event::UnknownProcessBytes, u64::from(header.len));
+            }
+            return;
+        };
+        stream.moved = stream.moved.max(at);
         let end = header.offset.saturating_add(u64::from(header.orig.max(header.len)));
         stream.seen[frame.dir.index()] = end;
         if stream.verdict == Verdict::Ignore {
@@ -205,17 +274,17 @@ impl Worker {
             let len = u64::from(header.orig);
             stream.connection.lost(frame.dir, header.offset, len, at, &mut stream.calls);
         }
-        let verdict = stream.judge();
-        let news = std::mem::replace(&mut stream.verdict, verdict) != verdict;
+        let verdict = stream.decide_verdict();
+        let changed = std::mem::replace(&mut stream.verdict, verdict) != verdict;
         let id = header.stream;
         if let Some(stream) = self.streams.get_mut(&id) {
-            finished(&self.context, stream);
+            if stream.due.is_none() {
+                stream.due = Some(self.sweeps.add(id, at));
+            }
+            finished(&self.context, &mut self.processes, stream, at);
         }
-        if news
-            && let Some(verdicts) = &self.context.verdicts
-            && verdicts.send((id, verdict)).is_err()
-        {
-            tracing::debug!(stream = id, "nobody takes decisions any more");
+        if changed && let Some(requests) = &self.context.requests {
+            requests.send(Request::Copy(id, verdict));
         }
     }
 
@@ -223,7 +292,7 @@ impl Worker {
     fn stream(&mut self, frame: &Frame<'_>) -> Option<&mut Stream> {
         let id = frame.header.stream;
         if !self.streams.contains_key(&id) {
-            let process = Arc::clone(self.processes.get(&frame.header.tgid)?);
+            let process = self.processes.of_frame(frame.header.tgid, frame::generation(frame))?;
             if self.streams.len() >= MAX_STREAMS {
                 self.context.telemetry.add(Event::StreamTableFull, 1);
                 return None;
@@ -232,35 +301,36 @@ impl Worker {
             let transport = Transport { tls: frame.has(flags::TLS), peer: None };
             let connection = Connection::new(Limits::default());
             let calls = Calls::new(Arc::clone(&self.context.options), transport);
-            let stream =
-                Stream { process, connection, calls, seen: [0; 2], verdict: Verdict::All, called: 0 };
+            let moved = Nanos(frame.header.time);
+            let (seen, verdict, called, due) = ([0; 2], Verdict::All, 0, None);
+            let stream = Stream { process, connection, calls, seen, verdict, called, moved, due };
             self.streams.insert(id, stream);
+            self.processes.add_stream(process, id);
         }
         self.streams.get_mut(&id)
     }
 
-    fn end_process(&mut self, pid: u32, ending: Ending) {
+    fn remove(&mut self, id: u64) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        self.processes.remove_stream(stream.process, id);
+        if let Some(second) = stream.due {
+            self.sweeps.remove(id, second);
+        }
+        Some(stream)
+    }
+
+    fn end_streams(&mut self, key: ProcessKey, ending: Ending) {
         let at = self.latest;
-        let ids: Vec<u64> =
-            self.streams.iter().filter(|(_, s)| s.process.pid == pid).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(stream) = self.streams.remove(&id) {
+        for id in self.processes.take_streams(key) {
+            if let Some(stream) = self.remove(id) {
                 self.end(stream, ending, at);
             }
         }
     }
 
-    fn end(&self, mut stream: Stream, ending: Ending, at: Nanos) {
+    fn end(&mut self, mut stream: Stream, ending: Ending, at: Nanos) {
         stream.connection.close(ending, at, &mut stream.calls);
-        finished(&self.context, &mut stream);
-    }
-
-    fn tick(&mut self) {
-        let now = self.now();
-        for stream in self.streams.values_mut() {
-            stream.connection.sweep(now, self.context.stale_after, &mut stream.calls);
-            finished(&self.context, stream);
-        }
+        finished(&self.context, &mut self.processes, &mut stream, at);
     }
 
     /// Live, the clock goes on without frames; on a tape it does not.
@@ -270,10 +340,11 @@ impl Worker {
 }
 
 /// Sends on what became a span, and counts what was passed over.
-fn finished(context: &Context, stream: &mut Stream) {
+fn finished(context: &Context, processes: &mut Processes, stream: &mut Stream, now: Nanos) {
+    let pid = stream.process.pid;
     while let Some((reason, bytes)) = stream.calls.take_dropped() {
         context.telemetry.add(Event::PassedOverBytes, bytes);
-        tracing::debug!(pid = stream.process.pid, reason, bytes, "passed over");
+        tracing::debug!(pid, reason, bytes, "passed over");
     }
     while let Some(span) = stream.calls.take() {
         context.telemetry.add(Event::Calls, 1);
@@ -281,16 +352,26 @@ fn finished(context: &Context, stream: &mut Stream) {
             context.telemetry.add(Event::CallsIncomplete, 1);
         }
         let trace_id = span.parent.as_ref().map_or_else(random, |parent| parent.trace_id);
-        context.export.push(Record {
-            resource: Arc::clone(&stream.process.resource),
+        let ready = processes.finish(stream.process, now, |resource| Record {
+            resource,
             trace_id,
             span_id: random(),
             start_unix_nanos: context.clock.unix(span.start),
             end_unix_nanos: context.clock.unix(span.end),
             span,
-            pid: stream.process.pid,
+            pid,
         });
+        if let Some(ready) = ready {
+            export(context, ready);
+        }
     }
+}
+
+fn export(context: &Context, (record, described): Ready) {
+    if !described {
+        context.telemetry.add(Event::UndescribedSpans, 1);
+    }
+    context.export.push(record);
 }
 
 /// Random bytes, not all of them zero.

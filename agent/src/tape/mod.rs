@@ -18,9 +18,10 @@
 //! | type | payload |
 //! |---|---|
 //! | 1 | a frame: its 48-byte header and payload |
-//! | 2 | a process is observed from here on: `{"pid": …, "attributes": [[name, value], …]}` |
-//! | 3 | a process ended: its id (4 bytes) |
+//! | 2 | what an observed process is: `{"pid": …, "generation": …, "attributes": [[name, value], …]}`; without a generation it is also observed from here on |
+//! | 3 | a process ended: its id (4 bytes) and generation (8 bytes; absent on old tapes) |
 //! | 4 | the other end of a stream: its id (8 bytes) and `address:port` as text |
+//! | 5 | a process is observed from here on: its id (4 bytes) and generation (8 bytes) |
 //!
 //! Entries of other types are passed over. A tape whose last entry is cut is one whose writer was killed: all
 //! before it is good.
@@ -36,7 +37,7 @@ pub use reader::{Head, TapeError, TapeReader};
 pub use recorder::Recorder;
 pub use writer::TapeWriter;
 
-use crate::pipeline::Note;
+use crate::targets::ControlEvent;
 
 const MAGIC: &[u8; 8] = b"\x89TKTAPE\n";
 const FORMAT_VERSION: u8 = 1;
@@ -47,9 +48,10 @@ const MAX_ENTRY: u32 = 16 << 20;
 /// Types of entries.
 mod entry {
     pub(super) const FRAME: u8 = 1;
-    pub(super) const OBSERVED: u8 = 2;
+    pub(super) const DESCRIBED: u8 = 2;
     pub(super) const ENDED: u8 = 3;
     pub(super) const PEER: u8 = 4;
+    pub(super) const OBSERVED: u8 = 5;
 }
 
 /// What a tape holds at one place.
@@ -58,7 +60,7 @@ pub enum Entry<'a> {
     /// A frame, and the bytes that it was decoded from.
     Frame(Frame<'a>, &'a [u8]),
     /// What else happened here.
-    Note(Note),
+    Event(ControlEvent),
 }
 
 #[cfg(test)]

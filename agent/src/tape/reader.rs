@@ -12,12 +12,7 @@ use tokentap_abi::{ABI_VERSION, DecodeError, decode};
 use tokentap_genai::{Attribute, Value};
 
 use super::{Entry, FORMAT_VERSION, MAGIC, MAX_ENTRY, entry};
-use crate::{
-    pipeline::{Note, Pipeline},
-    targets::Process,
-    targets::attributes::Resource,
-    telemetry::{Event, Telemetry},
-};
+use crate::targets::{ControlEvent, Process, ProcessKey, attributes::Resource};
 
 /// Why a tape cannot be read, or not any further.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +60,8 @@ pub struct TapeReader<R = BufReader<File>> {
     /// Bytes read so far.
     at: u64,
     entry: Vec<u8>,
+    /// Of an entry that means two events, the second.
+    second: Option<ControlEvent>,
     cut: u64,
 }
 
@@ -109,7 +106,7 @@ impl<R: Read> TapeReader<R> {
         let (kernel, machine) = (text()?, text()?);
         let at = (fixed.len() + 2 + kernel.len() + 2 + machine.len()) as u64;
         let head = Head { boot_unix_nanos, unmasked, kernel, machine };
-        Ok(Self { input, head, at, entry: Vec::new(), cut: 0 })
+        Ok(Self { input, head, at, entry: Vec::new(), second: None, cut: 0 })
     }
 
     /// What the tape says of itself.
@@ -127,6 +124,9 @@ impl<R: Read> TapeReader<R> {
     /// # Errors
     /// [`TapeError`] when it is damaged or cannot be read. Nothing after that can be trusted.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, TapeError> {
+        if let Some(event) = self.second.take() {
+            return Ok(Some(Entry::Event(event)));
+        }
         loop {
             let at = self.at;
             if !self.read_entry()? {
@@ -134,6 +134,16 @@ impl<R: Read> TapeReader<R> {
             }
             let [kind, ..] = self.entry[..] else { return Err(damaged(at, "empty entry")) };
             match kind {
+                entry::DESCRIBED => {
+                    let (process, observed) = described(&self.entry[1..]).map_err(|why| damaged(at, why))?;
+                    let key = process.key;
+                    let event = ControlEvent::Described(Arc::new(process));
+                    if observed {
+                        return Ok(Some(Entry::Event(event)));
+                    }
+                    self.second = Some(event);
+                    return Ok(Some(Entry::Event(ControlEvent::Observed(key))));
+                }
                 entry::FRAME | entry::OBSERVED | entry::ENDED | entry::PEER => {
                     return self.parse(kind).map(Some).map_err(|why| damaged(at, why));
                 }
@@ -145,30 +155,6 @@ impl<R: Read> TapeReader<R> {
     /// How many bytes at the end are of an entry that was not written whole.
     pub const fn cut(&self) -> u64 {
         self.cut
-    }
-
-    /// Runs the tape through a pipeline, up to its end.
-    ///
-    /// # Errors
-    /// [`TapeError`] when it is damaged or cannot be read; what was before that has gone through.
-    pub fn play(&mut self, pipeline: &mut Pipeline, telemetry: &Telemetry) -> Result<(), TapeError> {
-        while let Some(entry) = self.next_entry()? {
-            match entry {
-                Entry::Frame(frame, bytes) => {
-                    telemetry.add(Event::FramesRead, 1);
-                    pipeline.frame(&frame, bytes);
-                }
-                Entry::Note(note) => pipeline.note(note),
-            }
-        }
-        if self.cut > 0 {
-            telemetry.add(Event::TapeTruncatedBytes, self.cut);
-            tracing::warn!(
-                "the tape ends in mid-entry ({} bytes left over): its writer was killed",
-                self.cut
-            );
-        }
-        Ok(())
     }
 
     /// Reads an entry into `self.entry`; false at the end.
@@ -201,18 +187,13 @@ impl<R: Read> TapeReader<R> {
                 let frame = decode(payload).map_err(|e: DecodeError| e.to_string())?;
                 Ok(Entry::Frame(frame, payload))
             }
-            entry::OBSERVED => {
-                observed(payload).map(|process| Entry::Note(Note::Observed(Arc::new(process))))
-            }
-            entry::ENDED => {
-                let pid = payload.try_into().map_err(|_| "a process id of the wrong size")?;
-                Ok(Entry::Note(Note::Ended(u32::from_le_bytes(pid))))
-            }
+            entry::OBSERVED => Ok(Entry::Event(ControlEvent::Observed(process_key(payload)?))),
+            entry::ENDED => Ok(Entry::Event(ControlEvent::Ended(process_key(payload)?))),
             _ => {
                 let (stream, peer) = payload.split_first_chunk().ok_or("a stream id of the wrong size")?;
                 let peer =
                     str::from_utf8(peer).ok().and_then(|peer| peer.parse().ok()).ok_or("a bad address")?;
-                Ok(Entry::Note(Note::Peer(u64::from_le_bytes(*stream), peer)))
+                Ok(Entry::Event(ControlEvent::Peer(u64::from_le_bytes(*stream), peer)))
             }
         }
     }
@@ -226,9 +207,20 @@ fn not_a_tape_when_short(error: io::Error) -> TapeError {
     if error.kind() == io::ErrorKind::UnexpectedEof { TapeError::NotATape } else { error.into() }
 }
 
+/// Id and generation; the latter is 0 where it is not on the tape.
+fn process_key(payload: &[u8]) -> Result<ProcessKey, String> {
+    let (pid, rest) = payload.split_first_chunk().ok_or("a process id of the wrong size")?;
+    let generation = match rest {
+        [] => 0,
+        rest => u64::from_le_bytes(rest.try_into().map_err(|_| "a process generation of the wrong size")?),
+    };
+    Ok(ProcessKey { pid: u32::from_le_bytes(*pid), generation })
+}
+
 #[derive(Deserialize)]
-struct Observed {
+struct Described {
     pid: u32,
+    generation: Option<u64>,
     attributes: Vec<(String, Scalar)>,
 }
 
@@ -242,8 +234,9 @@ enum Scalar {
     StrList(Vec<String>),
 }
 
-fn observed(json: &[u8]) -> Result<Process, String> {
-    let Observed { pid, attributes } =
+/// A process, and whether that it is observed is an entry of its own.
+fn described(json: &[u8]) -> Result<(Process, bool), String> {
+    let Described { pid, generation, attributes } =
         serde_json::from_slice(json).map_err(|e| format!("a process that is not described right: {e}"))?;
     let attributes = attributes
         .into_iter()
@@ -258,5 +251,6 @@ fn observed(json: &[u8]) -> Result<Process, String> {
             },
         })
         .collect();
-    Ok(Process { pid, resource: Arc::new(Resource::new(attributes)) })
+    let key = ProcessKey { pid, generation: generation.unwrap_or(0) };
+    Ok((Process { key, resource: Arc::new(Resource::new(attributes)) }, generation.is_some()))
 }

@@ -13,9 +13,8 @@ use tokentap_abi::{Frame, Header, Kind, flags};
 
 use super::{TapeWriter, file::create_private};
 use crate::{
-    pipeline::Note,
-    pipeline::clock::Clock,
     redact::Masker,
+    targets::ControlEvent,
     telemetry::{Event, Telemetry},
 };
 
@@ -41,31 +40,27 @@ struct Masking {
 
 impl Recorder {
     /// Makes the file, readable by its owner only, in place of one that was there. `with_content`: nothing is
-    /// masked.
+    /// masked. Frame times are relative to `boot_unix_nanos`.
     ///
     /// # Errors
     /// When the file cannot be made or written: the message says what to do.
     pub fn create(
         path: &Path,
         with_content: bool,
-        clock: &Clock,
+        boot_unix_nanos: u64,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Self> {
-        Self::onto(create_private(path)?, with_content, clock, telemetry)
+        Self::onto(create_private(path)?, with_content, boot_unix_nanos, telemetry)
     }
 
     /// Records to an open file, which is empty.
     pub(super) fn onto(
         file: File,
         with_content: bool,
-        clock: &Clock,
+        boot_unix_nanos: u64,
         telemetry: &Arc<Telemetry>,
     ) -> io::Result<Self> {
-        let tape = TapeWriter::new(
-            BufWriter::with_capacity(256 << 10, file),
-            clock.boot_unix_nanos(),
-            with_content,
-        )?;
+        let tape = TapeWriter::new(BufWriter::with_capacity(256 << 10, file), boot_unix_nanos, with_content)?;
         let masking = (!with_content).then(Masking::default);
         Ok(Self { tape, masking, telemetry: Arc::clone(telemetry), failed: None })
     }
@@ -89,12 +84,12 @@ impl Recorder {
     }
 
     /// Takes what happened beside frames.
-    pub fn note(&mut self, note: &Note) {
-        if let (Some(masking), Note::Ended(pid)) = (&mut self.masking, note) {
-            masking.streams.retain(|_, (owner, _)| owner != pid);
+    pub fn event(&mut self, event: &ControlEvent) {
+        if let (Some(masking), ControlEvent::Ended(key)) = (&mut self.masking, event) {
+            masking.streams.retain(|_, (owner, _)| *owner != key.pid);
         }
         if self.failed.is_none() {
-            let written = self.tape.note(note);
+            let written = self.tape.event(event);
             self.check(written);
         }
     }

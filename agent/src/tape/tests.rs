@@ -9,13 +9,12 @@ use tokentap_genai::{Attribute, Value};
 
 use super::*;
 use crate::{
-    pipeline::clock::Clock,
-    targets::Process,
-    targets::attributes::Resource,
+    targets::{Process, ProcessKey, attributes::Resource},
     telemetry::{Event, Telemetry},
 };
 
 const STREAM: u64 = 7;
+const KEY: ProcessKey = ProcessKey { pid: 42, generation: 3 };
 
 fn frame(kind: Kind, dir: Direction, offset: u64, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap();
@@ -32,6 +31,7 @@ fn frame(kind: Kind, dir: Direction, offset: u64, payload: &[u8]) -> Vec<u8> {
         orig: len,
         dir: dir as u8,
         turns: [5, 0, 1],
+        ..Header::default()
     };
     [&encode(&header)[..], payload].concat()
 }
@@ -39,7 +39,7 @@ fn frame(kind: Kind, dir: Direction, offset: u64, payload: &[u8]) -> Vec<u8> {
 fn process() -> Process {
     let attribute = |key: &'static str, value| Attribute { key: key.into(), value };
     Process {
-        pid: 42,
+        key: KEY,
         resource: Arc::new(Resource::new(vec![
             attribute("service.name", Value::Str("shöp".into())),
             attribute("process.pid", Value::Int(42)),
@@ -60,7 +60,7 @@ fn played(tape: &[u8]) -> Result<(Vec<String>, u64), TapeError> {
                 let payload = String::from_utf8_lossy(frame.payload);
                 format!("{:?} {} {} {payload}", frame.kind, frame.header.offset, frame.header.orig)
             }
-            Entry::Note(note) => format!("{note:?}"),
+            Entry::Event(event) => format!("{event:?}"),
         });
     }
     Ok((entries, reader.cut()))
@@ -69,13 +69,13 @@ fn played(tape: &[u8]) -> Result<(Vec<String>, u64), TapeError> {
 fn written() -> Vec<u8> {
     let mut tape = TapeWriter::new(Vec::new(), 1 << 60, true).unwrap();
     let peer: SocketAddr = "[::1]:443".parse().unwrap();
-    let notes = [Note::Observed(Arc::new(process())), Note::Peer(STREAM, peer), Note::Ended(42)];
     let bytes = frame(Kind::Data, Direction::Write, 9, b"hello");
     let frame = decode(&bytes).unwrap();
-    tape.note(&notes[0]).unwrap();
+    tape.event(&ControlEvent::Observed(KEY)).unwrap();
     tape.frame(&frame.header, frame.payload).unwrap();
-    tape.note(&notes[1]).unwrap();
-    tape.note(&notes[2]).unwrap();
+    tape.event(&ControlEvent::Described(Arc::new(process()))).unwrap();
+    tape.event(&ControlEvent::Peer(STREAM, peer)).unwrap();
+    tape.event(&ControlEvent::Ended(KEY)).unwrap();
     tape.into_inner()
 }
 
@@ -87,12 +87,27 @@ fn a_tape_reads_back() {
     assert!(!head.kernel.is_empty() && !head.machine.is_empty());
     let (entries, cut) = played(&tape).unwrap();
     let want = [
-        format!("{:?}", Note::Observed(Arc::new(process()))),
+        format!("{:?}", ControlEvent::Observed(KEY)),
         "Data 9 5 hello".to_owned(),
+        format!("{:?}", ControlEvent::Described(Arc::new(process()))),
         "Peer(7, [::1]:443)".to_owned(),
-        "Ended(42)".to_owned(),
+        format!("{:?}", ControlEvent::Ended(KEY)),
     ];
     assert_eq!((entries, cut), (want.to_vec(), 0));
+}
+
+/// Their entry of a process meant both that it is observed and what it is, and their processes had no generation.
+#[test]
+fn tapes_of_old_agents_are_read() {
+    let head = TapeWriter::new(Vec::new(), 0, false).unwrap().into_inner();
+    let json = br#"{"pid": 42, "attributes": []}"#;
+    let observed = [&[json.len() as u8 + 1, 0, 0, 0, 2][..], json].concat();
+    let (entries, cut) = played(&[&head[..], &observed, &[5, 0, 0, 0, 3, 42, 0, 0, 0]].concat()).unwrap();
+    let key = ProcessKey { pid: 42, generation: 0 };
+    let process = Process { key, resource: Arc::default() };
+    let want =
+        [ControlEvent::Observed(key), ControlEvent::Described(Arc::new(process)), ControlEvent::Ended(key)];
+    assert_eq!((entries, cut), (want.iter().map(|event| format!("{event:?}")).collect(), 0));
 }
 
 #[test]
@@ -166,7 +181,7 @@ fn recorded(with_content: bool, frames: &[Vec<u8>]) -> (Vec<String>, Arc<Telemet
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.tape");
     let telemetry = Telemetry::new();
-    let mut recorder = Recorder::create(&path, with_content, &Clock::recorded(1), &telemetry).unwrap();
+    let mut recorder = Recorder::create(&path, with_content, 1, &telemetry).unwrap();
     for bytes in frames {
         recorder.frame(&decode(bytes).unwrap());
     }
@@ -220,7 +235,7 @@ fn a_stream_that_was_closed_is_forgotten() {
 fn a_full_disk_ends_the_tape_and_is_said() {
     let telemetry = Telemetry::new();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut recorder = Recorder::onto(full, true, &Clock::recorded(1), &telemetry).unwrap();
+    let mut recorder = Recorder::onto(full, true, 1, &telemetry).unwrap();
     recorder.flush();
     recorder.frame(&decode(&frame(Kind::Data, Direction::Write, 0, HEAD)).unwrap());
     assert!(recorder.finish().is_err());

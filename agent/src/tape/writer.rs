@@ -10,7 +10,7 @@ use tokentap_abi::{ABI_VERSION, Header, encode};
 use tokentap_genai::{Attribute, Value};
 
 use super::{FORMAT_VERSION, MAGIC, entry};
-use crate::{pipeline::Note, targets::Process};
+use crate::targets::{ControlEvent, Process, ProcessKey};
 
 /// Writes a tape to anything.
 #[derive(Debug)]
@@ -51,11 +51,14 @@ impl<W: Write> TapeWriter<W> {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn note(&mut self, note: &Note) -> io::Result<()> {
-        match note {
-            Note::Observed(process) => self.entry(entry::OBSERVED, &[observed(process).as_bytes()]),
-            Note::Ended(pid) => self.entry(entry::ENDED, &[&pid.to_le_bytes()]),
-            Note::Peer(stream, peer) => self.peer(*stream, peer),
+    pub fn event(&mut self, event: &ControlEvent) -> io::Result<()> {
+        match event {
+            ControlEvent::Observed(key) => self.process(entry::OBSERVED, *key),
+            ControlEvent::Described(process) => {
+                self.entry(entry::DESCRIBED, &[described(process).as_bytes()])
+            }
+            ControlEvent::Ended(key) => self.process(entry::ENDED, *key),
+            ControlEvent::Peer(stream, peer) => self.peer(*stream, peer),
         }
     }
 
@@ -72,6 +75,10 @@ impl<W: Write> TapeWriter<W> {
         self.out
     }
 
+    fn process(&mut self, kind: u8, ProcessKey { pid, generation }: ProcessKey) -> io::Result<()> {
+        self.entry(kind, &[&pid.to_le_bytes(), &generation.to_le_bytes()])
+    }
+
     fn peer(&mut self, stream: u64, peer: &SocketAddr) -> io::Result<()> {
         self.entry(entry::PEER, &[&stream.to_le_bytes(), peer.to_string().as_bytes()])
     }
@@ -85,7 +92,7 @@ impl<W: Write> TapeWriter<W> {
     }
 }
 
-fn observed(process: &Process) -> String {
+fn described(process: &Process) -> String {
     let attributes: Vec<_> = process
         .resource
         .attributes()
@@ -98,5 +105,6 @@ fn observed(process: &Process) -> String {
             Value::StrList(list) => json!([key, list]),
         })
         .collect();
-    json!({ "pid": process.pid, "attributes": attributes }).to_string()
+    let ProcessKey { pid, generation } = process.key;
+    json!({ "pid": pid, "generation": generation, "attributes": attributes }).to_string()
 }

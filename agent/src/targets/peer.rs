@@ -1,17 +1,19 @@
-//! The other end of a connection, as the kernel side saw it.
+//! The other end of a connection, as the kernel side saw it. The descriptor itself is never touched: closing a
+//! copy of it can wait for ever for a file system that its owner controls.
 
 use std::net::{IpAddr, SocketAddr};
 
 use tokentap_abi::{Family, Open};
 
-/// The peer's address, where there is one: `::ffff:10.0.0.1` is 10.0.0.1.
+/// The peer of a stream; `None` when the kernel side does not know it or it has no IP address.
 #[must_use]
-pub fn of(_pid: u32, open: &Open) -> Option<SocketAddr> {
+pub fn of(open: &Open) -> Option<SocketAddr> {
     let ip: IpAddr = match open.family() {
         Family::V4 => <[u8; 4]>::try_from(&open.addr[..4]).ok()?.into(),
         Family::V6 => open.addr.into(),
         Family::Unix | Family::Unknown => return None,
     };
+    // `::ffff:10.0.0.1` is 10.0.0.1.
     Some(SocketAddr::new(ip.to_canonical(), open.port))
 }
 
@@ -20,11 +22,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mapped_addresses_are_what_they_map() {
-        let mut addr = [0; 16];
-        addr[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
-        let open = Open { family: 10, port: 443, addr, ..Open::default() };
-        assert_eq!(of(1, &open), Some("10.0.0.1:443".parse().unwrap()));
-        assert_eq!(of(1, &Open::default()), None);
+    fn addresses_are_read_as_their_family_says() {
+        let mut mapped = [0; 16];
+        mapped[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
+        let open = |family, addr| Open { family, port: 443, addr, ..Open::default() };
+        assert_eq!(of(&open(10, mapped)), Some("10.0.0.1:443".parse().unwrap()));
+        let mut v4 = [0; 16];
+        v4[..4].copy_from_slice(&[127, 0, 0, 1]);
+        assert_eq!(of(&open(2, v4)), Some("127.0.0.1:443".parse().unwrap()));
+        for family in [0, 1, 99] {
+            assert_eq!(of(&open(family, v4)), None, "{family}");
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! Reads of `/proc` (proc(5)). A process can end at any moment: absence is an answer, not an error.
+//!
+//! Two kinds: `stat`, `status`, `task`, `cgroup` and the links of `exe` and `fd` are answered by the kernel alone. `cmdline`,
+//! `environ` and `maps` read the memory of the process, or wait for its lock, and can wait as long as it likes:
+//! they are read only by threads that can be left behind ([`super::describe`], the prober).
 
 use std::{
     fs, io,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -11,12 +16,59 @@ pub fn pids() -> Vec<u32> {
     numbers(Path::new("/proc"))
 }
 
-/// The executable's path, as its own mount namespace names it.
+/// What decides whether a process is observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Its executable, as its own mount namespace names it; `None` when it is on its way out.
+    pub executable: Option<String>,
+    /// The parent's id.
+    pub parent: u32,
+    /// Start time in clock ticks since boot.
+    pub start_ticks: u64,
+    /// It has no user code.
+    pub kernel_thread: bool,
+}
+
+/// Reads what decides; `None` when there is no such process.
+#[must_use]
+pub fn identity(pid: u32) -> Option<Identity> {
+    /// include/linux/sched.h
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let stat = Stat::read(pid)?;
+    Some(Identity {
+        executable: executable(pid).ok().map(|path| path.to_string_lossy().into_owned()),
+        parent: u32::try_from(stat.field(4)?).ok()?,
+        start_ticks: stat.field(22)?,
+        kernel_thread: stat.field(9)? & PF_KTHREAD != 0,
+    })
+}
+
+/// The executable's path, as its own mount namespace names it. When the first thread has ended, as another one has
+/// it.
 ///
 /// # Errors
 /// `NotFound` for kernel threads and processes that are gone; `PermissionDenied` for those not ours to see.
 pub fn executable(pid: u32) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe"))
+    match fs::read_link(format!("/proc/{pid}/exe")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let others = threads(pid).into_iter().filter(|tid| *tid != pid);
+            others.flat_map(|tid| fs::read_link(format!("/proc/{pid}/task/{tid}/exe"))).next().ok_or(error)
+        }
+        read => read,
+    }
+}
+
+/// A thread that still has the memory and the descriptors of its process: the first one, unless it has ended.
+#[must_use]
+pub fn live_thread(pid: u32) -> Option<u32> {
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+        return Some(pid);
+    }
+    threads(pid).into_iter().find(|tid| fs::read_link(format!("/proc/{pid}/task/{tid}/exe")).is_ok())
+}
+
+fn threads(pid: u32) -> Vec<u32> {
+    numbers(Path::new(&format!("/proc/{pid}/task")))
 }
 
 /// The process that a task belongs to.
@@ -51,14 +103,24 @@ pub fn descendants(pid: u32) -> Vec<u32> {
 #[must_use]
 pub fn has_forked(pid: u32) -> bool {
     // Page faults of children that were waited for (field 11): any child has some.
-    stat_field(pid, 11).is_some_and(|faults| faults > 0) || !descendants(pid).is_empty()
+    Stat::read(pid).and_then(|stat| stat.field(11)).is_some_and(|faults| faults > 0)
+        || !descendants(pid).is_empty()
 }
 
-/// A numeric field of `/proc/<pid>/stat`, counted from 1 as proc(5) does; 4 or later.
-fn stat_field(pid: u32, number: usize) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, field 2, is the process's to choose; behind its last parenthesis comes field 3.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)?.parse().ok()
+/// `/proc/<pid>/stat`, behind the name: that is the process's to choose, and ends at the last parenthesis.
+struct Stat(String);
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        // The name may be no text.
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self(String::from_utf8_lossy(&stat).rsplit_once(')')?.1.to_owned()))
+    }
+
+    /// A numeric field, counted from 1 as proc(5) does; 4 or later.
+    fn field(&self, number: usize) -> Option<u64> {
+        self.0.split_whitespace().nth(number - 3)?.parse().ok()
+    }
 }
 
 /// A field of `/proc/<pid>/status`, by its label.
@@ -70,43 +132,65 @@ fn status_field(pid: u32, label: &str) -> Option<String> {
 /// Whether some thread of the process still runs: it is neither gone nor a zombie.
 #[must_use]
 pub fn has_live_threads(pid: u32) -> bool {
-    numbers(Path::new(&format!("/proc/{pid}/task"))).into_iter().any(|tid| {
-        // The state follows the last parenthesis: the name before it is the process's to choose. A leader
-        // that told of its exit is 'X' or 'Z', also while it still cleans up.
+    threads(pid).into_iter().any(|tid| {
+        // The state follows the last parenthesis: the name before it is the process's to choose. A thread that is
+        // about to end can still be running, but has given up its memory.
         fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"))
             .ok()
             .and_then(|stat| {
                 Some(stat.rsplit_once(')')?.1.trim_start().starts_with(['R', 'S', 'D', 'T', 't', 'I']))
             })
             .unwrap_or(false)
-            && (tid != pid || !exiting(pid))
+            && fs::read_link(format!("/proc/{pid}/task/{tid}/exe")).is_ok()
     })
-}
-
-/// Whether the first thread is on its way out: it has given up its memory.
-fn exiting(pid: u32) -> bool {
-    executable(pid).is_err()
 }
 
 /// Start time in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    stat_field(pid, 22)
+    Stat::read(pid)?.field(22)
 }
 
-/// The command line, one string an argument.
+/// The command line of a thread's process, one string an argument. Waits for the process's memory.
 #[must_use]
-pub fn arguments(pid: u32) -> Vec<String> {
-    nul_separated(&format!("/proc/{pid}/cmdline"))
+pub fn arguments(tid: u32) -> Vec<String> {
+    nul_separated(&format!("/proc/{tid}/cmdline"))
 }
 
-/// The environment that the process was started with.
+/// The environment that a thread's process was started with. Waits for the process's memory.
 #[must_use]
-pub fn environment(pid: u32) -> Vec<(String, String)> {
-    nul_separated(&format!("/proc/{pid}/environ"))
+pub fn environment(tid: u32) -> Vec<(String, String)> {
+    nul_separated(&format!("/proc/{tid}/environ"))
         .into_iter()
         .filter_map(|entry| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect()
+}
+
+/// Whether the command line and the environment lie in memory without a file behind it. Reads of a page that a
+/// file system must bring can be impossible to interrupt, even by a kill. Waits for the process's memory lock.
+#[must_use]
+pub fn strings_in_memory(tid: u32) -> bool {
+    /// `arg_start`, `arg_end`, `env_start`, `env_end`
+    const RANGE: std::ops::RangeInclusive<usize> = 48..=51;
+    let Some(stat) = Stat::read(tid) else { return false };
+    let Some(ends) = RANGE.map(|number| stat.field(number)).collect::<Option<Vec<u64>>>() else {
+        return false;
+    };
+    let (Some(from), Some(to)) = (ends.iter().min(), ends.iter().max()) else { return false };
+    let Ok(maps) = fs::File::open(format!("/proc/{tid}/maps")) else { return false };
+    let mappings = BufReader::new(maps).split(b'\n').map_while(Result::ok);
+    mappings
+        .filter_map(|line| mapping(&line))
+        .all(|(start, end, inode)| inode == 0 || end <= *from || start >= *to)
+}
+
+/// Start, end and inode of a line of `maps`.
+fn mapping(line: &[u8]) -> Option<(u64, u64, u64)> {
+    let line = String::from_utf8_lossy(line);
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    Some((hex(start)?, hex(end)?, fields.nth(3)?.parse().ok()?))
 }
 
 fn nul_separated(path: &str) -> Vec<String> {
@@ -125,17 +209,18 @@ pub fn cgroups(pid: u32) -> Vec<String> {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect()
 }
 
-/// The descriptors that are sockets.
+/// The descriptors of a thread's process that are sockets.
 #[must_use]
-pub fn sockets(pid: u32) -> Vec<u32> {
-    let folder = format!("/proc/{pid}/fd");
-    numbers(Path::new(&folder))
-        .into_iter()
-        .filter(|fd| {
-            fs::read_link(format!("{folder}/{fd}"))
-                .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
-        })
-        .collect()
+pub fn sockets(tid: u32) -> Vec<u32> {
+    let folder = format!("/proc/{tid}/fd");
+    numbers(Path::new(&folder)).into_iter().filter(|fd| is_socket(tid, *fd)).collect()
+}
+
+/// Whether a descriptor of a thread's process is a socket.
+#[must_use]
+pub fn is_socket(tid: u32, fd: u32) -> bool {
+    fs::read_link(format!("/proc/{tid}/fd/{fd}"))
+        .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
 }
 
 fn numbers(folder: &Path) -> Vec<u32> {
@@ -156,6 +241,24 @@ mod tests {
         assert!(start_ticks(me).unwrap() > 0);
         assert!(!arguments(me).is_empty());
         assert!(executable(me).unwrap().is_absolute());
+        assert_eq!(live_thread(me), Some(me));
+        assert!(strings_in_memory(me));
+        let identity = identity(me).unwrap();
+        assert!(!identity.kernel_thread);
+        assert_eq!(Some(identity.parent), parent(me));
+        assert_eq!(Some(identity.start_ticks), start_ticks(me));
+        assert_eq!(identity.executable.as_deref().map(Path::new), executable(me).ok().as_deref());
+    }
+
+    #[test]
+    fn lines_of_maps() {
+        let line = b"7f1c00000000-7f1c00001000 r-xp 0002f000 fd:01 1835    /usr/lib/lib ssl.so.3 (deleted)";
+        assert_eq!(mapping(line), Some((0x7f1c_0000_0000, 0x7f1c_0000_1000, 1835)));
+        assert_eq!(
+            mapping(b"7ffd0000-7ffd1000 rw-p 00000000 00:00 0 [stack]"),
+            Some((0x7ffd_0000, 0x7ffd_1000, 0))
+        );
+        assert_eq!(mapping(b"nonsense"), None);
     }
 
     #[test]

@@ -1,7 +1,34 @@
 //! The selection: `--pid`, `--exe`, `--all`, `--no-follow`.
 
-use super::procfs;
+use std::io;
+
+use tokentap_abi::tracked;
+
+use super::{NotObserved, procfs};
 use crate::config::Glob;
+
+/// Whether a process that was named by its id can be observed.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check_named(pid: u32) -> Result<(), NotObserved> {
+    if pid == std::process::id() {
+        return Err(NotObserved::Agent(pid));
+    }
+    match procfs::thread_group(pid) {
+        None => return Err(NotObserved::Gone(pid)),
+        Some(group) if group != pid => return Err(NotObserved::Thread(pid, group)),
+        Some(_) => {}
+    }
+    if procfs::identity(pid).is_some_and(|identity| identity.kernel_thread) {
+        return Err(NotObserved::KernelThread(pid));
+    }
+    match procfs::executable(pid) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NotObserved::Ended(pid)),
+        Err(error) => Err(NotObserved::Denied(pid, error)),
+    }
+}
 
 /// Which processes are wanted.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +50,13 @@ impl Selector {
     #[must_use]
     pub fn pids(&self) -> &[u32] {
         &self.pids
+    }
+
+    /// How the kernel side tracks what is selected: bits of [`tokentap_abi::tracked`].
+    #[must_use]
+    pub const fn tracking(&self) -> u32 {
+        let follow = if self.follow { tracked::FOLLOW } else { 0 };
+        if self.has_rules() { follow | tracked::BY_RULE } else { follow }
     }
 
     /// Whether children are wanted.

@@ -11,7 +11,7 @@ fuzz_target!(|tape: &[u8]| {
     while let Ok(Some(entry)) = reader.next_entry() {
         match &entry {
             Entry::Frame(frame, _) => writer.frame(&frame.header, frame.payload),
-            Entry::Note(note) => writer.note(note),
+            Entry::Event(event) => writer.event(event),
         }
         .expect("a tape in memory");
         entries.push(without_slack(&entry));
@@ -29,6 +29,6 @@ fuzz_target!(|tape: &[u8]| {
 fn without_slack(entry: &Entry<'_>) -> String {
     match entry {
         Entry::Frame(frame, _) => format!("{frame:?}"),
-        Entry::Note(note) => format!("{note:?}"),
+        Entry::Event(event) => format!("{event:?}"),
     }
 }

@@ -3,45 +3,51 @@
 use tokentap_genai::{Attribute, Value};
 
 use super::HostAttributes;
-use crate::targets::procfs;
 
-/// The attributes of a process on this host. `started_as` is the name it was executed by, for processes that
-/// are gone before they can be looked at; `service_name` overrides what it calls itself.
+/// What was read of a process. What could not be read is left empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its executable, else the name that it was executed by.
+    pub executable: Option<String>,
+    /// Command line.
+    pub arguments: Vec<String>,
+    /// Environment at its start.
+    pub environment: Vec<(String, String)>,
+    /// Cgroup paths.
+    pub cgroups: Vec<String>,
+    /// Parent's id.
+    pub parent: Option<u32>,
+    /// Start time in clock ticks since boot.
+    pub start_ticks: Option<u64>,
+}
+
+impl Facts {
+    /// Takes from `known` what is missing here.
+    pub fn complete(&mut self, known: Self) {
+        fn fill<T>(here: &mut Vec<T>, known: Vec<T>) {
+            if here.is_empty() {
+                *here = known;
+            }
+        }
+        self.executable = self.executable.take().or(known.executable);
+        fill(&mut self.arguments, known.arguments);
+        fill(&mut self.environment, known.environment);
+        fill(&mut self.cgroups, known.cgroups);
+        self.parent = self.parent.or(known.parent);
+        self.start_ticks = self.start_ticks.or(known.start_ticks);
+    }
+}
+
+/// The attributes of a process on this host; `service_name` overrides what it calls itself.
 ///
 /// `service.name`: its own `OTEL_SERVICE_NAME`, or that in `OTEL_RESOURCE_ATTRIBUTES`, else the script that
 /// an interpreter runs, else the executable.
-#[must_use]
-pub fn attributes(
+pub(super) fn attributes(
     pid: u32,
-    started_as: Option<&str>,
+    facts: &Facts,
     service_name: Option<&str>,
     host: &HostAttributes,
 ) -> Vec<Attribute> {
-    let facts = Facts {
-        executable: procfs::executable(pid)
-            .ok()
-            .map(|path| path.to_string_lossy().into_owned())
-            .or_else(|| started_as.map(str::to_owned)),
-        arguments: procfs::arguments(pid),
-        environment: procfs::environment(pid),
-        cgroups: procfs::cgroups(pid),
-        parent: procfs::parent(pid),
-        start_ticks: procfs::start_ticks(pid),
-    };
-    describe(pid, &facts, service_name, host)
-}
-
-#[derive(Debug, Default)]
-struct Facts {
-    executable: Option<String>,
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
-    cgroups: Vec<String>,
-    parent: Option<u32>,
-    start_ticks: Option<u64>,
-}
-
-fn describe(pid: u32, facts: &Facts, service_name: Option<&str>, host: &HostAttributes) -> Vec<Attribute> {
     let mut out = Attributes(Vec::new());
     let own = own_attributes(&facts.environment);
     let executable = facts.executable.as_deref().map(|path| path.strip_suffix(" (deleted)").unwrap_or(path));
@@ -187,7 +193,7 @@ mod tests {
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             ..Facts::default()
         };
-        let attributes = describe(42, &facts, None, &HostAttributes::default());
+        let attributes = attributes(42, &facts, None, &HostAttributes::default());
         match &attributes.iter().find(|a| a.key == "service.name").unwrap().value {
             Value::Str(name) => name.clone().into_owned(),
             other => panic!("{other:?}"),
@@ -221,7 +227,7 @@ mod tests {
             )],
             ..Facts::default()
         };
-        let got = describe(1, &facts, Some("flag"), &HostAttributes::default());
+        let got = attributes(1, &facts, Some("flag"), &HostAttributes::default());
         let value = |key: &str| got.iter().find(|a| a.key == key).map(|a| a.value.clone());
         assert_eq!(value("team"), Some(Value::Str("a,b".into())));
         assert_eq!(value("deployment.environment.name"), Some(Value::Str("prod".into())));

@@ -38,6 +38,9 @@ pub enum Outcome {
     Lossy,
 }
 
+/// How long the probes are waited for at the end.
+const DETACH: Duration = Duration::from_millis(500);
+
 /// How often it is looked whether anything is left to watch; a signal ends the wait.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
@@ -215,7 +218,17 @@ struct Watched {
     probes: JoinHandle<()>,
 }
 
+/// Waits until the probes are gone, but not for a target's files that do not answer: the kernel takes away what is
+/// left when the process ends.
 fn detached(probes: JoinHandle<()>) {
+    let deadline = Instant::now() + DETACH;
+    while !probes.is_finished() {
+        if Instant::now() >= deadline {
+            tracing::debug!("ends before every probe is taken away");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     if probes.join().is_err() {
         tracing::error!("the prober ended early");
     }

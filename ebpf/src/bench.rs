@@ -14,3 +14,13 @@ pub fn empty_uprobe(_ctx: ProbeContext) -> u32 {
 pub fn empty_uretprobe(_ctx: RetProbeContext) -> u32 {
     0
 }
+
+#[uprobe(multi)]
+pub fn empty_uprobe_multi(_ctx: ProbeContext) -> u32 {
+    0
+}
+
+#[uretprobe(multi)]
+pub fn empty_uretprobe_multi(_ctx: RetProbeContext) -> u32 {
+    0
+}

@@ -5,11 +5,12 @@
 //! fault-free copy needs. The time is that of the entry for writes and of the return for reads.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    EbpfContext,
+    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tokentap_abi::{Class, Direction, Opened, flags};
+use tokentap_abi::{Class, Direction, Opened, TlsFunction, flags};
 
 use crate::{
     maps::{HANDLES, TLS_CALLS, Watched, count, now},
@@ -25,127 +26,93 @@ pub struct TlsCall {
     pub out: u64,
     /// Entry time.
     pub time: u64,
-    /// A [`Shape`].
+    /// A [`TlsFunction`].
     pub shape: u64,
     pub copy: stream::Copy,
 }
 
-/// Which function: how it takes its buffer and tells its count.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-enum Shape {
-    Read = 0,
-    Write = 1,
-    ReadEx = 2,
-    WriteEx = 3,
+/// The probed function, from the cookie of the probe that is running (bpf_get_attach_cookie).
+#[inline(always)]
+fn function(ctx: &impl EbpfContext) -> Option<TlsFunction> {
+    // SAFETY: `ctx` is the context of the running program, which is what the helper wants.
+    TlsFunction::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
-impl Shape {
-    const fn direction(self) -> Direction {
-        match self {
-            Self::Read | Self::ReadEx => Direction::Read,
-            Self::Write | Self::WriteEx => Direction::Write,
-        }
-    }
-
-    const fn ex(self) -> bool {
-        matches!(self, Self::ReadEx | Self::WriteEx)
-    }
-}
-
-/// abi: libssl `int SSL_read(SSL *ssl, void *buf, int num)`
+/// Entry of every probed function, one perf event per function.
 #[uprobe]
-pub fn ssl_read(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::Read)
+pub fn tls_enter(ctx: ProbeContext) -> u32 {
+    enter(&ctx).unwrap_or(0)
 }
 
-/// abi: libssl `int SSL_write(SSL *ssl, const void *buf, int num)`
-#[uprobe]
-pub fn ssl_write(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::Write)
-}
-
-/// abi: libssl `int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)`
-#[uprobe]
-pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::ReadEx)
-}
-
-/// abi: libssl `int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written)`
-#[uprobe]
-pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Shape::WriteEx)
-}
-
+/// Return of every probed function, one perf event per function.
 #[uretprobe]
-pub fn ssl_read_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::Read)
+pub fn tls_return(ctx: RetProbeContext) -> u32 {
+    leave(&ctx).unwrap_or(0)
 }
 
-#[uretprobe]
-pub fn ssl_write_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::Write)
+/// Entry of every probed function, one link per library (6.6 and later).
+#[uprobe(multi)]
+pub fn tls_enter_multi(ctx: ProbeContext) -> u32 {
+    enter(&ctx).unwrap_or(0)
 }
 
-#[uretprobe]
-pub fn ssl_read_ex_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::ReadEx)
-}
-
-#[uretprobe]
-pub fn ssl_write_ex_ret(ctx: RetProbeContext) -> u32 {
-    leave(&ctx, Shape::WriteEx)
-}
-
-/// abi: libssl `void SSL_free(SSL *ssl)`
-#[uprobe]
-pub fn ssl_free(ctx: ProbeContext) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    let Some(handle) = ctx.arg::<u64>(0) else { return 0 };
-    let key = who.handle(handle);
-    // SAFETY: copied out at once.
-    let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return 0 };
-    HANDLES.remove(&key).unwrap_or(());
-    stream::close(&who, id);
-    0
+/// Return of every probed function, one link per library (6.6 and later).
+#[uretprobe(multi)]
+pub fn tls_return_multi(ctx: RetProbeContext) -> u32 {
+    leave(&ctx).unwrap_or(0)
 }
 
 #[inline(always)]
-fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
-    let (Some(handle), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
-    let out = if shape.ex() { ctx.arg::<u64>(3).unwrap_or(0) } else { 0 };
+fn free(who: &Watched, handle: u64) {
+    let key = who.handle(handle);
+    // SAFETY: copied out at once.
+    let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return };
+    HANDLES.remove(&key).unwrap_or(());
+    stream::close(who, id);
+}
+
+#[inline(always)]
+fn enter(ctx: &ProbeContext) -> Option<u32> {
+    let who = Watched::current()?;
+    let (handle, buffer) = (ctx.arg::<u64>(0)?, ctx.arg::<u64>(1)?);
+    let function = function(ctx)?;
+    if function == TlsFunction::Free {
+        free(&who, handle);
+        return None;
+    }
+    let out = if function.has_count() { ctx.arg::<u64>(3).unwrap_or(0) } else { 0 };
     // One call a thread: where SSL_read_ex is built on SSL_read the inner one replaces the outer one, whose
     // return then finds nothing, so that the bytes count once.
     let call =
-        TlsCall { handle, buffer, out, time: now(), shape: shape as u64, copy: stream::Copy::default() };
+        TlsCall { handle, buffer, out, time: now(), shape: function as u64, copy: stream::Copy::default() };
     if TLS_CALLS.insert(&who.pid_tgid, &call, 0).is_err() {
         count(tokentap_abi::Counter::MapFull, 1);
     }
-    0
+    None
 }
 
 #[inline(always)]
-fn leave(ctx: &RetProbeContext, shape: Shape) -> u32 {
+fn leave(ctx: &RetProbeContext) -> Option<u32> {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(call) = TLS_CALLS.get_ptr_mut(&pid_tgid) else { return 0 };
+    let call = TLS_CALLS.get_ptr_mut(&pid_tgid)?;
     // SAFETY: only this thread uses its entry, which stays until it is removed below.
     let call = unsafe { &mut *call };
-    if call.shape != shape as u64 {
-        return 0;
+    let function = function(ctx)?;
+    if call.shape != function as u64 {
+        return None;
     }
-    copy_plaintext(ctx, call, shape);
+    copy_plaintext(ctx, call, function);
     TLS_CALLS.remove(&pid_tgid).unwrap_or(());
-    0
+    None
 }
 
 #[inline(always)]
-fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Option<()> {
+fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, function: TlsFunction) -> Option<()> {
     let returned = ctx.ret::<u64>() as i32;
     if returned <= 0 {
         return None;
     }
-    let total = if shape.ex() {
+    let total = if function.has_count() {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_user(call.out as *const u64) }.ok()?
     } else {
@@ -157,7 +124,7 @@ fn copy_plaintext(ctx: &RetProbeContext, call: &mut TlsCall, shape: Shape) -> Op
     let who = Watched::current()?;
     let (id, state) = stream_of(&who, call.handle)?;
     stream::announce(&who, id, state);
-    let dir = shape.direction();
+    let dir = function.direction()?;
     let time = if dir == Direction::Write { call.time } else { now() };
     stream::begin(&mut call.copy, &who, id, state, &Moved { dir, total, from: call.buffer, time });
     stream::flat(&mut call.copy);

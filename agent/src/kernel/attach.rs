@@ -1,26 +1,38 @@
 //! Programs onto functions and tracepoints, and off again.
 //!
-//! One perf event and link per point: aya 0.14 has no multi-point uprobes. What is attached where is known
-//! only here, so that the move to them stays small.
+//! The probes of a TLS library are two links, one for all returns and one for all entries; which function was
+//! called is the cookie of each place. Where the kernel has multi-uprobe links with process scope (6.6 with the
+//! fix of 6.10), a link is one object in the kernel too; elsewhere it is one perf event per function.
+//!
+//! What the kernel guarantees of a uprobe (kernel/events/uprobes.c), and what it does not:
+//!
+//! - It knows a place by inode and offset. The first registration of a place reads the instruction there
+//!   (`prepare_uprobe`) and refuses what it cannot step over; every later mapping of the same inode, by any process
+//!   that the scope includes, gets the breakpoint at that offset and the *remembered* instruction. The bytes are
+//!   never compared again: a file that changes while it is probed gets breakpoints in mid-instruction in every new
+//!   mapping. So the bytes are compared right before placing, and probes go as soon as a change is seen
+//!   (`targets::prober`).
+//! - While a probe exists, it holds the inode: its number is not used again.
+//! - A link holds the path that it was made through, and with it the mount: `umount` fails until the link is gone.
+//!   It does not hold the descriptor that the path went through (`/proc/self/fd/N`).
+//! - Registration takes `dup_mmap_sem` for writing, for which every fork on the host waits. Reading the instruction
+//!   of a file whose file system does not answer would stop them all: such files are never probed.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    num::NonZeroU32,
-    path::Path,
-};
+use std::{num::NonZeroU32, path::Path};
 
 use aya::{
     Ebpf,
     programs::{
         ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
+use tokentap_abi::TlsFunction;
 
 use super::{KernelError, tracepoint};
 
 /// A file, wherever it is mounted and whether or not it still has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
     /// Device number as `/proc/<pid>/maps` gives it.
     pub device: u64,
@@ -28,39 +40,11 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// Which function a probe is for: its arguments and how it tells its result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PointKind {
-    /// `SSL_read`
-    Read,
-    /// `SSL_read_ex`
-    ReadEx,
-    /// `SSL_write`
-    Write,
-    /// `SSL_write_ex`
-    WriteEx,
-    /// `SSL_free`
-    Free,
-}
-
-impl PointKind {
-    /// Entry and return program.
-    const fn programs(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Read => ("ssl_read", Some("ssl_read_ret")),
-            Self::ReadEx => ("ssl_read_ex", Some("ssl_read_ex_ret")),
-            Self::Write => ("ssl_write", Some("ssl_write_ret")),
-            Self::WriteEx => ("ssl_write_ex", Some("ssl_write_ex_ret")),
-            Self::Free => ("ssl_free", None),
-        }
-    }
-}
-
 /// A function in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TlsPoint {
-    /// Which one.
-    pub kind: PointKind,
+    /// Which one: the cookie of its probes.
+    pub function: TlsFunction,
     /// Where its first instruction is, from the start of the file.
     pub offset: u64,
 }
@@ -76,16 +60,43 @@ pub enum Scope {
 
 /// Why a probe is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot place a probe at {offset:#x}: {reason}")]
-pub struct AttachError {
-    offset: u64,
-    reason: String,
+#[error("the kernel refuses probes in this file: {0}")]
+pub struct AttachError(String);
+
+/// The probes of a library: detached when dropped, which waits for programs that are running (10 to 100 ms).
+///
+/// Fields are dropped in order: entries go first, so that no call is entered whose return is not seen.
+#[derive(Debug)]
+pub struct TlsProbes {
+    _entries: UProbeLink,
+    _returns: Option<UProbeLink>,
 }
 
-/// Owns the programs and everything that is attached.
+/// The entry and the return program, each in the form for perf events and in the form for multi-uprobe links. Of
+/// these only one form is loaded.
+struct Pair {
+    single: [&'static str; 2],
+    multi: [&'static str; 2],
+}
+
+const TLS: Pair =
+    Pair { single: ["tls_enter", "tls_return"], multi: ["tls_enter_multi", "tls_return_multi"] };
+const EMPTY: Pair = Pair {
+    single: ["empty_uprobe", "empty_uretprobe"],
+    multi: ["empty_uprobe_multi", "empty_uretprobe_multi"],
+};
+
+/// Whether this program is loaded where the kernel has (`multi`) or has not multi-uprobe links.
+pub(super) fn is_loaded(program: &str, multi: bool) -> bool {
+    let other = |pair: Pair| if multi { pair.single } else { pair.multi };
+    ![other(TLS), other(EMPTY)].as_flattened().contains(&program)
+}
+
+/// Owns the programs and the tracepoints.
 pub struct Attacher {
     ebpf: Ebpf,
-    links: HashMap<(FileId, Scope), Vec<UProbeLink>>,
+    /// Multi-uprobe links are used.
+    multi: bool,
 }
 
 /// Tracepoints of processes: always needed.
@@ -124,7 +135,10 @@ const SOCKET_ENTRY: &[&str] = &["close", "shutdown"];
 
 impl Attacher {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        Self { ebpf, links: HashMap::new() }
+        let [entry, _] = TLS.multi;
+        let program: Option<&UProbe> = ebpf.program(entry).and_then(|p| p.try_into().ok());
+        let multi = program.is_some_and(|program| program.fd().is_ok());
+        Self { ebpf, multi }
     }
 
     /// Attaches the tracepoints of processes and sockets.
@@ -162,35 +176,18 @@ impl Attacher {
         })
     }
 
-    /// Whether this file's functions are probed for this scope.
-    #[must_use]
-    pub fn is_attached(&self, file: FileId, scope: Scope) -> bool {
-        self.links.contains_key(&(file, scope))
-    }
-
-    /// Probes functions of a file, once; `path` is any way to open it (`/proc/<pid>/map_files/…`). All or
-    /// nothing: half a library would show half of a conversation.
+    /// Probes functions of a file. `path` is any way to open it (`/proc/self/fd/N`); the probes keep its mount
+    /// busy. All or nothing: half a library would show half of a conversation.
     ///
     /// # Errors
     /// When the kernel refuses one of the points; nothing stays attached then.
     pub fn attach_tls(
         &mut self,
         path: &Path,
-        file: FileId,
         points: &[TlsPoint],
         scope: Scope,
-    ) -> Result<(), AttachError> {
-        let Entry::Vacant(slot) = self.links.entry((file, scope)) else { return Ok(()) };
-        let mut links = Vec::with_capacity(points.len() * 2);
-        for point in points {
-            let (enter, leave) = point.kind.programs();
-            // Returns first, for the reason given above.
-            for program in leave.into_iter().chain([enter]) {
-                links.push(probe(&mut self.ebpf, program, path, point.offset, scope)?);
-            }
-        }
-        slot.insert(links);
-        Ok(())
+    ) -> Result<TlsProbes, AttachError> {
+        self.attach(&TLS, path, points, scope)
     }
 
     /// Attaches programs that do nothing to the same functions: the benchmark's baseline.
@@ -200,54 +197,53 @@ impl Attacher {
     pub fn attach_empty(
         &mut self,
         path: &Path,
-        file: FileId,
         points: &[TlsPoint],
         scope: Scope,
-    ) -> Result<(), AttachError> {
-        let mut links = Vec::new();
-        for point in points {
-            let (_, leave) = point.kind.programs();
-            for program in leave.map(|_| "empty_uretprobe").into_iter().chain(["empty_uprobe"]) {
-                links.push(probe(&mut self.ebpf, program, path, point.offset, scope)?);
-            }
-        }
-        self.links.insert((file, scope), links);
-        Ok(())
+    ) -> Result<TlsProbes, AttachError> {
+        self.attach(&EMPTY, path, points, scope)
     }
 
-    /// Takes away the probes that were for one process.
-    pub fn detach_process(&mut self, pid: u32) {
-        self.links.retain(|(_, scope), _| *scope != Scope::Process(pid));
+    fn attach(
+        &mut self,
+        pair: &Pair,
+        path: &Path,
+        points: &[TlsPoint],
+        scope: Scope,
+    ) -> Result<TlsProbes, AttachError> {
+        let [entry, leave] = if self.multi { pair.multi } else { pair.single };
+        let returning: Vec<TlsPoint> =
+            points.iter().copied().filter(|point| point.function.direction().is_some()).collect();
+        // Returns first, for the reason given above.
+        let returns =
+            (!returning.is_empty()).then(|| self.link(leave, path, &returning, scope)).transpose()?;
+        Ok(TlsProbes { _entries: self.link(entry, path, points, scope)?, _returns: returns })
     }
 
-    /// Takes away all probes that were for one process.
-    pub fn detach_processes(&mut self) {
-        self.links.retain(|(_, scope), _| *scope == Scope::Host);
+    fn link(
+        &mut self,
+        program: &'static str,
+        path: &Path,
+        points: &[TlsPoint],
+        scope: Scope,
+    ) -> Result<UProbeLink, AttachError> {
+        let uprobe: &mut UProbe = self
+            .ebpf
+            .program_mut(program)
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| AttachError(format!("the eBPF object has no program {program}")))?;
+        let scope = match scope {
+            Scope::Host => UProbeScope::AllProcesses,
+            Scope::Process(pid) => UProbeScope::OneProcess(
+                NonZeroU32::new(pid).ok_or_else(|| AttachError("pid 0 is the kernel's".to_owned()))?,
+            ),
+        };
+        let points = points.iter().map(|point| UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(point.offset),
+            cookie: Some(point.function as u64),
+        });
+        let link = uprobe.attach(points, path, scope).map_err(|error| AttachError(reason(&error)))?;
+        uprobe.take_link(link).map_err(|error| AttachError(reason(&error)))
     }
-}
-
-fn probe(
-    ebpf: &mut Ebpf,
-    program: &'static str,
-    path: &Path,
-    offset: u64,
-    scope: Scope,
-) -> Result<UProbeLink, AttachError> {
-    let failed = |reason: String| AttachError { offset, reason };
-    let uprobe: &mut UProbe = ebpf
-        .program_mut(program)
-        .and_then(|p| p.try_into().ok())
-        .ok_or_else(|| failed(format!("the eBPF object has no program {program}")))?;
-    let scope = match scope {
-        Scope::Host => UProbeScope::AllProcesses,
-        Scope::Process(pid) => UProbeScope::OneProcess(
-            NonZeroU32::new(pid).ok_or_else(|| failed("pid 0 is the kernel's".to_owned()))?,
-        ),
-    };
-    let link = uprobe
-        .attach([UProbeAttachLocation::AbsoluteOffset(offset)], path, scope)
-        .map_err(|error| failed(reason(&error)))?;
-    uprobe.take_link(link).map_err(|error| failed(reason(&error)))
 }
 
 /// The innermost error is the one that says something.

@@ -6,7 +6,7 @@ mod maps;
 mod requirements;
 mod ring;
 
-pub use attach::{AttachError, Attacher, FileId, PointKind, Scope, TlsPoint};
+pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint, TlsProbes};
 pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, check, private_tracefs};
 pub use ring::Ring;
@@ -15,7 +15,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::MapError,
     programs::{ProgramError, ProgramType},
-    sys::BpfHelper,
+    sys::{BpfHelper, UProbeMultiFeature},
 };
 
 /// The compiled kernel side (`cargo xtask build-ebpf`).
@@ -83,7 +83,8 @@ pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
         .override_global("HAS_LOOP", &has_loop, true)
         .map_max_entries("EVENTS", options.ring_bytes);
     let mut ebpf = loader.load(OBJECT)?;
-    for (name, program) in ebpf.programs_mut() {
+    let multi = has_multi_uprobes();
+    for (name, program) in ebpf.programs_mut().filter(|(name, _)| attach::is_loaded(name, multi)) {
         load_program(name, program)?;
     }
     Kernel::new(ebpf, options.ring_bytes)
@@ -93,6 +94,14 @@ pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
 fn helper(name: &str, id: BpfHelper) -> bool {
     aya::sys::is_helper_supported(ProgramType::KProbe, id).unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot tell whether the kernel has {name}");
+        false
+    })
+}
+
+/// Whether multi-uprobe links can be scoped to one process: else there is one perf event per probe.
+fn has_multi_uprobes() -> bool {
+    aya::sys::is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter).unwrap_or_else(|error| {
+        tracing::debug!(%error, "cannot tell whether the kernel has multi-uprobe links");
         false
     })
 }

@@ -1,35 +1,36 @@
 //! OpenSSL, and what has its interface: LibreSSL, BoringSSL and AWS-LC with symbols.
 
+use tokentap_abi::TlsFunction;
+
 use super::elf::Function;
-use crate::kernel::{PointKind, TlsPoint};
+use crate::kernel::TlsPoint;
 
 /// For people.
 pub(super) const NAME: &str = "OpenSSL";
 
-const FUNCTIONS: &[(&str, PointKind)] = &[
-    ("SSL_read", PointKind::Read),
-    ("SSL_read_ex", PointKind::ReadEx),
-    ("SSL_write", PointKind::Write),
-    ("SSL_write_ex", PointKind::WriteEx),
-    ("SSL_free", PointKind::Free),
+/// Symbols, and what they are: [`FUNCTIONS`] has the same order.
+pub(super) const SYMBOLS: &[&str] = &["SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_free"];
+const FUNCTIONS: &[TlsFunction] = &[
+    TlsFunction::Read,
+    TlsFunction::ReadEx,
+    TlsFunction::Write,
+    TlsFunction::WriteEx,
+    TlsFunction::Free,
 ];
-
-/// Whether a symbol is one of ours.
-pub(super) fn wanted(symbol: &[u8]) -> bool {
-    symbol.starts_with(b"SSL_") && FUNCTIONS.iter().any(|(name, _)| name.as_bytes() == symbol)
-}
 
 /// The points to probe, when there is at least a way to read and a way to write.
 pub(super) fn points(functions: &[Function]) -> Option<Vec<TlsPoint>> {
-    let points: Vec<TlsPoint> = FUNCTIONS
+    let points: Vec<TlsPoint> = SYMBOLS
         .iter()
-        .filter_map(|(name, kind)| {
-            let function = functions.iter().find(|f| f.name == *name)?;
-            Some(TlsPoint { kind: *kind, offset: function.offset })
+        .zip(FUNCTIONS)
+        .filter_map(|(name, function)| {
+            let found = functions.iter().find(|f| f.name == *name)?;
+            Some(TlsPoint { function: *function, offset: found.offset })
         })
         .collect();
-    let has = |a, b| points.iter().any(|p| p.kind == a || p.kind == b);
-    (has(PointKind::Read, PointKind::ReadEx) && has(PointKind::Write, PointKind::WriteEx)).then_some(points)
+    let has = |a, b| points.iter().any(|p| p.function == a || p.function == b);
+    (has(TlsFunction::Read, TlsFunction::ReadEx) && has(TlsFunction::Write, TlsFunction::WriteEx))
+        .then_some(points)
 }
 
 /// Whether a file name is that of the library itself.
@@ -41,29 +42,18 @@ pub(super) fn is_library_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn function(name: &str, offset: u64) -> Function {
-        Function { name: name.to_owned(), offset }
-    }
-
     #[test]
     fn reading_and_writing_are_both_needed() {
+        let function = |name, offset| Function { name, offset };
         assert_eq!(points(&[function("SSL_read", 16)]), None);
-        assert_eq!(points(&[function("SSL_write_ex", 32), function("SSL_free", 1)]), None);
-        let found = points(&[function("SSL_write", 32), function("SSL_read_ex", 16)]).unwrap();
+        let found = points(&[function("SSL_read", 16), function("SSL_write_ex", 32)]).unwrap();
         assert_eq!(
             found,
             [
-                TlsPoint { kind: PointKind::ReadEx, offset: 16 },
-                TlsPoint { kind: PointKind::Write, offset: 32 }
+                TlsPoint { function: TlsFunction::Read, offset: 16 },
+                TlsPoint { function: TlsFunction::WriteEx, offset: 32 },
             ]
         );
-    }
-
-    #[test]
-    fn names_are_compared_whole() {
-        assert!(wanted(b"SSL_read"));
-        assert!(!wanted(b"SSL_read_early_data"));
-        assert!(!wanted(b"my_SSL_read"));
     }
 
     #[test]

@@ -57,6 +57,54 @@ impl Direction {
     }
 }
 
+/// A probed function of a TLS library: the cookie of its probes, which tells the programs how it takes its
+/// buffer and returns its count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u64)]
+pub enum TlsFunction {
+    /// `int SSL_read(SSL *ssl, void *buf, int num)`
+    Read = 0,
+    /// `int SSL_write(SSL *ssl, const void *buf, int num)`
+    Write = 1,
+    /// `int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)`
+    ReadEx = 2,
+    /// `int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written)`
+    WriteEx = 3,
+    /// `void SSL_free(SSL *ssl)`
+    Free = 4,
+}
+
+impl TlsFunction {
+    /// The function whose probes have this cookie.
+    #[must_use]
+    pub const fn from_cookie(cookie: u64) -> Option<Self> {
+        match cookie {
+            0 => Some(Self::Read),
+            1 => Some(Self::Write),
+            2 => Some(Self::ReadEx),
+            3 => Some(Self::WriteEx),
+            4 => Some(Self::Free),
+            _ => None,
+        }
+    }
+
+    /// Which way its bytes go; `None` when it moves none, so that its return is not probed.
+    #[must_use]
+    pub const fn direction(self) -> Option<Direction> {
+        match self {
+            Self::Read | Self::ReadEx => Some(Direction::Read),
+            Self::Write | Self::WriteEx => Some(Direction::Write),
+            Self::Free => None,
+        }
+    }
+
+    /// Whether it stores its byte count through its fourth argument instead of returning it.
+    #[must_use]
+    pub const fn has_count(self) -> bool {
+        matches!(self, Self::ReadEx | Self::WriteEx)
+    }
+}
+
 /// The fixed start of every frame: 48 bytes, no padding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

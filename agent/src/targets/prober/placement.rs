@@ -1,0 +1,382 @@
+//! Which files are probed, for whom, and how long.
+//!
+//! - A probe for one process goes with that process, or when it maps the file no more.
+//! - A probe for everybody goes with the last observed process that maps its file. Where processes are wanted that do
+//!   not exist yet (a rule, a followed process that forks), it is kept: for libraries of the system, and for files
+//!   that a selected process was seen with, of which at most [`MAX_KEPT`] that nobody uses now. Others who use such a
+//!   file pay a trap for each call; files that no selected process ever had, beyond the system's libraries, are never
+//!   probed for everybody.
+//! - A probe keeps the mount busy that its file was opened through. So nothing is kept on a mount that may go (an
+//!   overlay, a mount of another namespace), and a probe that several containers share is placed anew through another
+//!   of them when those of its own mount have ended.
+//! - One file below several overlays has as many identities. The kernel places probes below: what shows a breakpoint
+//!   in a new mapping, and has the code, size and change time of a file that is probed, is that file.
+//! - A file that changed loses its probes before anything else is decided.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::{
+    kernel::{FileId, Scope},
+    tls::{Found, Stamp},
+};
+
+/// Most files that are probed for processes that do not exist yet, beyond those known ahead.
+pub(super) const MAX_KEPT: usize = 64;
+
+/// Files remembered as refused, so that this is said once.
+const MAX_REFUSED: usize = 4096;
+
+/// Places probes and takes them away.
+pub(super) trait Place {
+    /// Probes in a file; dropped without [`Place::remove`] they go, too, but somebody waits.
+    type Probes;
+
+    /// Probes a file, after it was checked that it has the code at this moment.
+    fn place(&mut self, found: &Found, scope: Scope) -> Result<Self::Probes, Unplaced>;
+
+    /// Whether a file is probed for everybody, by whomever.
+    fn is_probed(&self, found: &Found) -> bool;
+
+    /// Takes probes away; does not wait.
+    fn remove(&mut self, probes: Vec<Self::Probes>);
+}
+
+/// Why a file is not probed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unplaced {
+    /// It is not as it was when its functions were looked up: it will be looked up again.
+    Changed,
+    /// For good.
+    Refused(String),
+}
+
+/// What became of a file that a process has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was probed already.
+    Known,
+    /// It is probed now.
+    Placed,
+    /// It could not be probed, and this was not said before.
+    Failed(Unplaced),
+    /// It cannot be probed, as was said.
+    Refused,
+}
+
+/// How long a probe for everybody stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as an observed process maps the file.
+    WhileUsed,
+    /// Also for processes that do not exist yet, when there is room.
+    Kept,
+    /// As long as the agent runs: the system's libraries where rules stand.
+    Always,
+}
+
+struct Host<P> {
+    found: State,
+    /// The mount that the probes keep busy.
+    mount: u64,
+    stay: Stay,
+    /// Observed processes that map it, each with the mount that it does so through.
+    users: BTreeMap<u32, u64>,
+    /// When it was used last, counted in uses.
+    used: u64,
+    probes: P,
+}
+
+/// Which contents are probed.
+struct State {
+    stamp: Stamp,
+    code: std::sync::Arc<crate::tls::TlsCode>,
+}
+
+impl State {
+    fn of(found: &Found) -> Self {
+        Self { stamp: found.file.stamp, code: std::sync::Arc::clone(&found.code) }
+    }
+
+    /// The same code at the same places. That the file was renamed, or lost a name, moves its change time only.
+    fn is(&self, found: &Found) -> bool {
+        self.code == found.code
+    }
+
+    /// Perhaps the same file under another identity.
+    fn resembles(&self, found: &Found) -> bool {
+        let stamp = found.file.stamp;
+        self.is(found) && self.stamp.size == stamp.size && self.stamp.changed == stamp.changed
+    }
+}
+
+/// Everything that is probed.
+pub(super) struct Placements<P: Place> {
+    place: P,
+    host: HashMap<u64, Host<P::Probes>>,
+    /// The identities of each.
+    files: HashMap<FileId, u64>,
+    narrow: HashMap<(u32, FileId), (State, P::Probes)>,
+    refused: HashSet<(FileId, Stamp, Scope)>,
+    uses: u64,
+}
+
+impl<P: Place> Placements<P> {
+    pub(super) fn new(place: P) -> Self {
+        Self {
+            place,
+            host: HashMap::new(),
+            files: HashMap::new(),
+            narrow: HashMap::new(),
+            refused: HashSet::new(),
+            uses: 0,
+        }
+    }
+
+    /// All TLS code that a process has mapped now, probed for everybody from here on.
+    pub(super) fn seen(&mut self, pid: u32, found: &[Found], stays: &[Stay]) -> Vec<Outcome> {
+        let outcomes = found
+            .iter()
+            .zip(stays)
+            .map(|(found, stay)| {
+                let (key, outcome) = match self.expect(found, *stay) {
+                    Ok(done) => done,
+                    Err(outcome) => return outcome,
+                };
+                self.uses += 1;
+                if let Some(host) = self.host.get_mut(&key) {
+                    host.users.insert(pid, found.file.mount);
+                    host.used = self.uses;
+                    host.stay = if host.stay == Stay::Always { host.stay } else { *stay };
+                    if outcome == Outcome::Known && host.is_stranded() {
+                        return self.move_probes(key, found);
+                    }
+                }
+                outcome
+            })
+            .collect();
+        let used: HashSet<u64> = found.iter().filter_map(|found| self.files.get(&found.id)).copied().collect();
+        self.leave(pid, |key| used.contains(&key));
+        outcomes
+    }
+
+    /// Probes files that a process may have one day, instead of those that were named before.
+    pub(super) fn ahead(&mut self, found: &[Found]) -> Vec<Outcome> {
+        for host in self.host.values_mut().filter(|host| host.stay == Stay::Always) {
+            host.stay = Stay::Kept;
+        }
+        let outcomes = found.iter().map(|found| {
+            let (key, outcome) = match self.expect(found, Stay::Always) {
+                Ok(done) => done,
+                Err(outcome) => return outcome,
+            };
+            if let Some(host) = self.host.get_mut(&key) {
+                host.stay = Stay::Always;
+            }
+            outcome
+        });
+        outcomes.collect()
+    }
+
+    /// All TLS code that a process has mapped now, probed for it alone.
+    pub(super) fn seen_narrow(&mut self, pid: u32, found: &[Found]) -> Vec<Outcome> {
+        let has = |id: FileId| found.iter().any(|found| found.id == id);
+        let gone = self.narrow.extract_if(|(owner, id), _| *owner == pid && !has(*id));
+        let gone = gone.map(|(_, (_, probes))| probes).collect();
+        self.place.remove(gone);
+        found.iter().map(|found| self.place_narrow(pid, found)).collect()
+    }
+
+    fn place_narrow(&mut self, pid: u32, found: &Found) -> Outcome {
+        let key = (pid, found.id);
+        if let Some((state, _)) = self.narrow.get_mut(&key) {
+            if state.is(found) {
+                state.stamp = found.file.stamp;
+                return Outcome::Known;
+            }
+            let changed = self.narrow.remove(&key).map(|(_, probes)| probes);
+            self.place.remove(changed.into_iter().collect());
+        }
+        let mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
+        if found.file.stacked && mine.map(|(_, (state, _))| state).any(|state| state.resembles(found)) {
+            return Outcome::Known;
+        }
+        match self.try_place(found, Scope::Process(pid)) {
+            Ok(probes) => {
+                self.narrow.insert(key, (State::of(found), probes));
+                Outcome::Placed
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// A process ended; gives the processes that are to be looked at again, because they share what its mount was
+    /// kept busy for.
+    pub(super) fn forget(&mut self, pid: u32) -> Vec<u32> {
+        let gone = self.narrow.extract_if(|(owner, _), _| *owner == pid).map(|(_, (_, probes))| probes).collect();
+        self.place.remove(gone);
+        self.leave(pid, |_| false)
+    }
+
+    /// Takes away what was for single processes.
+    pub(super) fn drop_narrow(&mut self) {
+        let gone = self.narrow.drain().map(|(_, (_, probes))| probes).collect();
+        self.place.remove(gone);
+    }
+
+    /// Takes away the probes in files that changed; gives the processes that have them mapped.
+    pub(super) fn changed(&mut self, is_changed: impl Fn(&P::Probes) -> bool) -> Vec<u32> {
+        let mut users = Vec::new();
+        let keys: Vec<u64> =
+            self.host.iter().filter(|(_, host)| is_changed(&host.probes)).map(|(key, _)| *key).collect();
+        for key in keys {
+            users.extend(self.drop_host(key));
+        }
+        let mut gone = Vec::new();
+        for ((pid, _), (_, probes)) in self.narrow.extract_if(|_, (_, probes)| is_changed(probes)) {
+            users.push(pid);
+            gone.push(probes);
+        }
+        self.place.remove(gone);
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// One process for each file that is probed: looking at them shows files that changed without a notice.
+    pub(super) fn samples(&self) -> HashSet<u32> {
+        let host = self.host.values().filter_map(|host| host.users.keys().next());
+        host.chain(self.narrow.keys().map(|(pid, _)| pid)).copied().collect()
+    }
+
+    /// Everything that is probed, to be taken away.
+    pub(super) fn into_probes(self) -> Vec<P::Probes> {
+        let host = self.host.into_values().map(|host| host.probes);
+        host.chain(self.narrow.into_values().map(|(_, probes)| probes)).collect()
+    }
+
+    /// Whether a file is probed for everybody.
+    #[cfg(test)]
+    fn is_host_probed(&self, id: FileId) -> bool {
+        self.files.contains_key(&id)
+    }
+
+    /// The probe for everybody in this file, which may have to be placed.
+    fn expect(&mut self, found: &Found, stay: Stay) -> Result<(u64, Outcome), Outcome> {
+        if let Some(key) = self.files.get(&found.id).copied() {
+            if let Some(host) = self.host.get_mut(&key)
+                && host.found.is(found)
+            {
+                host.found.stamp = found.file.stamp;
+                return Ok((key, Outcome::Known));
+            }
+            // Its users come back by themselves, or with the next look at them.
+            self.drop_host(key);
+        }
+        if let Some(key) = self.host.iter().find(|(_, host)| host.found.resembles(found)).map(|(key, _)| *key)
+            && self.place.is_probed(found)
+        {
+            self.files.insert(found.id, key);
+            return Ok((key, Outcome::Known));
+        }
+        let probes = self.try_place(found, Scope::Host)?;
+        self.uses += 1;
+        let key = self.uses;
+        let host = Host {
+            found: State::of(found),
+            mount: found.file.mount,
+            stay,
+            users: BTreeMap::new(),
+            used: key,
+            probes,
+        };
+        self.host.insert(key, host);
+        self.files.insert(found.id, key);
+        self.evict();
+        Ok((key, Outcome::Placed))
+    }
+
+    fn try_place(&mut self, found: &Found, scope: Scope) -> Result<P::Probes, Outcome> {
+        let state = (found.id, found.file.stamp, scope);
+        if self.refused.contains(&state) {
+            return Err(Outcome::Refused);
+        }
+        self.place.place(found, scope).map_err(|why| {
+            if let Unplaced::Refused(_) = why {
+                if self.refused.len() >= MAX_REFUSED {
+                    self.refused.clear();
+                }
+                self.refused.insert(state);
+            }
+            Outcome::Failed(why)
+        })
+    }
+
+    /// Probes through another mount. The new ones come first: a call that two entry programs see is counted once.
+    fn move_probes(&mut self, key: u64, found: &Found) -> Outcome {
+        match self.try_place(found, Scope::Host) {
+            Ok(probes) => {
+                if let Some(host) = self.host.get_mut(&key) {
+                    host.mount = found.file.mount;
+                    let old = std::mem::replace(&mut host.probes, probes);
+                    self.place.remove(vec![old]);
+                }
+                Outcome::Known
+            }
+            Err(outcome) => {
+                self.drop_host(key);
+                outcome
+            }
+        }
+    }
+
+    /// A process does not use files any more, but for some.
+    fn leave(&mut self, pid: u32, stays: impl Fn(u64) -> bool) -> Vec<u32> {
+        let mut again = Vec::new();
+        let mut unused = Vec::new();
+        for (key, host) in &mut self.host {
+            if stays(*key) || host.users.remove(&pid).is_none() {
+                continue;
+            }
+            if host.users.is_empty() && host.stay == Stay::WhileUsed {
+                unused.push(*key);
+            } else if host.is_stranded() {
+                again.extend(host.users.keys().next());
+            }
+        }
+        for key in unused {
+            self.drop_host(key);
+        }
+        self.evict();
+        again
+    }
+
+    /// Gives up what is kept without a user for longest, beyond the bound.
+    fn evict(&mut self) {
+        let mut kept: Vec<(u64, u64)> = self
+            .host
+            .iter()
+            .filter(|(_, host)| host.users.is_empty() && host.stay == Stay::Kept)
+            .map(|(key, host)| (host.used, *key))
+            .collect();
+        kept.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, key) in kept.drain(..).skip(MAX_KEPT) {
+            self.drop_host(key);
+        }
+    }
+
+    fn drop_host(&mut self, key: u64) -> Vec<u32> {
+        self.files.retain(|_, known| *known != key);
+        let Some(host) = self.host.remove(&key) else { return Vec::new() };
+        self.place.remove(vec![host.probes]);
+        host.users.into_keys().collect()
+    }
+}
+
+impl<P> Host<P> {
+    /// Nobody uses the mount any more that the probes keep busy, and it may go.
+    fn is_stranded(&self) -> bool {
+        self.stay == Stay::WhileUsed
+            && !self.users.is_empty()
+            && !self.users.values().any(|mount| *mount == self.mount)
+    }
+}

@@ -53,6 +53,9 @@ pub enum Refused {
          answers for could stop them all"
     )]
     Fuse,
+    /// What it lies on cannot be known.
+    #[error("its file system is not mounted any more: it may be one that does not answer")]
+    Unmounted,
     /// Its symbols were not read.
     #[error("{0}")]
     Symbols(String),
@@ -66,7 +69,7 @@ impl OpenFile {
     /// Opens a file to read it; `path` is not looked up again.
     ///
     /// # Errors
-    /// When it cannot be opened, or a process answers for its contents.
+    /// When it cannot be opened, or a process answers for its contents (but then it may be too late).
     pub fn open(path: &Path) -> Result<Self, Refused> {
         // Never a terminal, never a pipe that waits for its other end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -133,9 +136,11 @@ const BREAKPOINT: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86
 /// How many bytes at a place are compared: more than the longest instruction.
 pub const PLACE: usize = 16;
 
-/// The state of a file that need not be opened for it. Asks no server: what is known of the file has to do.
-pub(super) fn stamp_of(path: &Path) -> io::Result<Stamp> {
-    Ok(stamp(&statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted())?))
+/// The state of a file that need not be opened for it, and its mount. Asks no server: what is known of the file has
+/// to do.
+pub(super) fn stat(path: &Path) -> io::Result<(Stamp, u64)> {
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted())?;
+    Ok((stamp(&found), found.stx_mnt_id))
 }
 
 fn wanted() -> StatxFlags {
@@ -163,7 +168,7 @@ mod tests {
         let path = folder.path().join("lib.so");
         fs::write(&path, [7; 100]).unwrap();
         let file = OpenFile::open(&path).unwrap();
-        assert_eq!(file.stamp, stamp_of(&path).unwrap());
+        assert_eq!(file.stamp, stat(&path).unwrap().0);
         assert_eq!(file.bytes_at(90).unwrap(), [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 0, 0, 0, 0]);
         assert!(file.bytes_at(100).is_err());
         assert!(file.is_unchanged().unwrap());

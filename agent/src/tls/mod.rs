@@ -9,6 +9,7 @@
 mod elf;
 mod file;
 mod maps;
+mod mounts;
 mod openssl;
 
 use std::{
@@ -108,9 +109,11 @@ impl Finder {
     pub fn in_mapping(&self, pid: u32, mapping: &Mapping) -> Result<Option<Found>, Refused> {
         let path = mapping.open(pid);
         // Most files have none, and need not be opened to know it again.
-        if self.lock().get(&file::stamp_of(&path)?).is_some_and(Option::is_none) {
+        let (stamp, mount) = file::stat(&path)?;
+        if self.lock().get(&stamp).is_some_and(Option::is_none) {
             return Ok(None);
         }
+        mounts::check(&pid.to_string(), mount, stamp.device)?;
         let file = OpenFile::open(&path)?;
         Ok(self.in_file(&file)?.map(|code| Found { id: mapping.file, name: mapping.name.clone(), file, code }))
     }
@@ -120,6 +123,8 @@ impl Finder {
     /// # Errors
     /// When the file cannot be looked through.
     pub fn at_path(&self, path: &Path) -> Result<Option<Found>, Refused> {
+        let (stamp, mount) = file::stat(path)?;
+        mounts::check("self", mount, stamp.device)?;
         let file = OpenFile::open(path)?;
         let Some(code) = self.in_file(&file)? else { return Ok(None) };
         let id = maps::identify(file.file().as_fd())?;

@@ -1,5 +1,5 @@
-//! Threads that look through processes and files. A process decides what is behind its files, so that a look can take
-//! for ever: then its thread is given up, the file system is left alone for a while, and others are looked at by
+//! Threads that look through processes and files. What is behind a file may not answer (a dead server), so that a
+//! look can take for ever: then its thread is given up, the file system is left alone for a while, and others are looked at by
 //! another thread. Nothing waits for such a thread, not even the agent's end.
 
 use std::{
@@ -26,8 +26,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How long files of a device are left alone after one of them took longer.
 const BLOCKED: Duration = Duration::from_secs(60);
-/// How long files on FUSE are left alone before their device number may be another file system's.
-const KNOWN_FUSE: Duration = Duration::from_secs(3600);
+/// How long files that cannot be opened safely are left alone, before their device number may be another file system's.
+const UNSAFE: Duration = Duration::from_secs(3600);
 /// Threads that look at the same time.
 const THREADS: usize = 4;
 /// Threads that were given up and may still be there; beyond, no more are started.
@@ -244,8 +244,8 @@ impl Shared {
                 }
                 return;
             }
-            Refused::Fuse => {
-                lock(&self.blocked).insert(mapping.file.device, Instant::now() + KNOWN_FUSE);
+            Refused::Fuse | Refused::Unmounted => {
+                lock(&self.blocked).insert(mapping.file.device, Instant::now() + UNSAFE);
             }
             Refused::Symbols(_) => {}
         }

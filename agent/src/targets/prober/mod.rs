@@ -318,7 +318,7 @@ impl Work {
         if !self.wide || !self.narrow.is_empty() {
             return;
         }
-        self.placements.drop_narrow();
+        self.placements.drop_all_narrow();
         if !self.ahead {
             // That they are gone is the answer.
             self.widening.clear();
@@ -353,16 +353,11 @@ impl Work {
         let Some(observed) = self.processes.get_mut(&pid) else { return };
         let (mapped, ended) = (observed.mapped.take(), observed.ended);
         let names: Vec<String> = found.iter().map(Found::to_string).collect();
-        let outcomes = if self.wide {
-            let stays = found.iter().map(|found| match self.lasting.contains(&found.file.mount) {
-                true => Stay::Kept,
-                false => Stay::WhileUsed,
-            });
-            let stays: Vec<Stay> = stays.collect();
-            self.placements.seen(pid, &found, &stays)
-        } else {
-            self.placements.seen_narrow(pid, &found)
-        };
+        // With one process only what it uses is probed: nothing is kept for another.
+        let lasts = |found: &Found| self.wide && self.lasting.contains(&found.file.mount);
+        let stay = |found| if lasts(found) { Stay::Kept } else { Stay::WhileUsed };
+        let stays: Vec<Stay> = found.iter().map(stay).collect();
+        let outcomes = self.placements.seen(pid, &found, &stays, self.wide);
         let was_late = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Known | Outcome::Refused));
         // It may have ended while its probes were placed.
         let missed = was_late && (ended || !procfs::has_live_threads(pid));

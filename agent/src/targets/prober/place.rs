@@ -158,7 +158,7 @@ impl Place for Kernel {
 
 /// Takes probes away. Each wait of the kernel's is over for all that wait at the same time.
 pub(super) fn detach(mut probes: Vec<TlsProbes>) {
-    const THREADS: usize = 32;
+    const THREADS: usize = 64;
     let share = probes.len().div_ceil(THREADS).max(1);
     if probes.len() <= share {
         return;

@@ -1,6 +1,7 @@
 //! Which files are probed, for whom, and how long.
 //!
-//! - A probe for one process goes with that process, or when it maps the file no more.
+//! - A probe for one process goes with that process, or when it maps the file no more. When many have the same file,
+//!   one probe for everybody replaces theirs: it goes with the last of them.
 //! - A probe for everybody goes with the last observed process that maps its file. Where processes are wanted that do
 //!   not exist yet (a rule, a followed process that forks), it is kept: for libraries of the system, and for files
 //!   that a selected process was seen with, of which at most [`MAX_KEPT`] that nobody uses now. Others who use such a
@@ -13,15 +14,22 @@
 //!   in a new mapping, and has the code, size and change time of a file that is probed, is that file.
 //! - A file that changed loses its probes before anything else is decided.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     kernel::{FileId, Scope},
-    tls::{Found, Stamp},
+    tls::{Found, Stamp, TlsCode},
 };
 
 /// Most files that are probed for processes that do not exist yet, beyond those known ahead.
 pub(super) const MAX_KEPT: usize = 64;
+
+/// Most processes that have probes of their own in the same file. The kernel goes through all mappings of the file
+/// for each of them, so that its time grows with their square (200 processes: a second to take them away).
+const MAX_NARROW: usize = 32;
 
 /// Files remembered as refused, so that this is said once.
 const MAX_REFUSED: usize = 4096;
@@ -86,15 +94,22 @@ struct Host<P> {
     probes: P,
 }
 
+/// Probes for one process.
+struct Narrow<P> {
+    state: State,
+    mount: u64,
+    probes: P,
+}
+
 /// Which contents are probed.
 struct State {
     stamp: Stamp,
-    code: std::sync::Arc<crate::tls::TlsCode>,
+    code: Arc<TlsCode>,
 }
 
 impl State {
     fn of(found: &Found) -> Self {
-        Self { stamp: found.file.stamp, code: std::sync::Arc::clone(&found.code) }
+        Self { stamp: found.file.stamp, code: Arc::clone(&found.code) }
     }
 
     /// The same code at the same places. That the file was renamed, or lost a name, moves its change time only.
@@ -115,7 +130,7 @@ pub(super) struct Placements<P: Place> {
     host: HashMap<u64, Host<P::Probes>>,
     /// The identities of each.
     files: HashMap<FileId, u64>,
-    narrow: HashMap<(u32, FileId), (State, P::Probes)>,
+    narrow: HashMap<(u32, FileId), Narrow<P::Probes>>,
     refused: HashSet<(FileId, Stamp, Scope)>,
     uses: u64,
 }
@@ -132,31 +147,52 @@ impl<P: Place> Placements<P> {
         }
     }
 
-    /// All TLS code that a process has mapped now, probed for everybody from here on.
-    pub(super) fn seen(&mut self, pid: u32, found: &[Found], stays: &[Stay]) -> Vec<Outcome> {
+    /// All TLS code that a process has mapped now. With `wide` it is probed for everybody from here on, else for
+    /// the process alone as long as few have the file.
+    pub(super) fn seen(&mut self, pid: u32, found: &[Found], stays: &[Stay], wide: bool) -> Vec<Outcome> {
         let outcomes = found
             .iter()
             .zip(stays)
             .map(|(found, stay)| {
-                let (key, outcome) = match self.expect(found, *stay) {
-                    Ok(done) => done,
-                    Err(outcome) => return outcome,
-                };
-                self.uses += 1;
-                if let Some(host) = self.host.get_mut(&key) {
-                    host.users.insert(pid, found.file.mount);
-                    host.used = self.uses;
-                    host.stay = if host.stay == Stay::Always { host.stay } else { *stay };
-                    if outcome == Outcome::Known && host.is_stranded() {
-                        return self.move_probes(key, found);
-                    }
+                let own = self.narrow.contains_key(&(pid, found.id));
+                if wide || self.files.contains_key(&found.id) || !own && self.is_shared(found.id) {
+                    self.place_host(pid, found, *stay)
+                } else {
+                    self.place_narrow(pid, found)
                 }
-                outcome
             })
             .collect();
-        let used: HashSet<u64> = found.iter().filter_map(|found| self.files.get(&found.id)).copied().collect();
-        self.leave(pid, |key| used.contains(&key));
+        let used: HashSet<FileId> = found.iter().map(|found| found.id).collect();
+        let keys: HashSet<u64> = used.iter().filter_map(|id| self.files.get(id)).copied().collect();
+        self.drop_narrow(|owner, id| owner == pid && !used.contains(&id));
+        self.leave(pid, |key| keys.contains(&key));
         outcomes
+    }
+
+    /// Whether so many processes have probes of their own in a file that it costs less to probe it for everybody.
+    fn is_shared(&self, id: FileId) -> bool {
+        self.narrow.keys().filter(|(_, known)| *known == id).count() >= MAX_NARROW
+    }
+
+    fn place_host(&mut self, pid: u32, found: &Found, stay: Stay) -> Outcome {
+        let (key, outcome) = match self.expect(found, stay) {
+            Ok(done) => done,
+            Err(outcome) => return outcome,
+        };
+        self.uses += 1;
+        let narrow = self.narrow.iter().filter(|((_, id), _)| *id == found.id);
+        let others: Vec<(u32, u64)> = narrow.map(|((pid, _), narrow)| (*pid, narrow.mount)).collect();
+        if let Some(host) = self.host.get_mut(&key) {
+            host.users.extend(others);
+            host.users.insert(pid, found.file.mount);
+            host.used = self.uses;
+            host.stay = if host.stay == Stay::Always { host.stay } else { stay };
+        }
+        self.drop_narrow(|_, id| id == found.id);
+        if outcome == Outcome::Known && self.host.get(&key).is_some_and(Host::is_stranded) {
+            return self.move_probes(key, found);
+        }
+        outcome
     }
 
     /// Probes files that a process may have one day, instead of those that were named before.
@@ -177,32 +213,23 @@ impl<P: Place> Placements<P> {
         outcomes.collect()
     }
 
-    /// All TLS code that a process has mapped now, probed for it alone.
-    pub(super) fn seen_narrow(&mut self, pid: u32, found: &[Found]) -> Vec<Outcome> {
-        let has = |id: FileId| found.iter().any(|found| found.id == id);
-        let gone = self.narrow.extract_if(|(owner, id), _| *owner == pid && !has(*id));
-        let gone = gone.map(|(_, (_, probes))| probes).collect();
-        self.place.remove(gone);
-        found.iter().map(|found| self.place_narrow(pid, found)).collect()
-    }
-
     fn place_narrow(&mut self, pid: u32, found: &Found) -> Outcome {
         let key = (pid, found.id);
-        if let Some((state, _)) = self.narrow.get_mut(&key) {
-            if state.is(found) {
-                state.stamp = found.file.stamp;
+        if let Some(narrow) = self.narrow.get_mut(&key) {
+            if narrow.state.is(found) {
+                narrow.state.stamp = found.file.stamp;
                 return Outcome::Known;
             }
-            let changed = self.narrow.remove(&key).map(|(_, probes)| probes);
-            self.place.remove(changed.into_iter().collect());
+            self.drop_narrow(|owner, id| (owner, id) == key);
         }
-        let mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
-        if found.file.stacked && mine.map(|(_, (state, _))| state).any(|state| state.resembles(found)) {
+        let mut mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
+        if found.file.stacked && mine.any(|(_, narrow)| narrow.state.resembles(found)) {
             return Outcome::Known;
         }
         match self.try_place(found, Scope::Process(pid)) {
             Ok(probes) => {
-                self.narrow.insert(key, (State::of(found), probes));
+                let narrow = Narrow { state: State::of(found), mount: found.file.mount, probes };
+                self.narrow.insert(key, narrow);
                 Outcome::Placed
             }
             Err(outcome) => outcome,
@@ -212,15 +239,21 @@ impl<P: Place> Placements<P> {
     /// A process ended; gives the processes that are to be looked at again, because they share what its mount was
     /// kept busy for.
     pub(super) fn forget(&mut self, pid: u32) -> Vec<u32> {
-        let gone = self.narrow.extract_if(|(owner, _), _| *owner == pid).map(|(_, (_, probes))| probes).collect();
-        self.place.remove(gone);
+        self.drop_narrow(|owner, _| owner == pid);
         self.leave(pid, |_| false)
     }
 
-    /// Takes away what was for single processes.
-    pub(super) fn drop_narrow(&mut self) {
-        let gone = self.narrow.drain().map(|(_, (_, probes))| probes).collect();
-        self.place.remove(gone);
+    /// Takes away what is for single processes.
+    pub(super) fn drop_all_narrow(&mut self) {
+        self.drop_narrow(|_, _| true);
+    }
+
+    fn drop_narrow(&mut self, is_gone: impl Fn(u32, FileId) -> bool) {
+        let gone = self.narrow.extract_if(|(pid, id), _| is_gone(*pid, *id));
+        let gone: Vec<P::Probes> = gone.map(|(_, narrow)| narrow.probes).collect();
+        if !gone.is_empty() {
+            self.place.remove(gone);
+        }
     }
 
     /// Takes away the probes in files that changed; gives the processes that have them mapped.
@@ -232,9 +265,9 @@ impl<P: Place> Placements<P> {
             users.extend(self.drop_host(key));
         }
         let mut gone = Vec::new();
-        for ((pid, _), (_, probes)) in self.narrow.extract_if(|_, (_, probes)| is_changed(probes)) {
+        for ((pid, _), narrow) in self.narrow.extract_if(|_, narrow| is_changed(&narrow.probes)) {
             users.push(pid);
-            gone.push(probes);
+            gone.push(narrow.probes);
         }
         self.place.remove(gone);
         users.sort_unstable();
@@ -251,13 +284,7 @@ impl<P: Place> Placements<P> {
     /// Everything that is probed, to be taken away.
     pub(super) fn into_probes(self) -> Vec<P::Probes> {
         let host = self.host.into_values().map(|host| host.probes);
-        host.chain(self.narrow.into_values().map(|(_, probes)| probes)).collect()
-    }
-
-    /// Whether a file is probed for everybody.
-    #[cfg(test)]
-    fn is_host_probed(&self, id: FileId) -> bool {
-        self.files.contains_key(&id)
+        host.chain(self.narrow.into_values().map(|narrow| narrow.probes)).collect()
     }
 
     /// The probe for everybody in this file, which may have to be placed.
@@ -380,3 +407,6 @@ impl<P> Host<P> {
             && !self.users.values().any(|mount| *mount == self.mount)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,8 @@ use placement::{Outcome, Placements, Stay, Unplaced};
 const RECHECK: Duration = Duration::from_secs(10);
 /// How often the files that are probed ahead are looked up again: a package may have come with another.
 const REFRESH: Duration = Duration::from_secs(60);
-/// How long after a change of a probed file it is looked at again: writing it takes its time.
+/// How long after a change of a probed file it is looked at again: writing it takes its time, so that this is done
+/// again after twice as long, and so on until [`RECHECK`].
 const RETRY: Duration = Duration::from_millis(200);
 
 /// What the prober is asked to do.
@@ -165,6 +166,13 @@ struct Observed {
     answers: Vec<Sender<Vec<String>>>,
 }
 
+/// Processes that are looked at again because a file of theirs changed.
+struct Retry {
+    at: Instant,
+    after: Duration,
+    pids: HashSet<u32>,
+}
+
 struct Work {
     placements: Placements<Kernel>,
     lookers: Lookers,
@@ -177,8 +185,8 @@ struct Work {
     ahead: bool,
     /// Who waits until probes are for everybody.
     widening: Vec<Sender<()>>,
-    /// When processes are looked at again whose files changed, and which.
-    retry: Option<(Instant, HashSet<u32>)>,
+    /// Whose files changed.
+    retry: Option<Retry>,
     recheck: Instant,
     refresh: Instant,
     /// Mounts that probes may keep busy without a process that uses them.
@@ -191,7 +199,7 @@ struct Work {
 impl Work {
     fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
-            let timer = self.retry.as_ref().map(|(at, _)| *at);
+            let timer = self.retry.as_ref().map(|retry| retry.at);
             let wake = [timer, self.lookers.deadline(), Some(self.recheck), self.wide.then_some(self.refresh)];
             let wake = wake.into_iter().flatten().min().unwrap_or(self.recheck);
             match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
@@ -235,8 +243,10 @@ impl Work {
                 self.given_up(&late);
             }
         }
-        if let Some((_, pids)) = self.retry.take_if(|(at, _)| *at <= now) {
-            pids.into_iter().for_each(|pid| self.look_again(pid));
+        if let Some(retry) = self.retry.take_if(|retry| retry.at <= now) {
+            retry.pids.iter().for_each(|pid| self.look_again(*pid));
+            let after = 2 * retry.after;
+            self.retry = (after < RECHECK).then(|| Retry { at: now + after, after, pids: retry.pids });
         }
         if self.recheck <= now {
             self.recheck = now + RECHECK;
@@ -449,6 +459,9 @@ impl Work {
     }
 
     fn retry(&mut self, pids: impl IntoIterator<Item = u32>) {
-        self.retry.get_or_insert_with(|| (Instant::now() + RETRY, HashSet::new())).1.extend(pids);
+        let at = Instant::now() + RETRY;
+        let retry = self.retry.get_or_insert_with(|| Retry { at, after: RETRY, pids: HashSet::new() });
+        (retry.at, retry.after) = (at, RETRY);
+        retry.pids.extend(pids);
     }
 }

@@ -73,7 +73,9 @@ impl ProgramRuns {
         let programs = folder.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
         let programs = programs.filter(|text| text.lines().any(|line| line == KPROBE));
         let runs = programs.filter_map(|text| {
-            text.lines().find_map(|line| line.strip_prefix("run_cnt:")).and_then(|n| n.trim().parse::<u64>().ok())
+            text.lines()
+                .find_map(|line| line.strip_prefix("run_cnt:"))
+                .and_then(|n| n.trim().parse::<u64>().ok())
         });
         runs.sum()
     }

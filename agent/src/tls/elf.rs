@@ -106,7 +106,10 @@ impl<'a> Elf<'a> {
     /// library's functions exports the others.
     pub(super) fn functions(&mut self, wanted: &[&'static str]) -> Result<Vec<Function>, ElfError> {
         let count = self.header.e_shnum.get(LE);
-        if count == 0 || count > MAX_HEADERS || usize::from(self.header.e_shentsize.get(LE)) != size_of::<Section>() {
+        if count == 0
+            || count > MAX_HEADERS
+            || usize::from(self.header.e_shentsize.get(LE)) != size_of::<Section>()
+        {
             return Ok(Vec::new());
         }
         let sections = self.header.e_shoff.get(LE);
@@ -366,7 +369,9 @@ mod tests {
             bytes.extend(0_u32.to_le_bytes());
             bytes.extend([64_u16, 56, 1, 64, 3, 0].map(u16::to_le_bytes).as_flattened());
             bytes.extend([1_u32, 5].map(u32::to_le_bytes).as_flattened());
-            bytes.extend([0x1000_u64, 0x5000, 0x5000, 0x1000, 0x1000, 0x1000].map(u64::to_le_bytes).as_flattened());
+            bytes.extend(
+                [0x1000_u64, 0x5000, 0x5000, 0x1000, 0x1000, 0x1000].map(u64::to_le_bytes).as_flattened(),
+            );
             bytes
         }
     }

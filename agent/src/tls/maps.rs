@@ -130,8 +130,9 @@ impl Drop for MappedPage {
 pub(super) fn identify(file: BorrowedFd<'_>) -> io::Result<FileId> {
     let mapped = MappedPage::of(file, 0)?;
     let start = format!("{:x}-", mapped.page.addr());
-    let mapping =
-        executable_mappings(std::process::id())?.into_iter().find(|mapping| mapping.range.starts_with(&start));
+    let mapping = executable_mappings(std::process::id())?
+        .into_iter()
+        .find(|mapping| mapping.range.starts_with(&start));
     mapping
         .map(|mapping| mapping.file)
         .ok_or_else(|| io::Error::other("the file was mapped but is not in maps"))

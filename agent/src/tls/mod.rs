@@ -14,11 +14,13 @@ mod openssl;
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
+    hash::Hash,
+    io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use file::{OpenFile, PLACE, Refused, Stamp};
@@ -93,12 +95,14 @@ impl fmt::Display for Found {
 #[derive(Debug, Default)]
 pub struct Finder {
     known: Mutex<HashMap<Stamp, Option<Arc<TlsCode>>>>,
+    /// Files without, by their identity in `maps`, and when that was looked up.
+    plain: Mutex<HashMap<FileId, Instant>>,
 }
 
 /// Files remembered before the memory is started anew: more than one host has libraries.
 const REMEMBERED: usize = 16 << 10;
 /// A file that changed less than this ago is not remembered: file systems count time in steps of up to 10 ms, so that
-/// a second change may not show.
+/// a second change may not show. And what a file is remembered for is not looked up again within this time.
 const SETTLED: Duration = Duration::from_millis(50);
 
 impl Finder {
@@ -107,15 +111,25 @@ impl Finder {
     /// # Errors
     /// When the file cannot be looked through.
     pub fn in_mapping(&self, pid: u32, mapping: &Mapping) -> Result<Option<Found>, Refused> {
+        let now = Instant::now();
+        if lock(&self.plain).get(&mapping.file).is_some_and(|at| now - *at < SETTLED) {
+            return Ok(None);
+        }
         let path = mapping.open(pid);
         // Most files have none, and need not be opened to know it again.
         let (stamp, mount) = file::stat(&path)?;
-        if self.lock().get(&stamp).is_some_and(Option::is_none) {
+        if lock(&self.known).get(&stamp).is_some_and(Option::is_none) {
+            remember(&mut lock(&self.plain), mapping.file, now);
             return Ok(None);
         }
         mounts::check(&pid.to_string(), mount, stamp.device)?;
         let file = OpenFile::open(&path)?;
-        Ok(self.in_file(&file)?.map(|code| Found { id: mapping.file, name: mapping.name.clone(), file, code }))
+        Ok(self.in_file(&file)?.map(|code| Found {
+            id: mapping.file,
+            name: mapping.name.clone(),
+            file,
+            code,
+        }))
     }
 
     /// The TLS code in a file that no process may have mapped yet.
@@ -132,7 +146,7 @@ impl Finder {
     }
 
     fn in_file(&self, file: &OpenFile) -> Result<Option<Arc<TlsCode>>, Refused> {
-        if let Some(known) = self.lock().get(&file.stamp) {
+        if let Some(known) = lock(&self.known).get(&file.stamp) {
             return Ok(known.clone());
         }
         let (found, refused) = match TlsCode::search(file) {
@@ -144,18 +158,21 @@ impl Finder {
             Err(ElfError::Io(error)) => return Err(error.into()),
         };
         if is_settled(&file.stamp) {
-            let mut known = self.lock();
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
-            known.insert(file.stamp, found.clone());
+            remember(&mut lock(&self.known), file.stamp, found.clone());
         }
         refused.map_or(Ok(found), Err)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Stamp, Option<Arc<TlsCode>>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+fn remember<K: Eq + Hash, V>(known: &mut HashMap<K, V>, key: K, value: V) {
+    if known.len() >= REMEMBERED {
+        known.clear();
     }
+    known.insert(key, value);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_settled(stamp: &Stamp) -> bool {
@@ -234,12 +251,12 @@ mod tests {
         fs::write(&path, b"no library").unwrap();
         let finder = Finder::default();
         assert!(finder.at_path(&path).unwrap().is_none());
-        assert!(finder.lock().is_empty());
+        assert!(lock(&finder.known).is_empty());
         let settled = SystemTime::now() + 2 * SETTLED;
         while SystemTime::now() < settled {
             thread::yield_now();
         }
         assert!(finder.at_path(&path).unwrap().is_none());
-        assert_eq!(finder.lock().len(), 1);
+        assert_eq!(lock(&finder.known).len(), 1);
     }
 }

@@ -7,23 +7,19 @@ use std::{fs, os::unix::fs::MetadataExt as _, sync::LazyLock};
 
 use super::file::Refused;
 
-/// Whether files of this mount may be opened, as the process that mapped them sees it.
+/// Whether files of this mount and device may be opened. A process may have mapped them before it got mounts of its
+/// own, so that those of the host and the device count, too.
 pub(super) fn check(process: &str, mount: u64, device: u64) -> Result<(), Refused> {
-    let seen = table(process);
-    let Some(found) = lines(&seen).find(|line| line.id == mount) else {
+    let tables = [process, "self", "1"].map(table);
+    let mut all = tables.iter().flat_map(|table| lines(table));
+    let Some(found) = all.find(|line| line.id == mount || line.device == Some(device)) else {
         // Memory files have a mount that nobody sees.
         return if Some(device) == *MEMORY_FILES { Ok(()) } else { Err(Refused::Unmounted) };
     };
-    if found.is_fuse() {
+    // What lies below an overlay is named as whoever mounted it saw it.
+    let below_fuse = |path: &str| tables.iter().any(|table| is_on_fuse(table, path));
+    if found.is_fuse() || found.kind == "overlay" && found.layers().any(|path| below_fuse(&path)) {
         return Err(Refused::Fuse);
-    }
-    if found.kind == "overlay" {
-        // What lies below is named as whoever mounted it saw it.
-        let host = table("1");
-        let below_fuse = |path: &str| [&seen, &host].into_iter().any(|table| is_on_fuse(table, path));
-        if found.layers().any(|path| below_fuse(&path)) {
-            return Err(Refused::Fuse);
-        }
     }
     Ok(())
 }
@@ -44,6 +40,7 @@ fn table(process: &str) -> String {
 /// A line of mountinfo (proc_pid_mountinfo(5)).
 struct Line<'a> {
     id: u64,
+    device: Option<u64>,
     at: &'a str,
     kind: &'a str,
     options: &'a str,
@@ -56,11 +53,18 @@ fn lines(table: &str) -> impl Iterator<Item = Line<'_>> {
         let mut file_system = file_system.splitn(3, ' ');
         Some(Line {
             id: mount.next()?.parse().ok()?,
-            at: mount.nth(3)?,
+            device: mount.nth(1).and_then(device),
+            at: mount.nth(1)?,
             kind: file_system.next()?,
             options: file_system.nth(1).unwrap_or_default(),
         })
     })
+}
+
+/// `major:minor`
+fn device(text: &str) -> Option<u64> {
+    let (major, minor) = text.split_once(':')?;
+    Some(major.parse::<u64>().ok()? << 32 | minor.parse::<u64>().ok()?)
 }
 
 impl Line<'_> {
@@ -112,6 +116,8 @@ mod tests {
         }
         let fuse: Vec<u64> = lines(TABLE).filter(Line::is_fuse).map(|line| line.id).collect();
         assert_eq!(fuse, [30]);
+        let devices: Vec<_> = lines(TABLE).filter_map(|line| line.device).collect();
+        assert_eq!(devices, [254 << 32, 50, 51, 60, 61]);
         let overlay = lines(TABLE).find(|line| line.id == 40).unwrap();
         assert_eq!(overlay.layers().collect::<Vec<_>>(), ["/a", "/mnt/images/b", "/u"]);
     }

@@ -10,13 +10,8 @@ pub(super) const NAME: &str = "OpenSSL";
 
 /// Symbols, and what they are: [`FUNCTIONS`] has the same order.
 pub(super) const SYMBOLS: &[&str] = &["SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex", "SSL_free"];
-const FUNCTIONS: &[TlsFunction] = &[
-    TlsFunction::Read,
-    TlsFunction::ReadEx,
-    TlsFunction::Write,
-    TlsFunction::WriteEx,
-    TlsFunction::Free,
-];
+const FUNCTIONS: &[TlsFunction] =
+    &[TlsFunction::Read, TlsFunction::ReadEx, TlsFunction::Write, TlsFunction::WriteEx, TlsFunction::Free];
 
 /// The points to probe, when there is at least a way to read and a way to write.
 pub(super) fn points(functions: &[Function]) -> Option<Vec<TlsPoint>> {

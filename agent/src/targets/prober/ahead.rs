@@ -15,8 +15,11 @@ pub(super) fn files(selector: &Selector) -> Vec<PathBuf> {
     system_libraries().into_iter().chain(matching).collect()
 }
 
-/// The mounts that stay as long as the host runs, as far as can be known: those that it has now in its own namespace
-/// and that are not stacked, as the root file systems of containers are. Its own root stays, whatever it is.
+/// Where the mounts are that stay as long as the host runs; all others may be unmounted one day, for which nothing of
+/// ours may keep them busy.
+const LASTING: &[&str] = &["/", "/home", "/opt", "/srv", "/tmp", "/usr", "/usr/local", "/var", "/var/tmp"];
+
+/// The mounts that stay: those of the host, and of the agent where it has its own.
 pub(super) fn lasting_mounts() -> BTreeSet<u64> {
     let tables = ["/proc/self/mountinfo", "/proc/1/mountinfo"];
     let tables = tables.into_iter().filter_map(|table| std::fs::read_to_string(table).ok());
@@ -25,11 +28,9 @@ pub(super) fn lasting_mounts() -> BTreeSet<u64> {
 
 /// `36 35 98:0 / /mnt rw,noatime shared:1 - ext3 /dev/root rw` (proc_pid_mountinfo(5))
 fn lasting(line: &str) -> Option<u64> {
-    let (mount, file_system) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ');
+    let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
-    let at = fields.nth(3)?;
-    (at == "/" || !file_system.starts_with("overlay ")).then_some(id)
+    LASTING.contains(&fields.nth(3)?).then_some(id)
 }
 
 #[cfg(test)]
@@ -37,8 +38,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_of_containers_may_go() {
-        assert_eq!(lasting("36 35 98:0 / /mnt rw,noatime shared:1 - ext4 /dev/root rw"), Some(36));
+    fn mounts_that_may_go_are_told_from_those_that_stay() {
+        assert_eq!(lasting("36 35 98:0 / /usr rw,noatime shared:1 - ext4 /dev/vda rw"), Some(36));
+        assert_eq!(lasting("37 35 98:1 / /mnt/disk rw,noatime shared:1 - ext4 /dev/vdb rw"), None);
         assert_eq!(lasting("40 35 0:50 / /run/merged rw - overlay overlay rw,lowerdir=/a"), None);
         assert_eq!(lasting("41 1 0:51 / / rw - overlay overlay rw,lowerdir=/a"), Some(41));
         assert_eq!(lasting("nonsense"), None);

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, Sender, channel},
@@ -120,8 +120,7 @@ impl Lookers {
     /// Gives up the threads that take too long, and gives what they were looking at.
     pub(super) fn give_up(&mut self) -> Vec<Late> {
         let now = Instant::now();
-        let late =
-            |worker: &mut Worker| worker.busy.is_some() && lock(&worker.at).since + DEADLINE <= now;
+        let late = |worker: &mut Worker| worker.busy.is_some() && lock(&worker.at).since + DEADLINE <= now;
         let late: Vec<Worker> = self.workers.extract_if(.., late).collect();
         let mut given_up = Vec::new();
         for worker in late {
@@ -201,7 +200,7 @@ fn work(id: u64, shared: &Shared, at: &Mutex<At>, inbox: &Receiver<Subject>, res
     }
 }
 
-fn path_ahead(path: &PathBuf, shared: &Shared) -> Option<Found> {
+fn path_ahead(path: &Path, shared: &Shared) -> Option<Found> {
     shared.finder.at_path(path).unwrap_or_else(|error| {
         tracing::debug!(path = %path.display(), %error, "not looked at ahead");
         None

@@ -25,7 +25,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,8 @@ use look::{Late, Looked, Lookers, Subject};
 use place::Kernel;
 use placement::{Outcome, Placements, Stay, Unplaced};
 
+/// How long orders gather after one of the ring's.
+const ROUND: Duration = Duration::from_millis(1);
 /// How often one process for each probed file is looked at, for changes that came without a notice.
 const RECHECK: Duration = Duration::from_secs(10);
 /// How often the files that are probed ahead are looked up again: a package may have come with another.
@@ -100,7 +102,7 @@ impl Prober {
             missed: HashSet::new(),
             telemetry,
         };
-        let thread = std::thread::Builder::new().name("probes".into()).spawn(move || {
+        let thread = thread::Builder::new().name("probes".into()).spawn(move || {
             work.run(&inbox);
             place::detach_all(work.placements.into_probes());
         })?;
@@ -200,14 +202,26 @@ impl Work {
     fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
             let timer = self.retry.as_ref().map(|retry| retry.at);
-            let wake = [timer, self.lookers.deadline(), Some(self.recheck), self.wide.then_some(self.refresh)];
+            let wake =
+                [timer, self.lookers.deadline(), Some(self.recheck), self.wide.then_some(self.refresh)];
             let wake = wake.into_iter().flatten().min().unwrap_or(self.recheck);
-            match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
-                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(order) => self.take(order),
-                Err(RecvTimeoutError::Timeout) => {}
+            let first = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                first => first.ok(),
+            };
+            let mut mapped = false;
+            for order in first.into_iter().chain(inbox.try_iter()) {
+                mapped |= matches!(order, Order::Scan(_, Some(_), _));
+                match order {
+                    Order::Stop => return,
+                    order => self.take(order),
+                }
             }
             self.timers();
+            if mapped {
+                // A starting process maps dozens of files within a millisecond.
+                thread::sleep(ROUND);
+            }
         }
     }
 

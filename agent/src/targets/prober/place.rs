@@ -127,9 +127,7 @@ impl Place for Kernel {
 
     fn place(&mut self, found: &Found, scope: Scope) -> Result<Placed, Unplaced> {
         let watch = self.watch(found);
-        self.attach(found, scope)
-            .map(|probes| Placed { probes, watch })
-            .inspect_err(|_| self.unwatch(watch))
+        self.attach(found, scope).map(|probes| Placed { probes, watch }).inspect_err(|_| self.unwatch(watch))
     }
 
     fn is_probed(&self, found: &Found) -> bool {

@@ -7,8 +7,8 @@
 //!   that a selected process was seen with, of which at most [`MAX_KEPT`] that nobody uses now. Others who use such a
 //!   file pay a trap for each call; files that no selected process ever had, beyond the system's libraries, are never
 //!   probed for everybody.
-//! - A probe keeps the mount busy that its file was opened through. So nothing is kept on a mount that may go (an
-//!   overlay, a mount of another namespace), and a probe that several containers share is placed anew through another
+//! - A probe keeps the mount busy that its file was opened through. So nothing is kept on a mount that may go (any but
+//!   the root and its usual parts), and a probe that several containers share is placed anew through another
 //!   of them when those of its own mount have ended.
 //! - One file below several overlays has as many identities. The kernel places probes below: what shows a breakpoint
 //!   in a new mapping, and has the code, size and change time of a file that is probed, is that file.

@@ -197,7 +197,10 @@ fn a_file_that_changed_loses_its_probes_and_gets_those_of_its_new_contents() {
 fn a_new_change_time_alone_is_no_change() {
     let (kernel, mut placements) = placements();
     seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
-    assert_eq!(seen(&mut placements, 1, &[file(7, "renamed", b"code", 99)], Stay::WhileUsed), [Outcome::Known]);
+    assert_eq!(
+        seen(&mut placements, 1, &[file(7, "renamed", b"code", 99)], Stay::WhileUsed),
+        [Outcome::Known]
+    );
     assert_eq!(kernel.host(), ["lib"]);
 }
 
@@ -225,10 +228,7 @@ fn what_is_refused_is_said_once_and_what_changed_is_tried_again() {
     let (kernel, mut placements) = placements();
     kernel.0.borrow_mut().changes = true;
     for _ in 0..2 {
-        assert_eq!(
-            seen(&mut placements, 1, &[lib()], Stay::WhileUsed),
-            [Outcome::Failed(Unplaced::Changed)]
-        );
+        assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Failed(Unplaced::Changed)]);
     }
     *kernel.0.borrow_mut() = Kernel { refuses: true, ..Kernel::default() };
     let refused = Outcome::Failed(Unplaced::Refused("no".into()));

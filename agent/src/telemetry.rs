@@ -40,6 +40,20 @@ pub enum Event {
     Attached,
     /// Targets in which no probe could be placed.
     AttachFailed,
+    /// Files that were not searched for TLS code: too large, or on a file system that cannot be probed safely.
+    FilesRefused,
+    /// Looks at a process or file that were given up because the kernel or a file system did not answer.
+    FilesUnanswered,
+    /// Probed files that changed, so that their probes were taken away.
+    FilesChanged,
+    /// Observed processes that ended after they had loaded a TLS library and before it was probed.
+    ProcessesMissed,
+    /// Observed processes that ended before it could be seen what they had loaded.
+    ProcessesUnread,
+    /// TLS libraries that an observed process had mapped before they were probed: calls in between are not seen.
+    ProbesLate,
+    /// The longest time between such a mapping and its probes, in microseconds.
+    ProbeDelayMaxMicros,
     /// Frames written to a tape.
     TapeFrames,
     /// Frames that a tape should have and could not be given.
@@ -71,7 +85,7 @@ pub enum Event {
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 24] = [
+    pub const ALL: [(Self, &'static str, bool); 31] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
@@ -83,6 +97,13 @@ impl Event {
         (Self::CallsIncomplete, "calls.incomplete", false),
         (Self::Attached, "attached", false),
         (Self::AttachFailed, "attach_failed", false),
+        (Self::FilesRefused, "files_refused", false),
+        (Self::FilesUnanswered, "files_unanswered", false),
+        (Self::FilesChanged, "files_changed", false),
+        (Self::ProcessesMissed, "processes_missed", false),
+        (Self::ProcessesUnread, "processes_unread", false),
+        (Self::ProbesLate, "probes_late", false),
+        (Self::ProbeDelayMaxMicros, "probe_delay_max_us", false),
         (Self::TapeFrames, "tape.frames", false),
         (Self::TapeUnwrittenFrames, "tape.unwritten_frames", true),
         (Self::TapeWithheldBytes, "tape.withheld_bytes", false),
@@ -150,6 +171,11 @@ impl Telemetry {
     /// Adds to a counter.
     pub fn add(&self, event: Event, n: u64) {
         self.events[event as usize].fetch_add(n, Relaxed);
+    }
+
+    /// Raises a counter that holds a maximum.
+    pub fn raise(&self, event: Event, to: u64) {
+        self.events[event as usize].fetch_max(to, Relaxed);
     }
 
     /// The value of a counter.

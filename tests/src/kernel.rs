@@ -77,6 +77,55 @@ fn ids(command: libc::c_int) -> BTreeSet<u32> {
     programs::ids_by(command).unwrap_or_else(|e| panic!("cannot list what eBPF has: {e}"))
 }
 
+/// Counts how often the uprobe programs of a process run, as long as it lives.
+#[derive(Debug)]
+pub struct ProgramRuns {
+    process: u32,
+    before: String,
+}
+
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl ProgramRuns {
+    /// Of a process that has loaded its programs.
+    ///
+    /// # Panics
+    /// Without root.
+    #[must_use]
+    pub fn of(process: u32) -> Self {
+        let before = fs::read_to_string(STATISTICS).expect("root may ask for statistics of programs");
+        fs::write(STATISTICS, "1").expect("root may ask for statistics of programs");
+        Self { process, before }
+    }
+
+    /// The runs so far.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        /// `BPF_PROG_TYPE_KPROBE`, which uprobe programs are, too.
+        const KPROBE: &str = "prog_type:\t2";
+        let folder = fs::read_dir(format!("/proc/{}/fdinfo", self.process)).expect("the process runs");
+        let programs = folder.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        let programs = programs.filter(|text| text.lines().any(|line| line == KPROBE));
+        let runs = programs.filter_map(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("run_cnt:"))
+                .and_then(|n| n.trim().parse::<u64>().ok())
+        });
+        runs.sum()
+    }
+}
+
+impl Drop for ProgramRuns {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(STATISTICS, self.before.trim()) {
+            eprintln!("statistics of programs stay on: {error}");
+        }
+    }
+}
+
 /// The first bytes of a function of a library, in the memory of a process: a probe on it shows there.
 ///
 /// # Panics

@@ -1,13 +1,24 @@
 //! Programs onto functions and tracepoints, and off again.
 //!
-//! One perf event and link per point: aya 0.14 has no multi-point uprobes. What is attached where is known
-//! only here, so that the move to them stays small.
+//! The probes of a TLS library are two links, one for all returns and one for all entries; which function was
+//! called is the cookie of each place. Where the kernel has multi-uprobe links with process scope (6.6 with the
+//! fix of 6.10), a link is one object in the kernel too; elsewhere it is one perf event per function.
+//!
+//! What the kernel guarantees of a uprobe (kernel/events/uprobes.c), and what it does not:
+//!
+//! - It knows a place by inode and offset. The first registration of a place reads the instruction there
+//!   (`prepare_uprobe`) and refuses what it cannot step over; every later mapping of the same inode, by any process
+//!   that the scope includes, gets the breakpoint at that offset and the *remembered* instruction. The bytes are
+//!   never compared again: a file that changes while it is probed gets breakpoints in mid-instruction in every new
+//!   mapping. So the bytes are compared right before placing, and probes go as soon as a change is seen
+//!   (`targets::prober`).
+//! - While a probe exists, it holds the inode: its number is not used again.
+//! - A link holds the path that it was made through, and with it the mount: `umount` fails until the link is gone.
+//!   It does not hold the descriptor that the path went through (`/proc/self/fd/N`).
+//! - Registration takes `dup_mmap_sem` for writing, for which every fork on the host waits. Reading the instruction
+//!   of a file whose file system does not answer would stop them all: such files are never probed.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    num::NonZeroU32,
-    path::Path,
-};
+use std::{num::NonZeroU32, path::Path};
 
 use aya::{
     Ebpf,
@@ -21,7 +32,7 @@ use tokentap_abi::TlsFunction;
 use super::KernelError;
 
 /// A file, wherever it is mounted and whether or not it still has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
     /// Device number as `/proc/<pid>/maps` gives it.
     pub device: u64,
@@ -49,18 +60,37 @@ pub enum Scope {
 
 /// Why a probe is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot place a probe at {offset:#x}: {reason}")]
-pub struct AttachError {
-    offset: u64,
-    reason: String,
+#[error("the kernel refuses probes in this file: {0}")]
+pub struct AttachError(String);
+
+/// The probes of a library: detached when dropped, which waits for programs that are running (10 to 100 ms).
+///
+/// Fields are dropped in order: entries go first, so that no call is entered whose return is not seen.
+#[derive(Debug)]
+pub struct TlsProbes {
+    _entries: UProbeLink,
+    _returns: Option<UProbeLink>,
 }
 
-/// Owns the programs and everything that is attached.
+/// The entry and the return program, each in the form for perf events and in the form for multi-uprobe links. Of
+/// these only one form is loaded.
+struct Pair {
+    single: [&'static str; 2],
+    multi: [&'static str; 2],
+}
+
+const TLS: Pair =
+    Pair { single: ["tls_enter", "tls_return"], multi: ["tls_enter_multi", "tls_return_multi"] };
+const EMPTY: Pair = Pair {
+    single: ["empty_uprobe", "empty_uretprobe"],
+    multi: ["empty_uprobe_multi", "empty_uretprobe_multi"],
+};
+
+/// Owns the programs and the tracepoints.
 pub struct Attacher {
     ebpf: Ebpf,
     /// Multi-uprobe links are used.
     multi: bool,
-    links: HashMap<(FileId, Scope), Vec<UProbeLink>>,
 }
 
 /// Raw tracepoints, with the program of each. All that is left of the programs where the kernel's layout is not known.
@@ -79,8 +109,9 @@ const RECORDS: &[(&str, &str, &str)] = &[
 
 impl Attacher {
     pub(super) fn new(ebpf: Ebpf) -> Self {
-        let multi = loaded(&ebpf, "tls_enter_multi");
-        Self { ebpf, multi, links: HashMap::new() }
+        let [entry, _] = TLS.multi;
+        let multi = loaded(&ebpf, entry);
+        Self { ebpf, multi }
     }
 
     /// Attaches the programs that follow processes and sockets.
@@ -106,39 +137,18 @@ impl Attacher {
         Ok(())
     }
 
-    /// Whether this file's functions are probed for this scope.
-    #[must_use]
-    pub fn is_attached(&self, file: FileId, scope: Scope) -> bool {
-        self.links.contains_key(&(file, scope))
-    }
-
-    /// Probes functions of a file, once; `path` is any way to open it (`/proc/<pid>/map_files/…`). All or
-    /// nothing: half a library would show half of a conversation.
+    /// Probes functions of a file. `path` is any way to open it (`/proc/self/fd/N`); the probes keep its mount
+    /// busy. All or nothing: half a library would show half of a conversation.
     ///
     /// # Errors
     /// When the kernel refuses one of the points; nothing stays attached then.
     pub fn attach_tls(
         &mut self,
         path: &Path,
-        file: FileId,
         points: &[TlsPoint],
         scope: Scope,
-    ) -> Result<(), AttachError> {
-        let Entry::Vacant(slot) = self.links.entry((file, scope)) else { return Ok(()) };
-        let mut links = Vec::with_capacity(points.len() * 2);
-        for point in points {
-            let [enter, leave] = if self.multi {
-                ["tls_enter_multi", "tls_return_multi"]
-            } else {
-                ["tls_enter", "tls_return"]
-            };
-            // Returns first: a call that is entered before its return is probed would leave a stale record.
-            for program in [leave, enter].into_iter().skip(usize::from(!point.function.returns())) {
-                links.push(probe(&mut self.ebpf, program, path, point, scope)?);
-            }
-        }
-        slot.insert(links);
-        Ok(())
+    ) -> Result<TlsProbes, AttachError> {
+        self.attach(&TLS, path, points, scope)
     }
 
     /// Attaches programs that do nothing to the same functions: the benchmark's baseline.
@@ -148,66 +158,53 @@ impl Attacher {
     pub fn attach_empty(
         &mut self,
         path: &Path,
-        file: FileId,
         points: &[TlsPoint],
         scope: Scope,
-    ) -> Result<(), AttachError> {
-        let mut links = Vec::new();
-        for point in points {
-            let programs = if self.multi {
-                ["empty_uretprobe_multi", "empty_uprobe_multi"]
-            } else {
-                ["empty_uretprobe", "empty_uprobe"]
-            };
-            for program in programs.into_iter().skip(usize::from(!point.function.returns())) {
-                links.push(probe(&mut self.ebpf, program, path, point, scope)?);
-            }
-        }
-        self.links.insert((file, scope), links);
-        Ok(())
+    ) -> Result<TlsProbes, AttachError> {
+        self.attach(&EMPTY, path, points, scope)
     }
 
-    /// Takes away the probes that were for one process.
-    pub fn detach_process(&mut self, pid: u32) {
-        self.links.retain(|(_, scope), _| *scope != Scope::Process(pid));
+    fn attach(
+        &mut self,
+        pair: &Pair,
+        path: &Path,
+        points: &[TlsPoint],
+        scope: Scope,
+    ) -> Result<TlsProbes, AttachError> {
+        let [entry, leave] = if self.multi { pair.multi } else { pair.single };
+        let returning: Vec<TlsPoint> =
+            points.iter().copied().filter(|point| point.function.returns()).collect();
+        // Returns first, for the reason given above.
+        let returns =
+            (!returning.is_empty()).then(|| self.link(leave, path, &returning, scope)).transpose()?;
+        Ok(TlsProbes { _entries: self.link(entry, path, points, scope)?, _returns: returns })
     }
 
-    /// Takes away all probes that were for one process.
-    pub fn detach_processes(&mut self) {
-        self.links.retain(|(_, scope), _| *scope == Scope::Host);
+    fn link(
+        &mut self,
+        program: &'static str,
+        path: &Path,
+        points: &[TlsPoint],
+        scope: Scope,
+    ) -> Result<UProbeLink, AttachError> {
+        let uprobe: &mut UProbe = self
+            .ebpf
+            .program_mut(program)
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| AttachError(format!("the eBPF object has no program {program}")))?;
+        let scope = match scope {
+            Scope::Host => UProbeScope::AllProcesses,
+            Scope::Process(pid) => UProbeScope::OneProcess(
+                NonZeroU32::new(pid).ok_or_else(|| AttachError("pid 0 is the kernel's".to_owned()))?,
+            ),
+        };
+        let points = points.iter().map(|point| UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(point.offset),
+            cookie: Some(point.function as u64),
+        });
+        let link = uprobe.attach(points, path, scope).map_err(|error| AttachError(reason(&error)))?;
+        uprobe.take_link(link).map_err(|error| AttachError(reason(&error)))
     }
-}
-
-fn probe(
-    ebpf: &mut Ebpf,
-    program: &'static str,
-    path: &Path,
-    point: &TlsPoint,
-    scope: Scope,
-) -> Result<UProbeLink, AttachError> {
-    let TlsPoint { function, offset } = *point;
-    let failed = |reason: String| AttachError { offset, reason };
-    let uprobe: &mut UProbe = ebpf
-        .program_mut(program)
-        .and_then(|p| p.try_into().ok())
-        .ok_or_else(|| failed(format!("the eBPF object has no program {program}")))?;
-    let scope = match scope {
-        Scope::Host => UProbeScope::AllProcesses,
-        Scope::Process(pid) => UProbeScope::OneProcess(
-            NonZeroU32::new(pid).ok_or_else(|| failed("pid 0 is the kernel's".to_owned()))?,
-        ),
-    };
-    let link = uprobe
-        .attach(
-            [UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(offset),
-                cookie: Some(function as u64),
-            }],
-            path,
-            scope,
-        )
-        .map_err(|error| failed(reason(&error)))?;
-    uprobe.take_link(link).map_err(|error| failed(reason(&error)))
 }
 
 fn loaded(ebpf: &Ebpf, program: &str) -> bool {

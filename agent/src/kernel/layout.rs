@@ -3,7 +3,7 @@
 //! The kernel side needs a few of them to know what a descriptor is; it takes them as numbers, so that one object
 //! serves every kernel.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, sync::LazyLock};
 
 /// The kernel's types.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -32,8 +32,13 @@ const MEMBERS: &[(&str, &str, &str)] = &[
 /// Offsets in bytes, by the name of the kernel side's variable; all that it has.
 pub(super) type Layout = Vec<(&'static str, u32)>;
 
-/// Reads the running kernel's layout. `None`, with the reason in the log, when it cannot be had as a whole.
-pub(super) fn of_this_kernel() -> Option<Layout> {
+/// The running kernel's layout. `None`, with the reason in the log, when it cannot be had as a whole.
+pub(super) fn of_this_kernel() -> Option<&'static Layout> {
+    static LAYOUT: LazyLock<Option<Layout>> = LazyLock::new(read);
+    LAYOUT.as_ref()
+}
+
+fn read() -> Option<Layout> {
     let bytes = fs::read(VMLINUX)
         .inspect_err(|error| tracing::debug!(%error, path = VMLINUX, "the kernel carries no BTF"))
         .ok()?;

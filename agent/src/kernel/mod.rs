@@ -9,10 +9,12 @@ mod programs;
 mod requirements;
 mod ring;
 
-pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint};
+pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint, TlsProbes};
 pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
+
+use std::sync::LazyLock;
 
 use aya::{
     EbpfLoader,
@@ -115,7 +117,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
         .override_global("CALLS", &calls, true)
         .override_global("KNOWN", &known, true)
         .map_max_entries("EVENTS", options.ring_bytes);
-    for (variable, offset) in layout.iter().flatten() {
+    for (variable, offset) in layout.into_iter().flatten() {
         loader.override_global(variable, offset, true);
     }
     let on_demand = requirements::kernel_version() >= (6, 1);
@@ -204,10 +206,17 @@ fn helper(name: &str, id: BpfHelper) -> bool {
 
 /// Whether multi-uprobe links can be scoped to one process: else there is one perf event per probe.
 fn has_multi_uprobes() -> bool {
-    aya::sys::is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter).unwrap_or_else(|error| {
-        tracing::debug!(%error, "cannot tell whether the kernel has multi-uprobe links");
-        false
-    })
+    /// Where the fix of the scope is, for those who may not try it.
+    const FIXED: (u32, u32) = (6, 11);
+    static SUPPORTED: LazyLock<bool> = LazyLock::new(|| {
+        aya::sys::is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter).unwrap_or_else(
+            |error| {
+                tracing::debug!(%error, "cannot tell whether the kernel has multi-uprobe links");
+                requirements::kernel_version() >= FIXED
+            },
+        )
+    });
+    *SUPPORTED
 }
 
 fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), KernelError> {

@@ -9,6 +9,8 @@ use rustix::{
     thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 
+use super::layout;
+
 /// Something that is missing, and its mend.
 #[derive(Debug, thiserror::Error)]
 pub enum Requirement {
@@ -134,9 +136,9 @@ pub fn check() -> Result<(), Requirement> {
     Ok(())
 }
 
-/// Those of the attacher.
-const fn means() -> Means {
-    Means { multi_uprobes: false, tracefs: true }
+/// Those of the attacher on this kernel.
+fn means() -> Means {
+    Means { multi_uprobes: super::has_multi_uprobes(), tracefs: layout::of_this_kernel().is_none() }
 }
 
 /// What a thread keeps that changes the kernel side's maps.

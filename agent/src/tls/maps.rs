@@ -1,11 +1,14 @@
 //! What a process has mapped as executable (proc(5), `/proc/<pid>/maps`).
 
 use std::{
+    ffi::c_void,
     fs::{self, File},
     io,
-    os::fd::AsFd as _,
+    os::{fd::BorrowedFd, unix::fs::FileExt as _},
     path::PathBuf,
 };
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::kernel::FileId;
 
@@ -44,6 +47,10 @@ pub fn executable_files(pid: u32) -> io::Result<Vec<Mapping>> {
 fn executable_mappings(pid: u32) -> io::Result<Vec<Mapping>> {
     // Not UTF-8 everywhere: names are the target's.
     let maps = fs::read(format!("/proc/{pid}/maps"))?;
+    if maps.is_empty() {
+        // It has given up its memory.
+        return Err(io::ErrorKind::NotFound.into());
+    }
     Ok(maps.split(|b| *b == b'\n').filter_map(|line| parse(&String::from_utf8_lossy(line))).collect())
 }
 
@@ -71,30 +78,61 @@ fn canonical(range: &str) -> Option<String> {
     Some(format!("{:x}-{:x}", hex(start)?, hex(end)?))
 }
 
+/// A page of a file, mapped as a target would map it. It is looked at through `/proc/self/mem`, where a file that
+/// shrinks is an error: touching it would be a signal.
+pub(super) struct MappedPage {
+    page: *mut c_void,
+    /// Where in the page the wanted bytes are.
+    at: u64,
+}
+
+impl MappedPage {
+    /// Maps the page with this offset in it.
+    pub(super) fn of(file: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let at = offset % page as u64;
+        // SAFETY: a new private mapping at an address of the kernel's choice; nobody else knows it.
+        let page = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                page,
+                ProtFlags::READ | ProtFlags::EXEC,
+                MapFlags::PRIVATE,
+                file,
+                offset - at,
+            )
+        }?;
+        Ok(Self { page, at })
+    }
+
+    /// The bytes at the offset; they must not reach into the next page.
+    pub(super) fn bytes<const N: usize>(&self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        File::open("/proc/self/mem")?.read_exact_at(&mut bytes, self.page.addr() as u64 + self.at)?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for MappedPage {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `of` mapped; no reference into it was ever made.
+        if let Err(error) = unsafe { munmap(self.page, rustix::param::page_size()) } {
+            tracing::debug!(%error, "a page of a target's file stays mapped");
+        }
+    }
+}
+
 /// The identity that `/proc/<pid>/maps` would show for a file. Its `stat` can say otherwise (overlayfs,
 /// btrfs), so it is mapped for a moment and looked up.
 ///
 /// # Errors
 /// When it cannot be mapped.
-pub(super) fn identify(file: &File) -> io::Result<FileId> {
-    use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-    const PAGE: usize = 4096;
-    // SAFETY: a new private mapping at an address of the kernel's choice; nobody else knows it.
-    let page = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            PAGE,
-            ProtFlags::READ | ProtFlags::EXEC,
-            MapFlags::PRIVATE,
-            file.as_fd(),
-            0,
-        )
-    }?;
-    let start = format!("{:x}-", page.addr());
-    let found = executable_mappings(std::process::id());
-    // SAFETY: unmaps exactly what was mapped above; nothing points into it.
-    unsafe { munmap(page, PAGE) }?;
-    let mapping = found?.into_iter().find(|mapping| mapping.range.starts_with(&start));
+pub(super) fn identify(file: BorrowedFd<'_>) -> io::Result<FileId> {
+    let mapped = MappedPage::of(file, 0)?;
+    let start = format!("{:x}-", mapped.page.addr());
+    let mapping = executable_mappings(std::process::id())?
+        .into_iter()
+        .find(|mapping| mapping.range.starts_with(&start));
     mapping
         .map(|mapping| mapping.file)
         .ok_or_else(|| io::Error::other("the file was mapped but is not in maps"))
@@ -102,6 +140,8 @@ pub(super) fn identify(file: &File) -> io::Result<FileId> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     #[test]
@@ -128,6 +168,6 @@ mod tests {
         let maps = executable_files(std::process::id()).unwrap();
         let libc = maps.iter().find(|m| m.name.contains("libc.so") || m.name.contains("libc-")).unwrap();
         let file = File::open(libc.open(std::process::id())).unwrap();
-        assert_eq!(identify(&file).unwrap(), libc.file);
+        assert_eq!(identify(file.as_fd()).unwrap(), libc.file);
     }
 }

@@ -2,105 +2,183 @@
 //!
 //! Libraries are found by the functions that they export, in every file that a process maps as executable:
 //! a renamed, bundled or statically linked copy is found like any other, and so is one whose file was deleted.
+//!
+//! Files are the targets': to open or read one can take for ever (a dead server behind it). Whatever touches one
+//! here belongs on a thread that can be given up.
 
 mod elf;
+mod file;
 mod maps;
+mod mounts;
 mod openssl;
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fmt,
+    hash::Hash,
     io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
+pub use file::{OpenFile, PLACE, Refused, Stamp};
 pub use maps::{Mapping, executable_files};
 
 use crate::kernel::{FileId, TlsPoint};
+use elf::{Elf, ElfError};
 
-/// TLS code in a file that a process has mapped.
-#[derive(Clone, Debug)]
+/// TLS code in a file, and how it is told from what another file has at the same places.
+#[derive(Debug, PartialEq, Eq)]
 pub struct TlsCode {
-    /// The file's identity.
-    pub file: FileId,
-    /// A path that opens it whatever its mount namespace, and when it was deleted.
-    pub open: PathBuf,
-    /// Its name, for people.
-    pub name: String,
     /// What the code is.
     pub library: &'static str,
     /// Where to probe it.
-    pub points: Arc<[TlsPoint]>,
+    pub points: Vec<TlsPoint>,
+    /// The bytes at each of these places.
+    code: Vec<[u8; PLACE]>,
+    /// What the linker called the file's contents; empty when it did not.
+    build_id: Vec<u8>,
 }
 
-/// Finds TLS code and remembers which files have none.
+impl TlsCode {
+    fn search(file: &OpenFile) -> Result<Option<Self>, ElfError> {
+        let mut elf = Elf::parse(file.file())?;
+        let functions = elf.functions(openssl::SYMBOLS)?;
+        let Some(points) = openssl::points(&functions) else { return Ok(None) };
+        let code = points.iter().map(|point| file.bytes_at(point.offset)).collect::<io::Result<_>>()?;
+        Ok(Some(Self { library: openssl::NAME, points, code, build_id: elf.build_id()? }))
+    }
+
+    /// Whether a file has this code at these places at this moment, and is in the state in which it was opened.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_in(&self, file: &OpenFile) -> io::Result<bool> {
+        for (point, code) in self.points.iter().zip(&self.code) {
+            if file.bytes_at(point.offset)? != *code {
+                return Ok(false);
+            }
+        }
+        let build_id = Elf::parse(file.file()).and_then(|mut elf| elf.build_id());
+        Ok(build_id.is_ok_and(|id| id == self.build_id) && file.is_unchanged()?)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(build_id: &[u8]) -> Arc<Self> {
+        let build_id = build_id.to_vec();
+        Arc::new(Self { library: "test", points: Vec::new(), code: Vec::new(), build_id })
+    }
+}
+
+/// A file with TLS code.
+#[derive(Debug)]
+pub struct Found {
+    /// Its identity in `/proc/<pid>/maps`.
+    pub id: FileId,
+    /// Its name, for people.
+    pub name: String,
+    /// The open file.
+    pub file: OpenFile,
+    /// What is in it.
+    pub code: Arc<TlsCode>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.code.library, self.name)
+    }
+}
+
+/// Finds TLS code and remembers which files have none. Shared by the threads that look.
 #[derive(Debug, Default)]
 pub struct Finder {
-    known: HashMap<(FileId, String), Option<Found>>,
-}
-
-#[derive(Clone, Debug)]
-struct Found {
-    library: &'static str,
-    points: Arc<[TlsPoint]>,
+    known: Mutex<HashMap<Stamp, Option<Arc<TlsCode>>>>,
+    /// Files without, by their identity in `maps`, and when that was looked up.
+    plain: Mutex<HashMap<FileId, Instant>>,
 }
 
 /// Files remembered before the memory is started anew: more than one host has libraries.
 const REMEMBERED: usize = 16 << 10;
+/// A file that changed less than this ago is not remembered: file systems count time in steps of up to 10 ms, so that
+/// a second change may not show. And what a file is remembered for is not looked up again within this time.
+const SETTLED: Duration = Duration::from_millis(50);
 
 impl Finder {
     /// The TLS code in a file that a process has mapped.
-    #[must_use]
-    pub fn in_mapping(&mut self, pid: u32, mapping: &Mapping) -> Option<TlsCode> {
-        self.in_file(mapping.file, mapping.open(pid), mapping.name.clone())
+    ///
+    /// # Errors
+    /// When the file cannot be looked through.
+    pub fn in_mapping(&self, pid: u32, mapping: &Mapping) -> Result<Option<Found>, Refused> {
+        let now = Instant::now();
+        if lock(&self.plain).get(&mapping.file).is_some_and(|at| now - *at < SETTLED) {
+            return Ok(None);
+        }
+        let path = mapping.open(pid);
+        // Most files have none, and need not be opened to know it again.
+        let (stamp, mount) = file::stat(&path)?;
+        if lock(&self.known).get(&stamp).is_some_and(Option::is_none) {
+            remember(&mut lock(&self.plain), mapping.file, now);
+            return Ok(None);
+        }
+        mounts::check(&pid.to_string(), mount, stamp.device)?;
+        let file = OpenFile::open(&path)?;
+        Ok(self.in_file(&file)?.map(|code| Found {
+            id: mapping.file,
+            name: mapping.name.clone(),
+            file,
+            code,
+        }))
     }
 
     /// The TLS code in a file that no process may have mapped yet.
     ///
     /// # Errors
-    /// When the file cannot be opened or mapped.
-    pub fn at_path(&mut self, path: &Path) -> io::Result<Option<TlsCode>> {
-        let file = maps::identify(&File::open(path)?)?;
-        Ok(self.in_file(file, path.to_owned(), path.display().to_string()))
+    /// When the file cannot be looked through.
+    pub fn at_path(&self, path: &Path) -> Result<Option<Found>, Refused> {
+        let (stamp, mount) = file::stat(path)?;
+        mounts::check("self", mount, stamp.device)?;
+        let file = OpenFile::open(path)?;
+        let Some(code) = self.in_file(&file)? else { return Ok(None) };
+        let id = maps::identify(file.file().as_fd())?;
+        Ok(Some(Found { id, name: path.display().to_string(), file, code }))
     }
 
-    fn in_file(&mut self, file: FileId, open: PathBuf, name: String) -> Option<TlsCode> {
-        let key = (file, name.clone());
-        let found = match self.known.get(&key) {
-            Some(found) => found.clone(),
-            None => {
-                // A process that ended meanwhile says nothing about its files.
-                let found = search(&open, &name)?;
-                if self.known.len() >= REMEMBERED {
-                    self.known.clear();
-                }
-                self.known.insert(key, found.clone());
-                found
-            }
-        }?;
-        Some(TlsCode { file, open, name, library: found.library, points: found.points })
+    fn in_file(&self, file: &OpenFile) -> Result<Option<Arc<TlsCode>>, Refused> {
+        if let Some(known) = lock(&self.known).get(&file.stamp) {
+            return Ok(known.clone());
+        }
+        let (found, refused) = match TlsCode::search(file) {
+            Ok(found) => (found.map(Arc::new), None),
+            // A file that is no ELF (a mapped font, say) has no TLS code either.
+            Err(ElfError::NotElf) => (None, None),
+            // Said once: it is known from now on as a file that has none.
+            Err(error @ ElfError::TooLarge) => (None, Some(Refused::Symbols(error.to_string()))),
+            Err(ElfError::Io(error)) => return Err(error.into()),
+        };
+        if is_settled(&file.stamp) {
+            remember(&mut lock(&self.known), file.stamp, found.clone());
+        }
+        refused.map_or(Ok(found), Err)
     }
 }
 
-/// `None`: it could not be read now. `Some(None)`: it has no TLS code.
-fn search(open: &Path, name: &str) -> Option<Option<Found>> {
-    let symbols =
-        File::open(open).map_err(elf::ElfError::from).and_then(|file| elf::functions(&file, openssl::wanted));
-    match symbols {
-        Ok(symbols) => Some(
-            openssl::points(&symbols).map(|points| Found { library: openssl::NAME, points: points.into() }),
-        ),
-        Err(elf::ElfError::Io(error)) => {
-            tracing::debug!(file = name, %error, "not searched for TLS code");
-            None
-        }
-        // A file that is no ELF (a mapped font, say) has no TLS code either.
-        Err(elf::ElfError::Object(error)) => {
-            tracing::debug!(file = name, %error, "not searched for TLS code");
-            Some(None)
-        }
+fn remember<K: Eq + Hash, V>(known: &mut HashMap<K, V>, key: K, value: V) {
+    if known.len() >= REMEMBERED {
+        known.clear();
     }
+    known.insert(key, value);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_settled(stamp: &Stamp) -> bool {
+    let (seconds, nanos) = stamp.changed;
+    let changed = SystemTime::UNIX_EPOCH + Duration::new(u64::try_from(seconds).unwrap_or(0), nanos);
+    changed.elapsed().is_ok_and(|age| age > SETTLED)
 }
 
 /// Where hosts keep shared libraries, for code that no process has mapped yet.
@@ -128,4 +206,57 @@ pub fn system_libraries() -> Vec<PathBuf> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+
+    /// This test's own program, with a function that is taken for one of the library's.
+    #[test]
+    fn code_is_known_by_its_bytes_and_not_by_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        fs::copy("/proc/self/exe", &path).unwrap();
+        let functions = Elf::parse(&fs::File::open(&path).unwrap()).unwrap().functions(&["main"]).unwrap();
+        let point = TlsPoint { function: tokentap_abi::TlsFunction::Read, offset: functions[0].offset };
+        let open = || OpenFile::open(&path).unwrap();
+        let code = TlsCode {
+            library: "test",
+            points: vec![point],
+            code: vec![open().bytes_at(point.offset).unwrap()],
+            build_id: Elf::parse(open().file()).unwrap().build_id().unwrap(),
+        };
+        assert!(!code.build_id.is_empty());
+        let before = open();
+        assert!(code.is_in(&before).unwrap());
+        // The same bytes in another file are the same code.
+        let copy = folder.path().join("copy");
+        fs::copy(&path, &copy).unwrap();
+        assert!(code.is_in(&OpenFile::open(&copy).unwrap()).unwrap());
+        // One byte at a place is another.
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[usize::try_from(point.offset).unwrap()] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(!code.is_in(&open()).unwrap());
+        assert!(!code.is_in(&before).unwrap(), "opened before, and changed since");
+    }
+
+    #[test]
+    fn files_that_just_changed_are_not_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        fs::write(&path, b"no library").unwrap();
+        let finder = Finder::default();
+        assert!(finder.at_path(&path).unwrap().is_none());
+        assert!(lock(&finder.known).is_empty());
+        let settled = SystemTime::now() + 2 * SETTLED;
+        while SystemTime::now() < settled {
+            thread::yield_now();
+        }
+        assert!(finder.at_path(&path).unwrap().is_none());
+        assert_eq!(lock(&finder.known).len(), 1);
+    }
 }

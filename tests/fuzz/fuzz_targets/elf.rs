@@ -11,8 +11,8 @@ fuzz_target!(|image: &[u8]| {
     let mut file = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("a file in memory"));
     file.write_all(image).expect("a file in memory");
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let Ok(Some(code)) = Finder::default().at_path(path.as_ref()) else { return };
-    for point in code.points.iter() {
+    let Ok(Some(found)) = Finder::default().at_path(path.as_ref()) else { return };
+    for point in found.code.points.iter() {
         assert!(point.offset < u64::MAX, "{point:?}");
     }
 });

@@ -263,15 +263,18 @@ pub(crate) fn wait_for_quiet() -> anyhow::Result<()> {
 }
 
 /// Empty probes on the functions that the agent probes in this process; they go when this is dropped.
-pub(crate) fn empty_probes(pid: u32) -> anyhow::Result<kernel::Attacher> {
-    let mut kernel = kernel::load(&LoadOptions { ring_bytes: 1 << 20, ..LoadOptions::default() })?;
-    let (mapped, mut finder) = (executable_files(pid)?, Finder::default());
-    let code: Vec<_> = mapped.iter().filter_map(|mapping| finder.in_mapping(pid, mapping)).collect();
-    ensure!(!code.is_empty(), "the load uses no TLS code that is known");
-    for code in code {
-        kernel.attacher.attach_empty(&code.open, code.file, &code.points, Scope::Process(pid))?;
-    }
-    Ok(kernel.attacher)
+pub(crate) fn empty_probes(pid: u32) -> anyhow::Result<(kernel::Attacher, Vec<kernel::TlsProbes>)> {
+    let mut attacher = kernel::load(&LoadOptions { ring_bytes: 1 << 20, ..LoadOptions::default() })?.attacher;
+    let finder = Finder::default();
+    let mapped = executable_files(pid)?;
+    let found: Vec<_> =
+        mapped.iter().filter_map(|mapping| finder.in_mapping(pid, mapping).ok().flatten()).collect();
+    ensure!(!found.is_empty(), "the load uses no TLS code that is known");
+    let probes = found
+        .iter()
+        .map(|found| attacher.attach_empty(&found.file.path(), &found.code.points, Scope::Process(pid)))
+        .collect::<Result<_, _>>()?;
+    Ok((attacher, probes))
 }
 
 /// Processor time that a process used so far, its ended threads included.

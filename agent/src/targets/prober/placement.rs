@@ -1,0 +1,412 @@
+//! Which files are probed, for whom, and how long.
+//!
+//! - A probe for one process goes with that process, or when it maps the file no more. When many have the same file,
+//!   one probe for everybody replaces theirs: it goes with the last of them.
+//! - A probe for everybody goes with the last observed process that maps its file. Where processes are wanted that do
+//!   not exist yet (a rule, a followed process that forks), it is kept: for libraries of the system, and for files
+//!   that a selected process was seen with, of which at most [`MAX_KEPT`] that nobody uses now. Others who use such a
+//!   file pay a trap for each call; files that no selected process ever had, beyond the system's libraries, are never
+//!   probed for everybody.
+//! - A probe keeps the mount busy that its file was opened through. So nothing is kept on a mount that may go (any but
+//!   the root and its usual parts), and a probe that several containers share is placed anew through another
+//!   of them when those of its own mount have ended.
+//! - One file below several overlays has as many identities. The kernel places probes below: what shows a breakpoint
+//!   in a new mapping, and has the code, size and change time of a file that is probed, is that file.
+//! - A file that changed loses its probes before anything else is decided.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    kernel::{FileId, Scope},
+    tls::{Found, Stamp, TlsCode},
+};
+
+/// Most files that are probed for processes that do not exist yet, beyond those known ahead.
+pub(super) const MAX_KEPT: usize = 64;
+
+/// Most processes that have probes of their own in the same file. The kernel goes through all mappings of the file
+/// for each of them, so that its time grows with their square (200 processes: a second to take them away).
+const MAX_NARROW: usize = 32;
+
+/// Files remembered as refused, so that this is said once.
+const MAX_REFUSED: usize = 4096;
+
+/// Places probes and takes them away.
+pub(super) trait Place {
+    /// Probes in a file; dropped without [`Place::remove`] they go, too, but somebody waits.
+    type Probes;
+
+    /// Probes a file, after it was checked that it has the code at this moment.
+    fn place(&mut self, found: &Found, scope: Scope) -> Result<Self::Probes, Unplaced>;
+
+    /// Whether a file is probed for everybody, by whomever.
+    fn is_probed(&self, found: &Found) -> bool;
+
+    /// Takes probes away; does not wait.
+    fn remove(&mut self, probes: Vec<Self::Probes>);
+}
+
+/// Why a file is not probed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unplaced {
+    /// It is not as it was when its functions were looked up: it will be looked up again.
+    Changed,
+    /// For good.
+    Refused(String),
+}
+
+/// What became of a file that a process has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It was probed already.
+    Known,
+    /// It is probed now.
+    Placed,
+    /// It could not be probed, and this was not said before.
+    Failed(Unplaced),
+    /// It cannot be probed, as was said.
+    Refused,
+}
+
+/// How long a probe for everybody stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as an observed process maps the file.
+    WhileUsed,
+    /// Also for processes that do not exist yet, when there is room.
+    Kept,
+    /// As long as the agent runs: the system's libraries where rules stand.
+    Always,
+}
+
+struct Host<P> {
+    found: State,
+    /// The mount that the probes keep busy.
+    mount: u64,
+    stay: Stay,
+    /// Observed processes that map it, each with the mount that it does so through.
+    users: BTreeMap<u32, u64>,
+    /// When it was used last, counted in uses.
+    used: u64,
+    probes: P,
+}
+
+/// Probes for one process.
+struct Narrow<P> {
+    state: State,
+    mount: u64,
+    probes: P,
+}
+
+/// Which contents are probed.
+struct State {
+    stamp: Stamp,
+    code: Arc<TlsCode>,
+}
+
+impl State {
+    fn of(found: &Found) -> Self {
+        Self { stamp: found.file.stamp, code: Arc::clone(&found.code) }
+    }
+
+    /// The same code at the same places. That the file was renamed, or lost a name, moves its change time only.
+    fn is(&self, found: &Found) -> bool {
+        self.code == found.code
+    }
+
+    /// Perhaps the same file under another identity.
+    fn resembles(&self, found: &Found) -> bool {
+        let stamp = found.file.stamp;
+        self.is(found) && self.stamp.size == stamp.size && self.stamp.changed == stamp.changed
+    }
+}
+
+/// Everything that is probed.
+pub(super) struct Placements<P: Place> {
+    place: P,
+    host: HashMap<u64, Host<P::Probes>>,
+    /// The identities of each.
+    files: HashMap<FileId, u64>,
+    narrow: HashMap<(u32, FileId), Narrow<P::Probes>>,
+    refused: HashSet<(FileId, Stamp, Scope)>,
+    uses: u64,
+}
+
+impl<P: Place> Placements<P> {
+    pub(super) fn new(place: P) -> Self {
+        Self {
+            place,
+            host: HashMap::new(),
+            files: HashMap::new(),
+            narrow: HashMap::new(),
+            refused: HashSet::new(),
+            uses: 0,
+        }
+    }
+
+    /// All TLS code that a process has mapped now. With `wide` it is probed for everybody from here on, else for
+    /// the process alone as long as few have the file.
+    pub(super) fn seen(&mut self, pid: u32, found: &[Found], stays: &[Stay], wide: bool) -> Vec<Outcome> {
+        let outcomes = found
+            .iter()
+            .zip(stays)
+            .map(|(found, stay)| {
+                let own = self.narrow.contains_key(&(pid, found.id));
+                if wide || self.files.contains_key(&found.id) || !own && self.is_shared(found.id) {
+                    self.place_host(pid, found, *stay)
+                } else {
+                    self.place_narrow(pid, found)
+                }
+            })
+            .collect();
+        let used: HashSet<FileId> = found.iter().map(|found| found.id).collect();
+        let keys: HashSet<u64> = used.iter().filter_map(|id| self.files.get(id)).copied().collect();
+        self.drop_narrow(|owner, id| owner == pid && !used.contains(&id));
+        self.leave(pid, |key| keys.contains(&key));
+        outcomes
+    }
+
+    /// Whether so many processes have probes of their own in a file that it costs less to probe it for everybody.
+    fn is_shared(&self, id: FileId) -> bool {
+        self.narrow.keys().filter(|(_, known)| *known == id).count() >= MAX_NARROW
+    }
+
+    fn place_host(&mut self, pid: u32, found: &Found, stay: Stay) -> Outcome {
+        let (key, outcome) = match self.expect(found, stay) {
+            Ok(done) => done,
+            Err(outcome) => return outcome,
+        };
+        self.uses += 1;
+        let narrow = self.narrow.iter().filter(|((_, id), _)| *id == found.id);
+        let others: Vec<(u32, u64)> = narrow.map(|((pid, _), narrow)| (*pid, narrow.mount)).collect();
+        if let Some(host) = self.host.get_mut(&key) {
+            host.users.extend(others);
+            host.users.insert(pid, found.file.mount);
+            host.used = self.uses;
+            host.stay = if host.stay == Stay::Always { host.stay } else { stay };
+        }
+        self.drop_narrow(|_, id| id == found.id);
+        if outcome == Outcome::Known && self.host.get(&key).is_some_and(Host::is_stranded) {
+            return self.move_probes(key, found);
+        }
+        outcome
+    }
+
+    /// Probes files that a process may have one day, instead of those that were named before.
+    pub(super) fn ahead(&mut self, found: &[Found]) -> Vec<Outcome> {
+        for host in self.host.values_mut().filter(|host| host.stay == Stay::Always) {
+            host.stay = Stay::Kept;
+        }
+        let outcomes = found.iter().map(|found| {
+            let (key, outcome) = match self.expect(found, Stay::Always) {
+                Ok(done) => done,
+                Err(outcome) => return outcome,
+            };
+            if let Some(host) = self.host.get_mut(&key) {
+                host.stay = Stay::Always;
+            }
+            outcome
+        });
+        outcomes.collect()
+    }
+
+    fn place_narrow(&mut self, pid: u32, found: &Found) -> Outcome {
+        let key = (pid, found.id);
+        if let Some(narrow) = self.narrow.get_mut(&key) {
+            if narrow.state.is(found) {
+                narrow.state.stamp = found.file.stamp;
+                return Outcome::Known;
+            }
+            self.drop_narrow(|owner, id| (owner, id) == key);
+        }
+        let mut mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
+        if found.file.stacked && mine.any(|(_, narrow)| narrow.state.resembles(found)) {
+            return Outcome::Known;
+        }
+        match self.try_place(found, Scope::Process(pid)) {
+            Ok(probes) => {
+                let narrow = Narrow { state: State::of(found), mount: found.file.mount, probes };
+                self.narrow.insert(key, narrow);
+                Outcome::Placed
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// A process ended; gives the processes that are to be looked at again, because they share what its mount was
+    /// kept busy for.
+    pub(super) fn forget(&mut self, pid: u32) -> Vec<u32> {
+        self.drop_narrow(|owner, _| owner == pid);
+        self.leave(pid, |_| false)
+    }
+
+    /// Takes away what is for single processes.
+    pub(super) fn drop_all_narrow(&mut self) {
+        self.drop_narrow(|_, _| true);
+    }
+
+    fn drop_narrow(&mut self, is_gone: impl Fn(u32, FileId) -> bool) {
+        let gone = self.narrow.extract_if(|(pid, id), _| is_gone(*pid, *id));
+        let gone: Vec<P::Probes> = gone.map(|(_, narrow)| narrow.probes).collect();
+        if !gone.is_empty() {
+            self.place.remove(gone);
+        }
+    }
+
+    /// Takes away the probes in files that changed; gives the processes that have them mapped.
+    pub(super) fn changed(&mut self, is_changed: impl Fn(&P::Probes) -> bool) -> Vec<u32> {
+        let mut users = Vec::new();
+        let keys: Vec<u64> =
+            self.host.iter().filter(|(_, host)| is_changed(&host.probes)).map(|(key, _)| *key).collect();
+        for key in keys {
+            users.extend(self.drop_host(key));
+        }
+        let mut gone = Vec::new();
+        for ((pid, _), narrow) in self.narrow.extract_if(|_, narrow| is_changed(&narrow.probes)) {
+            users.push(pid);
+            gone.push(narrow.probes);
+        }
+        self.place.remove(gone);
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// One process for each file that is probed: looking at them shows files that changed without a notice.
+    pub(super) fn samples(&self) -> HashSet<u32> {
+        let host = self.host.values().filter_map(|host| host.users.keys().next());
+        host.chain(self.narrow.keys().map(|(pid, _)| pid)).copied().collect()
+    }
+
+    /// Everything that is probed, to be taken away.
+    pub(super) fn into_probes(self) -> Vec<P::Probes> {
+        let host = self.host.into_values().map(|host| host.probes);
+        host.chain(self.narrow.into_values().map(|narrow| narrow.probes)).collect()
+    }
+
+    /// The probe for everybody in this file, which may have to be placed.
+    fn expect(&mut self, found: &Found, stay: Stay) -> Result<(u64, Outcome), Outcome> {
+        if let Some(key) = self.files.get(&found.id).copied() {
+            if let Some(host) = self.host.get_mut(&key)
+                && host.found.is(found)
+            {
+                host.found.stamp = found.file.stamp;
+                return Ok((key, Outcome::Known));
+            }
+            // Its users come back by themselves, or with the next look at them.
+            self.drop_host(key);
+        }
+        if let Some(key) = self.host.iter().find(|(_, host)| host.found.resembles(found)).map(|(key, _)| *key)
+            && self.place.is_probed(found)
+        {
+            self.files.insert(found.id, key);
+            return Ok((key, Outcome::Known));
+        }
+        let probes = self.try_place(found, Scope::Host)?;
+        self.uses += 1;
+        let key = self.uses;
+        let host = Host {
+            found: State::of(found),
+            mount: found.file.mount,
+            stay,
+            users: BTreeMap::new(),
+            used: key,
+            probes,
+        };
+        self.host.insert(key, host);
+        self.files.insert(found.id, key);
+        self.evict();
+        Ok((key, Outcome::Placed))
+    }
+
+    fn try_place(&mut self, found: &Found, scope: Scope) -> Result<P::Probes, Outcome> {
+        let state = (found.id, found.file.stamp, scope);
+        if self.refused.contains(&state) {
+            return Err(Outcome::Refused);
+        }
+        self.place.place(found, scope).map_err(|why| {
+            if let Unplaced::Refused(_) = why {
+                if self.refused.len() >= MAX_REFUSED {
+                    self.refused.clear();
+                }
+                self.refused.insert(state);
+            }
+            Outcome::Failed(why)
+        })
+    }
+
+    /// Probes through another mount. The new ones come first: a call that two entry programs see is counted once.
+    fn move_probes(&mut self, key: u64, found: &Found) -> Outcome {
+        match self.try_place(found, Scope::Host) {
+            Ok(probes) => {
+                if let Some(host) = self.host.get_mut(&key) {
+                    host.mount = found.file.mount;
+                    let old = std::mem::replace(&mut host.probes, probes);
+                    self.place.remove(vec![old]);
+                }
+                Outcome::Known
+            }
+            Err(outcome) => {
+                self.drop_host(key);
+                outcome
+            }
+        }
+    }
+
+    /// A process does not use files any more, but for some.
+    fn leave(&mut self, pid: u32, stays: impl Fn(u64) -> bool) -> Vec<u32> {
+        let mut again = Vec::new();
+        let mut unused = Vec::new();
+        for (key, host) in &mut self.host {
+            if stays(*key) || host.users.remove(&pid).is_none() {
+                continue;
+            }
+            if host.users.is_empty() && host.stay == Stay::WhileUsed {
+                unused.push(*key);
+            } else if host.is_stranded() {
+                again.extend(host.users.keys().next());
+            }
+        }
+        for key in unused {
+            self.drop_host(key);
+        }
+        self.evict();
+        again
+    }
+
+    /// Gives up what is kept without a user for longest, beyond the bound.
+    fn evict(&mut self) {
+        let mut kept: Vec<(u64, u64)> = self
+            .host
+            .iter()
+            .filter(|(_, host)| host.users.is_empty() && host.stay == Stay::Kept)
+            .map(|(key, host)| (host.used, *key))
+            .collect();
+        kept.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, key) in kept.drain(..).skip(MAX_KEPT) {
+            self.drop_host(key);
+        }
+    }
+
+    fn drop_host(&mut self, key: u64) -> Vec<u32> {
+        self.files.retain(|_, known| *known != key);
+        let Some(host) = self.host.remove(&key) else { return Vec::new() };
+        self.place.remove(vec![host.probes]);
+        host.users.into_keys().collect()
+    }
+}
+
+impl<P> Host<P> {
+    /// Nobody uses the mount any more that the probes keep busy, and it may go.
+    fn is_stranded(&self) -> bool {
+        self.stay == Stay::WhileUsed
+            && !self.users.is_empty()
+            && !self.users.values().any(|mount| *mount == self.mount)
+    }
+}
+
+#[cfg(test)]
+mod tests;

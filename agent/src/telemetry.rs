@@ -126,6 +126,8 @@ impl Event {
 pub enum Loss {
     /// The queue held its most items: the newest span was dropped.
     QueueFull,
+    /// The queue was nearly full, and the process had its share of it: the newest span was dropped.
+    QueueShare,
     /// The queue held its most bytes: the newest span was dropped.
     QueueBytes,
     /// The receiver refused it for good, alone or with its batch.
@@ -142,8 +144,9 @@ pub enum Loss {
 
 impl Loss {
     /// All, in order, with the name each is shown under.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::QueueFull, "queue_full"),
+        (Self::QueueShare, "queue_share"),
         (Self::QueueBytes, "queue_bytes_full"),
         (Self::Rejected, "rejected"),
         (Self::RetryExpired, "retry_expired"),

@@ -7,8 +7,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_loop, bpf_probe_read_user},
 };
 use tokentap_abi::{
-    Close, Counter, Direction, HEAD_BYTES, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open, STREAMS_PER_PROCESS,
-    Verdict, flags, tracked,
+    Close, Counter, Direction, HEAD_BYTES, HEADER_LEN, Header, Kind, MAX_CHUNK, MAX_CHUNKS, Open,
+    STREAMS_PER_PROCESS, Verdict, flags, tracked,
 };
 
 use crate::{
@@ -83,7 +83,10 @@ fn announce_now(who: &Watched, stream: *mut Stream) {
     // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
     let stream = unsafe { &mut *stream };
     let header = header(Kind::Open, who, stream, Open::LEN);
-    stream.announced = u8::from(ring::event(&header, stream.open));
+    // A process can open streams without end: when the ring is nearly full, that comes out of its share.
+    if let Room::Yes = ring::room(who.tracked, header.time, (HEADER_LEN + Open::LEN) as u64) {
+        stream.announced = u8::from(ring::event(&header, stream.open));
+    }
 }
 
 /// Announces the end of a stream that was announced, and forgets it.

@@ -1,8 +1,9 @@
 //! The bounded queue in front of each exporter, and the batches taken from it.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -23,7 +24,8 @@ use crate::{
 pub(super) const MAX_BATCH_BYTES: usize = 3_500 << 10;
 
 /// A queue bounded in items and in bytes. What does not fit is dropped and counted: the newest, so that what
-/// was already promised is kept.
+/// was already promised is kept. Of its last quarter a process may fill a sixteenth of the whole only: one that makes
+/// spans without end loses its own.
 pub(super) fn bounded(
     config: &BatchConfig,
     counters: Arc<ExporterCounters>,
@@ -31,11 +33,19 @@ pub(super) fn bounded(
 ) -> (Sender, Receiver) {
     let (sender, receiver) = mpsc::channel(config.max_queue_size);
     let bytes = Arc::new(AtomicUsize::new(0));
+    let waiting = Arc::<Waiting>::default();
     (
-        Sender { sender, bytes: Arc::clone(&bytes), max_bytes: config.max_queue_bytes, counters },
+        Sender {
+            sender,
+            bytes: Arc::clone(&bytes),
+            waiting: Arc::clone(&waiting),
+            max_bytes: config.max_queue_bytes,
+            counters,
+        },
         Receiver {
             receiver,
             bytes,
+            waiting,
             drain,
             held: None,
             max_items: config.max_export_batch_size,
@@ -44,10 +54,38 @@ pub(super) fn bounded(
     )
 }
 
+/// How many spans of each process wait.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<HashMap<u32, usize>>);
+
+impl Waiting {
+    fn of(&self, pid: u32) -> usize {
+        self.lock().get(&pid).copied().unwrap_or_default()
+    }
+
+    fn add(&self, pid: u32) {
+        *self.lock().entry(pid).or_default() += 1;
+    }
+
+    fn remove(&self, pid: u32) {
+        if let Entry::Occupied(mut entry) = self.lock().entry(pid) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Sender {
     sender: mpsc::Sender<Arc<Record>>,
     bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     max_bytes: usize,
     counters: Arc<ExporterCounters>,
 }
@@ -55,14 +93,21 @@ pub(super) struct Sender {
 impl Sender {
     /// Enqueues, or drops and counts. Never waits.
     pub(super) fn push(&self, record: &Arc<Record>) {
+        let most = self.sender.max_capacity();
+        if self.sender.capacity() < most / 4 && self.waiting.of(record.pid) >= most.div_ceil(16) {
+            self.counters.lost(Loss::QueueShare, 1);
+            return;
+        }
         let size = record.size();
         if self.bytes.fetch_add(size, Relaxed) + size > self.max_bytes {
             self.bytes.fetch_sub(size, Relaxed);
             self.counters.lost(Loss::QueueBytes, 1);
             return;
         }
+        self.waiting.add(record.pid);
         if let Err(refused) = self.sender.try_send(Arc::clone(record)) {
             self.bytes.fetch_sub(size, Relaxed);
+            self.waiting.remove(record.pid);
             let why = match refused {
                 TrySendError::Full(_) => Loss::QueueFull,
                 TrySendError::Closed(_) => Loss::Late,
@@ -76,6 +121,7 @@ impl Sender {
 pub(super) struct Receiver {
     receiver: mpsc::Receiver<Arc<Record>>,
     bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     drain: Drain,
     /// Taken from the queue, but too large for the batch that was being gathered.
     held: Option<Arc<Record>>,
@@ -123,18 +169,43 @@ impl Receiver {
             }
         };
         self.bytes.fetch_sub(record.size(), Relaxed);
+        self.waiting.remove(record.pid);
         Some(record)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
+    use std::{borrow::Cow, collections::BTreeMap};
 
     use tokentap_genai::{Attribute, Value};
 
     use super::*;
     use crate::{export::tests::record, telemetry::Telemetry};
+
+    #[test]
+    fn a_process_that_floods_the_queue_loses_its_own_spans() {
+        let config = BatchConfig {
+            schedule_delay: Duration::ZERO,
+            max_queue_size: 64,
+            max_queue_bytes: usize::MAX,
+            max_export_batch_size: 64,
+        };
+        let telemetry = Telemetry::new();
+        let (order, drain) = Drain::new();
+        let (sender, mut receiver) = bounded(&config, telemetry.exporter("x".into()), drain);
+        let of = |pid| Arc::new(Record { pid, ..(*record(1)).clone() });
+        (0..200).for_each(|_| sender.push(&of(7)));
+        (0..4).for_each(|_| sender.push(&of(8)));
+        assert_eq!(telemetry.snapshot().losses(), [("export[x].lost.queue_share".to_owned(), 151)]);
+        order.send_replace(Some(Instant::now()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut batch = Vec::new();
+        assert!(runtime.block_on(receiver.gather(&mut batch)));
+        let mut counts = BTreeMap::new();
+        batch.iter().for_each(|record| *counts.entry(record.pid).or_insert(0) += 1);
+        assert_eq!(counts, BTreeMap::from([(7, 49), (8, 4)]));
+    }
 
     #[test]
     fn batches_end_before_they_are_too_large_to_send() {

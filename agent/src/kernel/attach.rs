@@ -47,6 +47,15 @@ pub struct TlsPoint {
     pub function: TlsFunction,
     /// Where its first instruction is, from the start of the file.
     pub offset: u64,
+    /// Where in the connection object it is kept that the peer ended the connection, for functions that do not return
+    /// it; 0 when that is not known.
+    pub state: u32,
+}
+
+impl TlsPoint {
+    const fn cookie(&self) -> u64 {
+        self.function as u64 | (self.state as u64) << 32
+    }
 }
 
 /// Whose calls a probe sees. A probe for one process patches only that process's memory.
@@ -200,7 +209,7 @@ impl Attacher {
         };
         let points = points.iter().map(|point| UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(point.offset),
-            cookie: Some(point.function as u64),
+            cookie: Some(point.cookie()),
         });
         let link = uprobe.attach(points, path, scope).map_err(|error| AttachError(reason(&error)))?;
         uprobe.take_link(link).map_err(|error| AttachError(reason(&error)))

@@ -23,6 +23,7 @@ mod tests;
 pub mod worker;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -241,8 +242,7 @@ impl Shard {
         };
         if let Some(Message::Batch(batch)) = unsent {
             // A small batch waits and grows: that the queue is full of small ones is no reason to lose data.
-            self.batch =
-                if batch.frames.len() < BATCH_BYTES { batch } else { without_data(batch, telemetry) };
+            self.batch = if batch.frames.len() < BATCH_BYTES { batch } else { reduced(batch, telemetry) };
         }
     }
 
@@ -253,7 +253,7 @@ impl Shard {
             return;
         }
         if let Err(Message::Batch(batch)) = send_until(&self.queue, Message::Batch(batch), deadline) {
-            without_data(batch, telemetry);
+            without_data(batch, |_| true, telemetry);
         }
     }
 }
@@ -271,8 +271,23 @@ fn send_until(queue: &SyncSender<Message>, message: Message, deadline: Instant) 
     }
 }
 
-/// Gives up the data of a batch and keeps the rest for later; the missing bytes show by their offsets.
-fn without_data(batch: Batch, telemetry: &Telemetry) -> Batch {
+/// A batch that its worker does not take yet, made smaller: the data of processes goes that have much in it, so that one
+/// that floods loses its own; when that is not enough, all data.
+fn reduced(batch: Batch, telemetry: &Telemetry) -> Batch {
+    const MUCH: usize = BATCH_BYTES / 4;
+    let mut of_processes: HashMap<u32, usize> = HashMap::new();
+    let mut at = 0;
+    while let Some(frame) = batch.frames.get(at..).and_then(|rest| tokentap_abi::decode(rest).ok()) {
+        *of_processes.entry(frame.header.tgid).or_default() += frame.total_len();
+        at += frame.total_len();
+    }
+    let has_much = |pid: u32| of_processes.get(&pid).is_some_and(|bytes| *bytes > MUCH);
+    let batch = without_data(batch, has_much, telemetry);
+    if batch.frames.len() < BATCH_BYTES { batch } else { without_data(batch, |_| true, telemetry) }
+}
+
+/// Gives up the data of some processes in a batch and keeps the rest for later; the missing bytes show by their offsets.
+fn without_data(batch: Batch, of: impl Fn(u32) -> bool, telemetry: &Telemetry) -> Batch {
     let mut kept = Batch::default();
     let mut events = batch.events.into_iter().peekable();
     let mut at = 0;
@@ -281,9 +296,9 @@ fn without_data(batch: Batch, telemetry: &Telemetry) -> Batch {
             kept.events.push((kept.frames.len(), event));
         }
         let len = frame.total_len();
-        if frame.kind == Kind::Data {
+        if frame.kind == Kind::Data && of(frame.header.tgid) {
             telemetry.add(Event::WorkerFullBytes, frame.payload.len() as u64);
-        } else if kept.frames.len() + len > MAX_KEPT_BYTES {
+        } else if frame.kind != Kind::Data && kept.frames.len() + len > MAX_KEPT_BYTES {
             telemetry.add(Event::WorkerFullEvents, 1);
         } else {
             kept.frames.extend_from_slice(&batch.frames[at..at + len]);

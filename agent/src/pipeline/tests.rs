@@ -37,6 +37,27 @@ fn of(pid: u32, kind: Kind, stream: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn under_pressure_a_process_that_floods_loses_its_own_data() {
+    let telemetry = Telemetry::new();
+    let of = |pid: u32, bytes: usize| {
+        let header = Header {
+            version: ABI_VERSION,
+            kind: Kind::Data as u8,
+            len: u32::try_from(bytes).unwrap(),
+            tgid: pid,
+            ..Header::default()
+        };
+        [&encode(&header)[..], &vec![0; bytes]].concat()
+    };
+    let flood = of(7, 1 << 17);
+    let other = of(8, 100);
+    let frames = [&flood[..], &other, &flood, &other].concat();
+    let kept = reduced(Batch { frames, events: Vec::new() }, &telemetry);
+    assert_eq!(kept.frames, [&other[..], &other].concat());
+    assert_eq!(telemetry.count(Event::WorkerFullBytes), 2 << 17);
+}
+
+#[test]
 fn under_pressure_data_is_counted_and_the_rest_is_kept_in_order() {
     let telemetry = Telemetry::new();
     let (data, close) = (frame(Kind::Data, b"12345"), frame(Kind::HalfClose, b""));
@@ -45,7 +66,7 @@ fn under_pressure_data_is_counted_and_the_rest_is_kept_in_order() {
         frames: [&data[..], &close, &data].concat(),
         events: vec![(0, ended(1)), (data.len(), ended(2)), (data.len() * 2, ended(3))],
     };
-    let kept = without_data(batch, &telemetry);
+    let kept = without_data(batch, |_| true, &telemetry);
     assert_eq!(kept.frames, close);
     let order: Vec<(usize, u32)> = kept
         .events
@@ -66,7 +87,7 @@ fn what_is_kept_for_a_worker_that_does_not_keep_up_is_bounded() {
     let more = 7;
     let frames = close.repeat(MAX_KEPT_BYTES / close.len() + more);
     let events = vec![(0, ControlEvent::Ended(key(1, 0))); MAX_KEPT_EVENTS + more];
-    let kept = without_data(Batch { frames, events }, &telemetry);
+    let kept = without_data(Batch { frames, events }, |_| true, &telemetry);
     assert!(kept.frames.len() <= MAX_KEPT_BYTES && kept.events.len() <= MAX_KEPT_EVENTS);
     assert_eq!(telemetry.count(Event::WorkerFullEvents), 2 * more as u64);
 }

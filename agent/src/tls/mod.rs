@@ -17,7 +17,7 @@ use std::{
     fmt,
     hash::Hash,
     io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -46,7 +46,12 @@ impl TlsCode {
     fn search(file: &OpenFile) -> Result<Option<Self>, ElfError> {
         let mut elf = Elf::parse(file.file())?;
         let functions = elf.functions(openssl::SYMBOLS)?;
-        let Some(points) = openssl::points(&functions) else { return Ok(None) };
+        let shutdown_state = openssl::shutdown_state_function(&functions).and_then(|offset| {
+            let mut code = [0; openssl::SHUTDOWN_STATE_BYTES];
+            let read = file.file().read_at(&mut code, offset).ok()?;
+            openssl::shutdown_state(&code[..read])
+        });
+        let Some(points) = openssl::points(&functions, shutdown_state) else { return Ok(None) };
         let code = points.iter().map(|point| file.bytes_at(point.offset)).collect::<io::Result<_>>()?;
         Ok(Some(Self { library: openssl::NAME, points, code, build_id: elf.build_id()? }))
     }
@@ -221,7 +226,8 @@ mod tests {
         let path = folder.path().join("program");
         fs::copy("/proc/self/exe", &path).unwrap();
         let functions = Elf::parse(&fs::File::open(&path).unwrap()).unwrap().functions(&["main"]).unwrap();
-        let point = TlsPoint { function: tokentap_abi::TlsFunction::Read, offset: functions[0].offset };
+        let point =
+            TlsPoint { function: tokentap_abi::TlsFunction::Read, offset: functions[0].offset, state: 0 };
         let open = || OpenFile::open(&path).unwrap();
         let code = TlsCode {
             library: "test",

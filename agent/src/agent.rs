@@ -45,9 +45,9 @@ pub enum Outcome {
     Lossy,
 }
 
-/// How often it is looked whether anything is left to observe; a signal ends the wait.
+/// Interval of the check whether anything is left to observe; a signal ends the wait.
 const IDLE_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-/// How often a signal is looked for while the start is waited for.
+/// Interval of the check for a signal during the start.
 const START_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the end of a recording may take.
 const RECORD_DRAIN: Duration = Duration::from_secs(20);

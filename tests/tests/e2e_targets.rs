@@ -102,7 +102,7 @@ fn a_process_whose_first_thread_has_ended_before_is_observed() {
     assert_eq!(agent.finish().len(), 3);
 }
 
-/// The other thread is told of the end by the state of the first: a zombie, until all have ended.
+/// The state of the first thread shows its end to the other one: a zombie, until all have ended.
 const LEADER_ENDS: &str = r#"
 def work():
     leader = "/proc/%d/stat" % os.getpid()

@@ -17,9 +17,9 @@ use crate::{
 
 /// Frames taken before batches are handed on and answers are looked at.
 const TURN: usize = 1024;
-/// How often it is looked for requests that were not answered.
+/// Interval of the check for requests that were not answered.
 const TICK: Duration = Duration::from_secs(1);
-/// At the end, how long frames are read and answers are waited for when neither stops to come.
+/// At the end, how long frames and answers are waited for when they do not stop coming.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Tells the ring thread when it has to be done; set once.
@@ -40,7 +40,7 @@ pub struct Capture<S> {
 }
 
 impl<S: FrameSink> Capture<S> {
-    /// Runs until it is told to stop, and reads the ring until it is empty and all processes in it are decided.
+    /// Runs until `stop` is set; then reads the ring until it is empty and all processes in it are decided.
     pub fn run(self, stop: &OnceLock<Instant>) -> S {
         let Self { mut ring, mut sink, outcomes, requests, telemetry } = self;
         let mut admission = Admission::new(requests.clone(), Arc::clone(&telemetry));

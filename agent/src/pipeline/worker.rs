@@ -88,7 +88,7 @@ impl Stream {
         if self.connection.protocol() == Protocol::NotHttp {
             return Verdict::Ignore;
         }
-        // Heads are told by the turns of HTTP/1; HTTP/2 has none.
+        // Turns of direction show where HTTP/1 heads begin; HTTP/2 has none.
         let Some(responses) = self.connection.responses() else { return Verdict::All };
         let others = self.calls.traffic().others_in_a_row;
         let passed = self.seen[responses.index()];
@@ -112,7 +112,7 @@ impl Worker {
         Self { context, processes, streams: HashMap::new(), sweeps, latest: Nanos(0) }
     }
 
-    /// Works until told to stop.
+    /// Works until [`Message::Stop`].
     pub fn run(mut self, inbox: &Receiver<Message>, recycle: &SyncSender<Batch>) {
         let mut more_due = false;
         loop {

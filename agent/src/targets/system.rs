@@ -30,7 +30,7 @@ pub trait KernelSide: Send + 'static {
     fn untrack(&mut self, pid: u32);
     /// Stops tracking all.
     fn untrack_all(&mut self);
-    /// Whether it must be told which descriptors are sockets.
+    /// Whether user space has to name the descriptors that are sockets.
     fn names_descriptors(&self) -> bool;
     /// Names a descriptor that is a socket.
     fn name_socket(&mut self, key: ProcessKey, fd: u32);

@@ -268,7 +268,7 @@ fn the_agent_its_children_and_kernel_threads_are_never_observed() {
     rig.stop();
 }
 
-/// What a process does not let us read delays nobody, and what is known of it is told all the same.
+/// A process that cannot be read delays no other one, and is described with what is known.
 #[test]
 fn a_process_that_blocks_its_reader_is_left_behind() {
     let rig = Rig::named("*");

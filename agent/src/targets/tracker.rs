@@ -105,7 +105,7 @@ pub(super) struct State<K, P> {
 }
 
 impl<K: KernelSide, P: Probes> Tracker<K, P> {
-    /// Serves requests until it is told to stop; the kernel side, for the last counters.
+    /// Serves requests until [`Request::Stop`]; returns the kernel side, for the last counters.
     pub fn run(self, inbox: &Inbox, requests: &Requests) -> K {
         let mut state = State::new(self, requests);
         let (mut count, mut check) = (Instant::now(), Instant::now());

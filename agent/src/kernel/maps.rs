@@ -34,7 +34,7 @@ impl Kernel {
             streams: HashMap::try_from(take(&mut ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
             verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
-            programs: Programs::of(&ebpf)?,
+            programs: Programs::of(&ebpf),
             names_descriptors,
             generations: 0,
         };
@@ -159,13 +159,10 @@ impl KernelMaps {
     /// A counter, summed over the CPUs.
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
+        if counter == Counter::ProgramsSkipped {
+            return self.programs.skipped_runs();
+        }
         self.stats.get(&(counter as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
-    }
-
-    /// Runs of programs that the kernel skipped, because another run of the same program was under way on that CPU.
-    #[must_use]
-    pub fn skipped_runs(&self) -> u64 {
-        self.programs.skipped_runs()
     }
 
     /// Removes what processes left behind that ended, or replaced their image, without closing it; returns how many

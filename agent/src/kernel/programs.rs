@@ -1,8 +1,9 @@
 //! The loaded programs: what the kernel says of their runs.
 
 use std::{
+    cell::Cell,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
 };
 
 use aya::{Ebpf, programs::ProgramFd};
@@ -16,22 +17,28 @@ pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
     program.try_clone().map_err(KernelError::Descriptors)
 }
 
-/// Descriptors of the loaded programs.
-pub(super) struct Programs(Vec<ProgramFd>);
+/// The loaded programs, by descriptors that the [`super::Attacher`] owns: a second descriptor of each would show every
+/// program twice to those who look into `/proc`.
+pub(super) struct Programs {
+    descriptors: Vec<RawFd>,
+    /// What was seen last, for when they are gone.
+    skipped: Cell<u64>,
+}
 
 impl Programs {
-    pub(super) fn of(ebpf: &Ebpf) -> Result<Self, KernelError> {
+    pub(super) fn of(ebpf: &Ebpf) -> Self {
         // Those that this kernel does not need are not loaded.
         let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.map(|fd| fd.try_clone().map_err(KernelError::Descriptors)).collect::<Result<_, _>>().map(Self)
+        Self { descriptors: loaded.map(|fd| fd.as_fd().as_raw_fd()).collect(), skipped: Cell::new(0) }
     }
 
     /// `recursion_misses` of all programs, as `/proc/self/fdinfo` shows it (kernel/bpf/syscall.c).
     pub(super) fn skipped_runs(&self) -> u64 {
-        let of = |fd: &ProgramFd| -> Option<u64> {
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+        let of = |fd: &RawFd| -> Option<u64> {
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
             info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
         };
-        self.0.iter().filter_map(of).sum()
+        self.skipped.set(self.skipped.get().max(self.descriptors.iter().filter_map(of).sum()));
+        self.skipped.get()
     }
 }

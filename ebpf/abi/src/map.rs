@@ -298,10 +298,12 @@ pub enum Counter {
     ReturnsUnmatched = 14,
     /// TLS calls that never returned: their thread ended or left them by a jump.
     CallsAbandoned = 15,
+    /// Runs of programs that the kernel skipped. User space reads it from the kernel, no program counts it.
+    ProgramsSkipped = 16,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 17;
 
 impl Counter {
     /// All, in index order, with the name each is exported under and whether it means that something was lost.
@@ -322,5 +324,6 @@ impl Counter {
         (Self::StreamsOverQuota, "streams.over_quota", true),
         (Self::ReturnsUnmatched, "tls.returns_unmatched", false),
         (Self::CallsAbandoned, "tls.calls_abandoned", false),
+        (Self::ProgramsSkipped, "programs.skipped", true),
     ];
 }

@@ -14,7 +14,7 @@ pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Instant};
 
 use aya::{
     EbpfLoader,
@@ -129,7 +129,9 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     let mut ebpf = loader.load(&object::bytes(on_demand))?;
     let needs = Needs { multi_uprobes: has_multi_uprobes(), layout: layout.is_some() };
     for (name, program) in ebpf.programs_mut().filter(|(name, _)| needs.include(name)) {
+        let begin = Instant::now();
         load_program(name, program)?;
+        tracing::debug!(name, took = ?begin.elapsed(), "program verified and loaded");
     }
     let mut array: Array<_, Plain<NamePattern>> = Array::try_from(
         ebpf.map_mut("PATTERNS").ok_or_else(|| KernelError::Missing("map PATTERNS".to_owned()))?,

@@ -132,6 +132,21 @@ impl Drop for ProgramRuns {
 /// When the process has no such library, or the library no such function.
 #[must_use]
 pub fn code_of(process: u32, library: &str, function: &str) -> Vec<u8> {
+    codes_of(process, library, function)[0].clone()
+}
+
+/// Whether there is a probe on a function of a library, in the memory of a process, whoever placed it.
+///
+/// # Panics
+/// As [`code_of`].
+#[must_use]
+pub fn is_probed(process: u32, library: &str, function: &str) -> bool {
+    let [memory, file] = codes_of(process, library, function);
+    memory != file
+}
+
+/// The first bytes of a function, in memory and in the file.
+fn codes_of(process: u32, library: &str, function: &str) -> [Vec<u8>; 2] {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process runs");
     let bases: BTreeMap<&str, u64> = maps
         .lines()
@@ -153,5 +168,6 @@ pub fn code_of(process: u32, library: &str, function: &str) -> Vec<u8> {
     let memory = File::open(format!("/proc/{process}/mem")).expect("root reads a process's memory");
     let mut code = vec![0; 16];
     memory.read_exact_at(&mut code, base + address - first).expect("a function's code is mapped");
-    code
+    let segment = elf.segments().find_map(|segment| segment.data_range(address, 16).ok().flatten());
+    [code, segment.unwrap_or_else(|| panic!("{path} has no code of {function}")).to_vec()]
 }

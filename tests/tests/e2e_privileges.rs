@@ -215,6 +215,17 @@ fn root_gives_up_what_it_does_not_need() {
     });
 }
 
+/// Root of a namespace has every capability there, and none that counts.
+#[test]
+fn capabilities_of_another_user_namespace_are_not_taken_for_the_hosts() {
+    let mut agent = Command::new("unshare");
+    agent.args(["--user", "--map-root-user"]).arg(parts::agent()).args(["run", "--console=json", "--all"]);
+    let output = agent.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("user namespace"), "{log}");
+}
+
 /// Whether a process of user `nobody` can read the environment of another.
 fn nobody_reads_environment_of(process: u32) -> bool {
     let mut command = Command::new("cat");

@@ -32,6 +32,12 @@ pub enum Requirement {
     /// No tracepoints.
     #[error("cannot use tracepoints: {0}; mount tracefs with `mount -t tracefs tracefs /sys/kernel/tracing`")]
     Tracefs(String),
+    /// Not in the host's user namespace.
+    #[error(
+        "tokentap runs in a user namespace of its own, whose capabilities do not reach the kernel: run it with \
+         hostUsers: true (Kubernetes) or --userns=host (Docker), and not as the root of a rootless container"
+    )]
+    UserNamespace,
     /// Not in the host's pid namespace.
     #[error(
         "tokentap runs in a pid namespace of its own and would mistake one process for another: \
@@ -40,8 +46,9 @@ pub enum Requirement {
     PidNamespace,
 }
 
-/// The inode of the first pid namespace (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+/// Inodes of the first namespaces (include/linux/proc_ns.h, `PROC_PID_INIT_INO` and `PROC_USER_INIT_INO`).
 const INIT_PID_NS: u64 = 0xEFFF_FFFC;
+const INIT_USER_NS: u64 = 0xEFFF_FFFD;
 const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
 const TRACEFS: &str = "/sys/kernel/tracing";
 
@@ -114,6 +121,9 @@ const IN_SYS_ADMIN: CapabilitySet =
 /// # Errors
 /// The first thing that is missing.
 pub fn check() -> Result<(), Requirement> {
+    if !in_first_namespace("user", INIT_USER_NS) {
+        return Err(Requirement::UserNamespace);
+    }
     let held = capabilities(None).map_err(|error| Requirement::Capabilities(error.into()))?.effective;
     let means = means();
     let missing = missing(held, means);
@@ -127,7 +137,7 @@ pub fn check() -> Result<(), Requirement> {
     if !Path::new(UPROBE_PMU).exists() {
         return Err(Requirement::Uprobes(UPROBE_PMU));
     }
-    if !in_host_pid_namespace() {
+    if !in_first_namespace("pid", INIT_PID_NS) {
         return Err(Requirement::PidNamespace);
     }
     if means.tracefs {
@@ -184,10 +194,10 @@ fn missing(held: CapabilitySet, means: Means) -> Vec<String> {
         .collect()
 }
 
-fn in_host_pid_namespace() -> bool {
+fn in_first_namespace(kind: &str, inode: u64) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     // A kernel that does not say is taken at its best.
-    fs::metadata("/proc/self/ns/pid").map_or(true, |meta| meta.ino() == INIT_PID_NS)
+    fs::metadata(format!("/proc/self/ns/{kind}")).map_or(true, |meta| meta.ino() == inode)
 }
 
 fn release() -> String {

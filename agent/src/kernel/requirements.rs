@@ -2,7 +2,7 @@
 //! is named instead of showing as an error number. Also which capability is for what, and which thread keeps it;
 //! SECURITY.md has the same as a table.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::OnceLock};
 
 use rustix::{
     mount::{MountFlags, MountPropagationFlags},
@@ -59,7 +59,7 @@ struct Means {
     /// for each uprobe, which takes `CAP_SYS_ADMIN` since CVE-2025-38466 (kernel/events/core.c,
     /// `perf_uprobe_event_init`), whose mend is in the stable kernels, too.
     multi_uprobes: bool,
-    /// Tracepoints are attached by the numbers that tracefs has of them.
+    /// Tracepoints are attached by the numbers that tracefs has of them, and it has to be mounted first.
     tracefs: bool,
 }
 
@@ -106,8 +106,8 @@ const CAPABILITIES: [Capability; 6] = [
     Capability {
         set: CapabilitySet::SYS_ADMIN,
         name: "CAP_SYS_ADMIN",
-        purpose: "attach uprobes on this kernel",
-        needed: |means| !means.multi_uprobes,
+        purpose: "attach to uprobes or to tracepoints of this kernel",
+        needed: |means| !means.multi_uprobes || means.tracefs,
     },
 ];
 
@@ -146,16 +146,22 @@ pub fn check() -> Result<(), Requirement> {
     Ok(())
 }
 
-/// Those of the attacher on this kernel.
+/// Those of the attacher on this kernel. Asking the kernel takes privileges itself: without them it is guessed.
 fn means() -> Means {
-    Means { multi_uprobes: super::has_multi_uprobes(), tracefs: layout::of_this_kernel().is_none() }
+    static MEANS: OnceLock<Means> = OnceLock::new();
+    *MEANS.get_or_init(|| {
+        let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+        let may_load = lacking(held, CapabilitySet::BPF | CapabilitySet::PERFMON).is_empty();
+        let multi_uprobes = if may_load { super::has_multi_uprobes() } else { kernel_version() >= (6, 6) };
+        Means { multi_uprobes, tracefs: layout::of_this_kernel().is_none() && !has_tracefs() }
+    })
 }
 
 /// What a thread keeps that changes the kernel side's maps.
 #[must_use]
 pub fn writing_maps() -> CapabilitySet {
     // Since 5.19 a map's descriptor is enough to use it (kernel/bpf/syscall.c, `__sys_bpf`).
-    if version(&release()) < (5, 19) { held(CapabilitySet::BPF) } else { CapabilitySet::empty() }
+    if kernel_version() < (5, 19) { held(CapabilitySet::BPF) } else { CapabilitySet::empty() }
 }
 
 /// What a thread keeps that reads what `/proc` has of observed processes, and changes maps.
@@ -183,13 +189,18 @@ fn held(wanted: CapabilitySet) -> CapabilitySet {
     if has { wanted } else { CapabilitySet::SYS_ADMIN }
 }
 
+/// What of `wanted` is not held, nor part of what is.
+fn lacking(held: CapabilitySet, wanted: CapabilitySet) -> CapabilitySet {
+    let included =
+        if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
+    wanted - held - included
+}
+
 /// The capabilities that are needed and not held, each with its purpose.
 fn missing(held: CapabilitySet, means: Means) -> Vec<String> {
-    let includes =
-        if held.contains(CapabilitySet::SYS_ADMIN) { IN_SYS_ADMIN } else { CapabilitySet::empty() };
     CAPABILITIES
         .iter()
-        .filter(|capability| (capability.needed)(means) && !(held | includes).contains(capability.set))
+        .filter(|capability| (capability.needed)(means) && !lacking(held, capability.set).is_empty())
         .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
         .collect()
 }
@@ -206,7 +217,7 @@ fn release() -> String {
 
 /// Major and minor version of the running kernel.
 pub(super) fn kernel_version() -> (u32, u32) {
-    version(&rustix::system::uname().release().to_string_lossy())
+    version(&release())
 }
 
 fn version(release: &str) -> (u32, u32) {
@@ -214,12 +225,13 @@ fn version(release: &str) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// Mounts tracefs where only this process sees it, when it is not mounted: the host's mounts stay as they
+fn has_tracefs() -> bool {
+    [TRACEFS, "/sys/kernel/debug/tracing"].iter().any(|folder| Path::new(folder).join("events").is_dir())
+}
+
+/// Mounts tracefs where only this process sees it: the host's mounts stay as they
 /// are, and nothing is left behind. Must run before the first thread is started.
 fn private_tracefs() -> io::Result<()> {
-    if Path::new(TRACEFS).join("events").is_dir() || Path::new("/sys/kernel/debug/tracing/events").is_dir() {
-        return Ok(());
-    }
     // SAFETY: only the mount namespace changes, for this one thread, before there are others.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
     // The host's later mounts still arrive here; ours do not leave.
@@ -243,7 +255,10 @@ mod tests {
         }
         let without_admin = all - CapabilitySet::SYS_ADMIN;
         assert_eq!(missing(without_admin, multi), [""; 0]);
-        assert_eq!(missing(without_admin, perf_events), ["CAP_SYS_ADMIN (to attach uprobes on this kernel)"]);
+        assert_eq!(
+            missing(without_admin, perf_events),
+            ["CAP_SYS_ADMIN (to attach to uprobes or to tracepoints of this kernel)"]
+        );
         for capability in &CAPABILITIES[..5] {
             let missing = missing(without_admin - capability.set, multi);
             assert_eq!(missing, [format!("{} (to {})", capability.name, capability.purpose)]);

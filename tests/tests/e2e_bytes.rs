@@ -149,7 +149,7 @@ fn with_a_tiny_ring_every_byte_is_delivered_or_counted() {
         let streams = tape::streams(&tape);
         let totals = mock.ledger().wait_for_connections(LOADS.len());
         let sent: u64 = totals.iter().map(|traffic| traffic.received + traffic.sent).sum();
-        let lost: u64 = ["ring_full", "unreadable", "too_large", "sendfile"]
+        let lost: u64 = ["ring_full", "share", "unreadable", "too_large"]
             .iter()
             .map(|reason| ended.counter(&format!("kernel.lost.{reason}")))
             .sum();

@@ -38,7 +38,7 @@ use crate::{
 };
 use look::{Late, Looked, Lookers, Subject};
 use place::Kernel;
-use placement::{Outcome, Placements, Stay, Unplaced};
+use placement::{MAX_NARROW, MAX_NARROW_EVENTS, Outcome, Placements, Stay, Unplaced};
 
 /// How long orders gather after one of the ring's.
 const ROUND: Duration = Duration::from_millis(1);
@@ -88,8 +88,9 @@ impl Prober {
         telemetry: Arc<Telemetry>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (orders, inbox) = channel();
+        let max_narrow = if attacher.has_multi_uprobes() { MAX_NARROW } else { MAX_NARROW_EVENTS };
         let mut work = Work {
-            placements: Placements::new(Kernel::new(attacher, orders.clone())?),
+            placements: Placements::new(Kernel::new(attacher, orders.clone())?, max_narrow),
             lookers: Lookers::new(selector.clone(), Arc::clone(&telemetry), orders.clone()),
             wide: false,
             processes: HashMap::new(),

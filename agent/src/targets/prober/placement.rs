@@ -29,7 +29,9 @@ pub(super) const MAX_KEPT: usize = 64;
 
 /// Most processes that have probes of their own in the same file. The kernel goes through all mappings of the file
 /// for each of them, so that its time grows with their square (200 processes: a second to take them away).
-const MAX_NARROW: usize = 32;
+pub(super) const MAX_NARROW: usize = 32;
+/// The same where a probe is a perf event for each function.
+pub(super) const MAX_NARROW_EVENTS: usize = 4;
 
 /// Files remembered as refused, so that this is said once.
 const MAX_REFUSED: usize = 4096;
@@ -133,12 +135,15 @@ pub(super) struct Placements<P: Place> {
     narrow: HashMap<(u32, FileId), Narrow<P::Probes>>,
     refused: HashSet<(FileId, Stamp, Scope)>,
     uses: u64,
+    max_narrow: usize,
 }
 
 impl<P: Place> Placements<P> {
-    pub(super) fn new(place: P) -> Self {
+    /// `max_narrow`: how many processes may have probes of their own in the same file.
+    pub(super) fn new(place: P, max_narrow: usize) -> Self {
         Self {
             place,
+            max_narrow,
             host: HashMap::new(),
             files: HashMap::new(),
             narrow: HashMap::new(),
@@ -171,7 +176,7 @@ impl<P: Place> Placements<P> {
 
     /// Whether so many processes have probes of their own in a file that it costs less to probe it for everybody.
     fn is_shared(&self, id: FileId) -> bool {
-        self.narrow.keys().filter(|(_, known)| *known == id).count() >= MAX_NARROW
+        self.narrow.keys().filter(|(_, known)| *known == id).count() >= self.max_narrow
     }
 
     fn place_host(&mut self, pid: u32, found: &Found, stay: Stay) -> Outcome {

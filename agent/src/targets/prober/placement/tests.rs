@@ -60,7 +60,7 @@ impl Fake {
 
 fn placements() -> (Fake, Placements<Fake>) {
     let fake = Fake::default();
-    (fake.clone(), Placements::new(fake))
+    (fake.clone(), Placements::new(fake, MAX_NARROW))
 }
 
 /// A file with this code, changed at this time.

@@ -100,7 +100,6 @@ fn measure(args: Args) -> anyhow::Result<()> {
     }
     let agents = Agents::new(against)?;
     let rounds = rounds.max(1);
-    let mut measured: Vec<(Scenario, Vec<Figure>)> = Vec::new();
     for scenario in scenarios {
         let figures = match scenario {
             Scenario::Overhead => scenario::overhead(&agents, seconds, rounds),
@@ -113,14 +112,11 @@ fn measure(args: Args) -> anyhow::Result<()> {
             Scenario::Start => start::start(&agents, rounds),
             Scenario::Memory => memory::memory(&agents, seconds),
         }?;
-        measured.push((scenario, figures));
-    }
-    for (scenario, figures) in &measured {
         let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         if json {
             figures.iter().for_each(|figure| println!("{}", figure.json(&name)));
         } else {
-            println!("{name}: {}\n{}", scenario.method(), table(figures));
+            println!("{name}: {}\n{}", scenario.method(), table(&figures));
         }
     }
     Ok(())

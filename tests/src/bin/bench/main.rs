@@ -16,10 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 
-use crate::{
-    figure::{Figure, table},
-    stage::Agents,
-};
+use crate::{figure::table, stage::Agents};
 
 /// Measures the running agent, on this machine, as root.
 #[derive(Parser)]

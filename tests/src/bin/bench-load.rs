@@ -126,12 +126,12 @@ fn hold(mut connections: Vec<Connection>, request: &[u8], bytes: Option<usize>) 
     let mut buffer = [0; 16 << 10];
     for connection in &mut connections {
         connection.stream.write_all(request)?;
+        if bytes.is_none() {
+            connection.answer(&mut Load::default())?;
+        }
     }
     for connection in &mut connections {
-        let Some(bytes) = bytes else {
-            connection.answer(&mut Load::default())?;
-            continue;
-        };
+        let Some(bytes) = bytes else { break };
         let mut read = 0;
         while read < bytes {
             match connection.stream.read(&mut buffer)? {

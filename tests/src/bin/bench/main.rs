@@ -16,10 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 
-use crate::{
-    figure::{Figure, table},
-    stage::Agents,
-};
+use crate::{figure::table, stage::Agents};
 
 /// Measures the running agent, on this machine, as root.
 #[derive(Parser)]
@@ -100,7 +97,6 @@ fn measure(args: Args) -> anyhow::Result<()> {
     }
     let agents = Agents::new(against)?;
     let rounds = rounds.max(1);
-    let mut measured: Vec<(Scenario, Vec<Figure>)> = Vec::new();
     for scenario in scenarios {
         let figures = match scenario {
             Scenario::Overhead => scenario::overhead(&agents, seconds, rounds),
@@ -113,14 +109,11 @@ fn measure(args: Args) -> anyhow::Result<()> {
             Scenario::Start => start::start(&agents, rounds),
             Scenario::Memory => memory::memory(&agents, seconds),
         }?;
-        measured.push((scenario, figures));
-    }
-    for (scenario, figures) in &measured {
         let name = scenario.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         if json {
             figures.iter().for_each(|figure| println!("{}", figure.json(&name)));
         } else {
-            println!("{name}: {}\n{}", scenario.method(), table(figures));
+            println!("{name}: {}\n{}", scenario.method(), table(&figures));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     figure::{Compared, Figure, Limit},
-    stage::{Agents, beside, cpu_seconds, peak_mib, rule},
+    stage::{Agents, beside, cpu_seconds, last_line, peak_mib, rule},
 };
 
 pub(crate) const METHOD: &str = "so many processes that wait and use OpenSSL, selected by --exe; from the start of the agent until it \
@@ -44,7 +44,7 @@ pub(crate) fn processes(agents: &Agents) -> anyhow::Result<Vec<Figure>> {
             let exit = start.elapsed().as_secs_f64();
             if !ended.status.success() {
                 // What was lost is other processes', which the agent looks at for a moment when they start.
-                eprintln!("processes: {}: {}", ended.status, ended.log.lines().last().unwrap_or_default());
+                eprintln!("processes: {}: {}", ended.status, last_line(&ended.log));
             }
             Ok(Measured { ready, cpu, peak, exit })
         })?;

@@ -52,6 +52,10 @@ impl Server {
         let [plain, tls] = [plain, tls].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         Ok(Self { _process: process, plain, tls, ca, _folder: folder })
     }
+
+    pub(crate) const fn address(&self, tls: bool) -> SocketAddr {
+        if tls { self.tls } else { self.plain }
+    }
 }
 
 /// What a load is to do.
@@ -139,8 +143,7 @@ impl Load {
 
 fn command(server: &Server, plan: Plan) -> anyhow::Result<Command> {
     let mut command = Command::new(beside("bench-load")?);
-    let address = if plan.tls { server.tls } else { server.plain };
-    command.args(["--server", &address.to_string(), "--model", plan.model]);
+    command.args(["--server", &server.address(plan.tls).to_string(), "--model", plan.model]);
     command.args(["--connections", &plan.connections.to_string()]);
     if plan.tls {
         command.arg("--ca").arg(&server.ca);
@@ -290,9 +293,24 @@ pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
 
 /// The most resident memory that a process ever had, in MiB.
 pub(crate) fn peak_mib(pid: u32) -> anyhow::Result<f64> {
+    memory(pid, "VmHWM:")
+}
+
+/// Resident memory of a process, in MiB.
+pub(crate) fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let line = line.with_context(|| format!("no {field} of process {pid}"))?;
     Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+}
+
+/// The last words of a log, which are its counters.
+pub(crate) fn last_line(log: &str) -> &str {
+    log.lines().last().unwrap_or_default()
 }
 
 /// The pattern of `--exe` for a program that was built with this one, and for no other of that name.

@@ -40,8 +40,7 @@ pub(crate) struct Machine {
     options: &'static str,
 }
 
-pub(crate) const MACHINES: [Machine; 5] = [
-    Machine { name: "5.15", kernel: kernels::LINUX_5_15, options: "" },
+pub(crate) const MACHINES: [Machine; 4] = [
     Machine { name: "6.1", kernel: kernels::LINUX_6_1, options: "" },
     Machine { name: "6.12", kernel: kernels::LINUX_6_12, options: "" },
     // Programs that run in a process's context can be preempted at any instruction.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use super::{apt, once, place};
 use crate::shell::{read, run, run_logged};
@@ -25,33 +25,16 @@ pub(crate) struct Image {
     /// As 6.12.
     series: &'static str,
     pub(crate) architecture: Architecture,
-    source: Source,
+    /// The suite of Debian whose newest cloud kernel of the series it is.
+    suite: &'static str,
 }
 
-/// Where an image comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
-    /// The newest cloud kernel of the series in this suite of Debian.
-    Debian(&'static str),
-    /// A package at a fixed address, with its SHA-256: Debian has no kernel of that series.
-    Package(&'static str, &'static str),
-}
-
-pub(crate) const LINUX_5_15: Image = Image {
-    name: "5.15",
-    series: "5.15",
-    architecture: Architecture::X86_64,
-    source: Source::Package(
-        "http://archive.ubuntu.com/ubuntu/pool/main/l/linux/linux-image-unsigned-5.15.0-25-generic_5.15.0-25.25_amd64.deb",
-        "ac69df20790c48217eb1386ef81fd10d3f20a4ede4dab81cc107c65d29549fa0",
-    ),
-};
 pub(crate) const LINUX_6_1: Image = debian("6.1", "6.1", Architecture::X86_64, "bookworm");
 pub(crate) const LINUX_6_12: Image = debian("6.12", "6.12", Architecture::X86_64, "bookworm-backports");
 pub(crate) const LINUX_6_12_ARM64: Image =
     debian("6.12-arm64", "6.12", Architecture::Arm64, "bookworm-backports");
 
-const IMAGES: [Image; 4] = [LINUX_5_15, LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64];
+const IMAGES: [Image; 3] = [LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64];
 
 const fn debian(
     name: &'static str,
@@ -59,7 +42,7 @@ const fn debian(
     architecture: Architecture,
     suite: &'static str,
 ) -> Image {
-    Image { name, series, architecture, source: Source::Debian(suite) }
+    Image { name, series, architecture, suite }
 }
 
 /// Programs for arm64 that virtual machines run, and the headers and libraries that ours are built with.
@@ -81,15 +64,10 @@ impl Image {
         let folder = self.folder();
         let unpacked = folder.join("unpacked");
         fs::create_dir_all(&unpacked)?;
-        match self.source {
-            Source::Debian(suite) => {
-                let archive = Archive::open(self.architecture, &[suite])?;
-                let package = newest(&archive.packages()?, self.series, self.architecture)
-                    .with_context(|| format!("Debian has no cloud kernel {} any more", self.series))?;
-                archive.download(&package, &folder)?;
-            }
-            Source::Package(address, sum) => download(address, sum, &folder.join("image.deb"))?,
-        }
+        let archive = Archive::open(self.architecture, &[self.suite])?;
+        let package = newest(&archive.packages()?, self.series, self.architecture)
+            .with_context(|| format!("Debian has no cloud kernel {} any more", self.series))?;
+        archive.download(&package, &folder)?;
         let package = only_file(&folder, |name| name.ends_with(".deb"))?;
         run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked))?;
         fs::rename(only_file(&unpacked.join("boot"), |name| name.starts_with("vmlinuz"))?, self.path())?;
@@ -126,20 +104,6 @@ pub(super) fn install() -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Fetches a file whose SHA-256 is known.
-fn download(address: &str, sum: &str, to: &Path) -> Result<()> {
-    run_logged(
-        Command::new("curl")
-            .args(["--fail", "--location", "--no-progress-meter", "--output"])
-            .arg(to)
-            .arg(address),
-        &place("kernels.log"),
-    )?;
-    let found = read(Command::new("sha256sum").arg(to))?;
-    ensure!(found.starts_with(sum), "{address} is not the package that was expected: its SHA-256 is {found}");
-    Ok(())
 }
 
 /// Package lists of an architecture and suites that the system itself may not be set up for, kept under

@@ -68,16 +68,33 @@ pub fn header(kind: tokentap_abi::Kind, who: &Watched, len: u32) -> Header {
     Header {
         version: tokentap_abi::ABI_VERSION,
         kind: kind as u8,
+        flags: 0,
         len,
         time: now(),
         tgid: who.tgid(),
         tid: who.pid_tgid as u32,
+        stream: zero(),
+        offset: zero(),
+        orig: zero() as u32,
+        dir: 0,
+        turns: [0; 3],
         header_len: tokentap_abi::HEADER_LEN as u16,
+        reserved: 0,
+        epoch: zero() as u32,
         generation: who.generation,
         // SAFETY: no arguments, always allowed.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
-        ..Header::default()
     }
+}
+
+/// Zero, without the compiler knowing: it makes a call of `memset` of several zeros in a row, which writes byte by byte,
+/// and the verifier follows each.
+#[inline(always)]
+pub fn zero() -> u64 {
+    let zero;
+    // SAFETY: sets a register.
+    unsafe { core::arch::asm!("{zero} = 0", zero = out(reg) zero) };
+    zero
 }
 
 /// Nanoseconds since boot, suspended time included.

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tail, tracked};
 
 use crate::{
-    current::{self, Watched},
+    current::{self, Watched, zero},
     maps::{ARM64, CALLS, TAIL_CALLS},
     ring, socket,
     stream::{READ, WRITE},
@@ -52,7 +52,7 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
         unsafe { bpf_tail_call(ctx.as_ptr(), (&raw const TAIL_CALLS).cast_mut().cast(), next) };
         return 0;
     }
-    let mut call = Call { fd: 0, kind, pointer: 0, count: 0, flags: 0, result };
+    let mut call = Call { fd: 0, kind, pointer: zero(), count: zero(), flags: zero(), result };
     if read_call(regs, &mut call) != 0 {
         transfer::transferred(&who, &call).unwrap_or(());
     }
@@ -135,7 +135,7 @@ impl Args {
     /// `None` for calls of 32-bit code, which is not followed.
     #[inline(always)]
     pub fn read(regs: u64) -> Option<Self> {
-        let mut args = Self([0; 6]);
+        let mut args = Self([zero(), zero(), zero(), zero(), zero(), zero()]);
         (read_args(regs, &mut args) != 0).then_some(args)
     }
 }

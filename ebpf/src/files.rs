@@ -10,6 +10,8 @@ use aya_ebpf::{
 };
 use tokentap_abi::Open;
 
+use crate::current::zero;
+
 /// Offsets in bytes, by `structure.member`.
 macro_rules! layout {
     ($($name:ident: $of:literal,)*) => {
@@ -72,7 +74,7 @@ fn kernel<T>(base: u64, offset: &Global<u32>) -> Option<T> {
 /// Looks a descriptor up in the process's table, as the kernel does.
 #[inline(always)]
 pub fn descriptor(fd: u32) -> Descriptor {
-    let mut is = Descriptor { kind: UNKNOWN, inode: 0, file: 0 };
+    let mut is = Descriptor { kind: UNKNOWN, inode: zero(), file: zero() };
     if KNOWN.load() != 0 {
         look_up(fd, &mut is);
     }

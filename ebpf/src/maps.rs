@@ -103,6 +103,10 @@ pub static TRANSFER: PerCpuArray<Transfer> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 
+/// A stream of which nothing is known; never written. Made of parts on the stack, it would be written byte by byte.
+#[map]
+pub static NEW_STREAM: Array<Stream> = Array::with_max_entries(1, 0);
+
 /// [`tokentap_abi::Counter`]s.
 #[map]
 pub static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);

@@ -64,14 +64,7 @@ fn seen_first(who: &Watched, fd: u32, known: u64, is: &Descriptor, socket_only: 
     if is.kind == files::OTHER || is.kind == files::CLOSED {
         return ptr::null_mut();
     }
-    late(who, fd, is)
-}
-
-/// A function of its own: a stream takes stack space, which the end of another stream needs as well.
-#[inline(never)]
-fn late(who: &Watched, fd: u32, is: &Descriptor) -> *mut Stream {
-    let mut new = Stream::new(Opened::Seen, Class::Unknown, flags::LATE);
-    opened(who, fd, &mut new, is)
+    opened(who, fd, Opened::Seen as u64 | u64::from(flags::LATE) << 16, is)
 }
 
 /// A descriptor does not name this stream any more.
@@ -81,16 +74,18 @@ fn unname(who: &Watched, fd: u32, id: u64) {
     release(who, id);
 }
 
-/// Gives a descriptor a new stream.
+/// Gives a descriptor a new stream. `how`: an [`Opened`], with flags from bit 16 on.
 #[inline(never)]
-fn opened(who: &Watched, fd: u32, new: &mut Stream, is: &Descriptor) -> *mut Stream {
-    new.open.fd = fd as i32;
-    new.inode = is.inode;
-    is.peer(&mut new.open);
-    let stream = stream::create(who, new);
+fn opened(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
+    let stream = stream::create(who, how as u8, Class::Unknown as u8, (how >> 16) as u16);
     if stream.is_null() {
         return stream;
     }
+    // SAFETY: a live map value.
+    let new = unsafe { &mut *stream };
+    new.open.fd = fd as i32;
+    new.inode = is.inode;
+    is.peer(&mut new.open);
     if FDS.insert(&who.fd(fd), &new.id, 0).is_err() {
         count(Counter::MapFull, 1);
         stream::forget(who, new.id);
@@ -109,19 +104,12 @@ fn connected(who: &Watched, fd: u32, how: u64, address: u64) {
     let is = files::descriptor(fd);
     // Not when it was closed or replaced since, by another thread.
     if is.kind == files::SOCKET || is.kind == files::UNKNOWN {
-        let stream = fresh(who, fd, how, &is);
+        let stream = opened(who, fd, how, &is);
         if is.kind == files::UNKNOWN && address != 0 && !stream.is_null() {
             // SAFETY: a live map value.
             peer(unsafe { &mut (*stream).open }, address);
         }
     }
-}
-
-#[inline(never)]
-fn fresh(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
-    let mut new = Stream::new(Opened::Seen, Class::Unknown, 0);
-    new.open.how = how as u8;
-    opened(who, fd, &mut new, is)
 }
 
 /// `connect(fd, address, length)`

@@ -1,6 +1,6 @@
 //! What the maps hold: plain data, without behaviour that needs a map.
 
-use tokentap_abi::{Class, Header, Open, Opened};
+use tokentap_abi::{Header, Open};
 
 /// State of one stream pair.
 #[derive(Clone, Copy, Default)]
@@ -47,19 +47,6 @@ pub struct Stream {
 }
 
 const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
-
-impl Stream {
-    pub fn new(how: Opened, class: Class, flags: u16) -> Self {
-        Self {
-            refs: 1,
-            class: class as u8,
-            turn: 0xff,
-            flags,
-            open: Open { how: how as u8, fd: -1, ..Open::default() },
-            ..Self::default()
-        }
-    }
-}
 
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.
 ///

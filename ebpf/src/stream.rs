@@ -12,37 +12,48 @@ use tokentap_abi::{
 };
 
 use crate::{
-    current::{self, Watched, count, unique},
-    maps::{HANDLES, HAS_LOOP, STREAMS, VERDICTS},
+    current::{self, Watched, count, unique, zero},
+    maps::{HANDLES, HAS_LOOP, NEW_STREAM, STREAMS, VERDICTS},
     ring::{self, Room, Sent},
     state::{Copy, Stream},
 };
 
-/// Remembers a new stream; null when the process has too many, or the map is full.
+/// Makes a stream; null when the process has too many, or the map is full.
 ///
 /// Not inlined, like all that is rare here: the verifier follows each inlined copy, and stack space is short.
 #[inline(never)]
-pub fn create(who: &Watched, stream: &mut Stream) -> *mut Stream {
+pub fn create(who: &Watched, how: u8, class: u8, flags: u16) -> *mut Stream {
     // SAFETY: the entry of the running process.
     let open = unsafe { (*who.tracked).streams };
     if open >= STREAMS_PER_PROCESS {
         refuse(who);
         return ptr::null_mut();
     }
-    stream.id = unique();
-    stream.generation = who.generation;
-    // SAFETY: as above; two threads at once may give the same epoch, the id tells the streams apart.
-    unsafe {
-        stream.epoch = (*who.tracked).epoch;
-        (*who.tracked).epoch = stream.epoch.wrapping_add(1);
-    }
-    if STREAMS.insert(&stream.id, stream, u64::from(BPF_NOEXIST)).is_err() {
+    let id = unique();
+    let Some(template) = NEW_STREAM.get(0) else { return ptr::null_mut() };
+    if STREAMS.insert(&id, template, u64::from(BPF_NOEXIST)).is_err() {
         count(Counter::MapFull, 1);
         return ptr::null_mut();
     }
     // SAFETY: a live map value.
     unsafe { current::add(&raw mut (*who.tracked).streams, 1) };
-    find(stream.id)
+    let stream = find(id);
+    if !stream.is_null() {
+        // SAFETY: a live map value, which no other program knows yet; two threads at once may give the same epoch to
+        // theirs, the id tells the streams apart.
+        let (stream, tracked) = unsafe { (&mut *stream, &mut *who.tracked) };
+        stream.id = id;
+        stream.generation = who.generation;
+        stream.epoch = tracked.epoch;
+        tracked.epoch = stream.epoch.wrapping_add(1);
+        stream.refs = 1;
+        stream.class = class;
+        stream.turn = 0xff;
+        stream.flags = flags;
+        stream.open.how = how;
+        stream.open.fd = -1;
+    }
+    stream
 }
 
 #[inline(always)]
@@ -205,9 +216,9 @@ pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved)
     copy.total = total - skip;
     copy.left = total - skip;
     copy.skip = skip;
-    copy.delivered = 0;
-    copy.ring_full = 0;
-    copy.over_share = 0;
+    copy.delivered = zero();
+    copy.ring_full = zero();
+    copy.over_share = zero();
     copy.wakeup = ring::wakeup();
 }
 
@@ -254,10 +265,7 @@ pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
 #[inline(always)]
 pub fn flat(copy: &mut Copy, who: &Watched) {
     let mut state = Flat { copy, who };
-    // Nearly every call fits one piece.
-    if flat_step(0, &mut state) == GO_ON {
-        repeat(&mut state, flat_step);
-    }
+    repeat(&mut state, flat_step);
     finish(state.copy, Counter::LostTooLarge);
 }
 

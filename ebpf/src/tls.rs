@@ -312,10 +312,14 @@ pub fn stream_of(who: &Watched, handle: u64) -> *mut Stream {
 
 #[inline(never)]
 fn first_seen(who: &Watched, handle: u64) -> *mut Stream {
-    let mut new = Stream::new(Opened::Seen, Class::Http, flags::TLS);
+    let stream = stream::create(who, Opened::Seen as u8, Class::Http as u8, flags::TLS);
+    if stream.is_null() {
+        return stream;
+    }
+    // SAFETY: a live map value.
+    let new = unsafe { &mut *stream };
     new.handle = handle;
-    let stream = stream::create(who, &mut new);
-    if !stream.is_null() && HANDLES.insert(&who.handle(handle), &new.id, 0).is_err() {
+    if HANDLES.insert(&who.handle(handle), &new.id, 0).is_err() {
         count(Counter::MapFull, 1);
         stream::forget(who, new.id);
         return ptr::null_mut();

@@ -14,12 +14,12 @@ pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
 
-use std::{sync::LazyLock, time::Instant};
+use std::{sync::LazyLock, thread, time::Instant};
 
 use aya::{
     EbpfLoader,
     maps::{Array, MapError, ProgramArray},
-    programs::{ProgramError, ProgramFd, ProgramType},
+    programs::{Program, ProgramError, ProgramFd, ProgramType},
     sys::{BpfHelper, UProbeMultiFeature},
 };
 use tokentap_abi::{NamePattern, PATTERN_BYTES, PATTERNS, tail, tracked};
@@ -54,6 +54,9 @@ pub enum KernelError {
     /// The object lacks something: it was built from other sources.
     #[error("the eBPF object has no {0}: it does not belong to this build, run `cargo xtask build-ebpf`")]
     Missing(String),
+    /// A thread that loads a program failed.
+    #[error("loading the eBPF programs failed")]
+    LoadEnded,
     /// Too many open descriptors.
     #[error("no descriptor is left for the eBPF programs: {0}; raise the limit (ulimit -n)")]
     Descriptors(std::io::Error),
@@ -128,11 +131,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     }
     let mut ebpf = loader.load(&object::bytes(on_demand))?;
     let needs = Needs { multi_uprobes: has_multi_uprobes(), layout: layout.is_some() };
-    for (name, program) in ebpf.programs_mut().filter(|(name, _)| needs.include(name)) {
-        let begin = Instant::now();
-        load_program(name, program)?;
-        tracing::debug!(name, took = ?begin.elapsed(), "program verified and loaded");
-    }
+    load_programs(ebpf.programs_mut().filter(|(name, _)| needs.include(name)))?;
     let mut array: Array<_, Plain<NamePattern>> = Array::try_from(
         ebpf.map_mut("PATTERNS").ok_or_else(|| KernelError::Missing("map PATTERNS".to_owned()))?,
     )
@@ -221,8 +220,25 @@ fn has_multi_uprobes() -> bool {
     *SUPPORTED
 }
 
-fn load_program(name: &str, program: &mut aya::programs::Program) -> Result<(), KernelError> {
-    use aya::programs::Program;
+/// Loads programs, all at once: the verifier takes up to some 100 ms for one, and works on several at a time. Threads have
+/// what this one has, and end here.
+fn load_programs<'a>(programs: impl Iterator<Item = (&'a str, &'a mut Program)>) -> Result<(), KernelError> {
+    thread::scope(|scope| {
+        let loading: Vec<_> = programs
+            .map(|(name, program)| {
+                scope.spawn(move || {
+                    let begin = Instant::now();
+                    load_program(name, program)?;
+                    tracing::debug!(name, took = ?begin.elapsed(), "program verified and loaded");
+                    Ok(())
+                })
+            })
+            .collect();
+        loading.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(KernelError::LoadEnded)))
+    })
+}
+
+fn load_program(name: &str, program: &mut Program) -> Result<(), KernelError> {
     let result = match program {
         Program::UProbe(p) => p.load(),
         Program::TracePoint(p) => p.load(),

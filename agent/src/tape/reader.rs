@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokentap_abi::{ABI_VERSION, DecodeError, decode};
+use tokentap_abi::{ABI_VERSION, DecodeError, OLDEST_ABI_VERSION, decode};
 use tokentap_genai::{Attribute, Value};
 
 use super::{Entry, FORMAT_VERSION, MAGIC, MAX_ENTRY, entry};
@@ -24,7 +24,9 @@ pub enum TapeError {
     #[error("tape format {0}, this build reads {FORMAT_VERSION}: use the tokentap that recorded it")]
     Format(u8),
     /// Frames of another kernel side.
-    #[error("frames of ABI version {0}, this build reads {ABI_VERSION}: use the tokentap that recorded it")]
+    #[error(
+        "frames of ABI version {0}, this build reads {OLDEST_ABI_VERSION} to {ABI_VERSION}: use the tokentap that recorded it"
+    )]
     Abi(u8),
     /// An entry that no writer makes.
     #[error("damaged at byte {at}: {why}")]
@@ -91,7 +93,7 @@ impl<R: Read> TapeReader<R> {
         if *format != FORMAT_VERSION {
             return Err(TapeError::Format(*format));
         }
-        if *abi != ABI_VERSION {
+        if !(OLDEST_ABI_VERSION..=ABI_VERSION).contains(abi) {
             return Err(TapeError::Abi(*abi));
         }
         let boot_unix_nanos = boot.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));

@@ -18,6 +18,9 @@ pub use map::{
 /// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.
 pub const ABI_VERSION: u8 = 2;
 
+/// The oldest version that is still read: tapes have it.
+pub const OLDEST_ABI_VERSION: u8 = 1;
+
 /// Which way bytes went, seen from the observed process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
     generated::bpf_get_current_cgroup_id,
 };
-use tokentap_abi::{Counter, FdKey, HandleKey, Header, Tracked};
+use tokentap_abi::{ABI_VERSION, Counter, FdKey, HEADER_LEN, HandleKey, Header, Kind, Tracked};
 
 use crate::maps::{STATS, TRACKED};
 
@@ -62,29 +62,27 @@ impl Watched {
     }
 }
 
-/// A header with what every frame has.
+/// Sets what every frame has; the rest is zero. In place, because stack space is short.
 #[inline(always)]
-pub fn header(kind: tokentap_abi::Kind, who: &Watched, len: u32) -> Header {
-    Header {
-        version: tokentap_abi::ABI_VERSION,
-        kind: kind as u8,
-        flags: 0,
-        len,
-        time: now(),
-        tgid: who.tgid(),
-        tid: who.pid_tgid as u32,
-        stream: zero(),
-        offset: zero(),
-        orig: zero() as u32,
-        dir: 0,
-        turns: [0; 3],
-        header_len: tokentap_abi::HEADER_LEN as u16,
-        reserved: 0,
-        epoch: zero() as u32,
-        generation: who.generation,
-        // SAFETY: no arguments, always allowed.
-        cgroup: unsafe { bpf_get_current_cgroup_id() },
-    }
+pub fn fill(header: &mut Header, kind: Kind, who: &Watched, len: usize) {
+    header.version = ABI_VERSION;
+    header.kind = kind as u8;
+    header.flags = 0;
+    header.len = len as u32;
+    header.time = now();
+    header.tgid = who.tgid();
+    header.tid = who.pid_tgid as u32;
+    header.stream = zero();
+    header.offset = zero();
+    header.orig = zero() as u32;
+    header.dir = 0;
+    header.turns = [0; 3];
+    header.header_len = HEADER_LEN as u16;
+    header.reserved = 0;
+    header.epoch = zero() as u32;
+    header.generation = who.generation;
+    // SAFETY: no arguments, always allowed.
+    header.cgroup = unsafe { bpf_get_current_cgroup_id() };
 }
 
 /// Zero, without the compiler knowing: it makes a call of `memset` of several zeros in a row, which writes byte by byte,
@@ -116,7 +114,13 @@ pub fn unique() -> u64 {
 /// Adds to a counter. Atomic, because another program can preempt this one on the same CPU.
 #[inline(always)]
 pub fn count(counter: Counter, n: u64) {
-    if let Some(slot) = STATS.get_ptr_mut(counter as u32) {
+    count_index(counter as u32, n);
+}
+
+/// Adds to the counter with this index.
+#[inline(always)]
+pub fn count_index(counter: u32, n: u64) {
+    if let Some(slot) = STATS.get_ptr_mut(counter) {
         // SAFETY: a live, aligned map value. `core`'s atomics have no fetch_add on this target.
         unsafe { core::arch::asm!("lock *(u64 *)({slot} + 0) += {n}", slot = in(reg) slot, n = in(reg) n) };
     }

@@ -18,7 +18,6 @@ use crate::{
     current::{self, Watched, zero},
     maps::{ARM64, CALLS, TAIL_CALLS},
     ring, socket,
-    stream::{READ, WRITE},
     transfer::{self, Call},
     uring,
 };
@@ -46,13 +45,17 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
     }
     let Some(who) = Watched::current() else { return 0 };
     if kind & Syscall::TRANSFER == 0 {
-        let next = if kind == Syscall::URING_ENTER.0 { tail::URING_ENTER } else { tail::OTHER };
+        let next = match Syscall(kind) {
+            Syscall::URING_ENTER => tail::URING_ENTER,
+            Syscall::SENDFILE | Syscall::SPLICE => tail::PASSED_BY,
+            _ => tail::OTHER,
+        };
         // SAFETY: the program's own context, and a map that lives as long as the program. It does not come back from
         // there.
         unsafe { bpf_tail_call(ctx.as_ptr(), (&raw const TAIL_CALLS).cast_mut().cast(), next) };
         return 0;
     }
-    let mut call = Call { fd: 0, kind, pointer: zero(), count: zero(), flags: zero(), result };
+    let mut call = Call { fd: 0, kind, reason: 0, pointer: zero(), count: zero(), flags: zero(), result };
     if read_call(regs, &mut call) != 0 {
         transfer::transferred(&who, &call).unwrap_or(());
     }
@@ -67,6 +70,23 @@ pub fn sys_exit_other(ctx: RawTracePointContext) -> i32 {
         && let Some(args) = Args::read(regs)
     {
         ended(&who, kind_of(number(regs)), &args, result);
+    }
+    0
+}
+
+/// The end of `sendfile` and `splice`.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn passed_by(ctx: RawTracePointContext) -> i32 {
+    let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
+    let splice = kind_of(number(regs)) == Syscall::SPLICE.0;
+    if let Some(who) = Watched::current()
+        && let Some(args) = Args::read(regs)
+    {
+        let [first, second, third, ..] = args.0;
+        // splice(in, offset, out, …): one of the two is a pipe. sendfile(out, in, …): what it comes from is no socket.
+        let (from, to) = if splice { (first, third) } else { (second, first) };
+        let reason = if splice { Counter::LostSplice as u8 } else { Counter::LostSendfile as u8 };
+        transfer::passed_by(&who, from as u32, to as u32, result, reason);
     }
     0
 }
@@ -184,12 +204,6 @@ fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
     let [a, b, c, d, e, f] = args.0;
     let fd = a as u32;
     match Syscall(kind) {
-        Syscall::SENDFILE => transfer::passed_by(who, fd, WRITE, result, Counter::LostSendfile),
-        Syscall::SPLICE => {
-            // One of the two is a pipe.
-            transfer::passed_by(who, fd, READ, result, Counter::LostSplice);
-            transfer::passed_by(who, c as u32, WRITE, result, Counter::LostSplice);
-        }
         Syscall::CONNECT => socket::connect(who, fd, b, result),
         Syscall::ACCEPT => socket::accept(who, b, result),
         Syscall::CLOSE => socket::close(who, fd),
@@ -222,7 +236,7 @@ fn mapped(who: &Watched, protection: u64, map_flags: u64, fd: u32, offset: u64, 
         return;
     }
     if protection & PROT_EXEC != 0 {
-        ring::bare(&current::header(Kind::Map, who, 0), true);
+        ring::bare(|header| current::fill(header, Kind::Map, who, 0), true);
     } else if who.flags() & tracked::IO_URING != 0 {
         uring::mapped(who, fd, offset, result);
     }

@@ -93,7 +93,7 @@ pub static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0
 
 /// Programs that `sys_exit` goes on with, by [`tokentap_abi::tail`].
 #[map]
-pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// The system call that has just returned on this CPU.
 #[map]

@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use tokentap_abi::{Counter, HEADER_LEN, Kind, Tracked, flags, tracked};
+use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, Tracked, flags, tracked};
 
 use crate::{
     current::{self, Watched, count, unique},
@@ -127,13 +127,14 @@ fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, nam
         ring::lost_event();
         return;
     };
-    let mut header = current::header(Kind::Exec, &who, name.len.min(NAME as u32));
+    let to = entry.as_mut_ptr();
+    // SAFETY: the entry has room for a header, and ring entries are 8-byte aligned.
+    let header = unsafe { &mut *to.cast::<Header>() };
+    current::fill(header, Kind::Exec, &who, name.len.min(NAME as u32) as usize);
     header.stream = generation;
     if !is_tracked {
         header.flags = flags::UNTRACKED;
     }
-    let to = entry.as_mut_ptr();
-    ring::put(to, &header);
     // SAFETY: the entry has room for the whole name behind the header.
     unsafe { to.add(HEADER_LEN).cast::<[u8; NAME]>().write(name.bytes) };
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
@@ -151,9 +152,13 @@ fn forked(who: &Watched, child: u32) {
         count(Counter::MapFull, 1);
         return;
     }
-    let mut header = current::header(Kind::Fork, who, 4);
-    header.stream = generation;
-    ring::event(&header, child);
+    ring::event(
+        |header| {
+            current::fill(header, Kind::Fork, who, 4);
+            header.stream = generation;
+        },
+        &child,
+    );
 }
 
 #[inline(always)]
@@ -169,19 +174,26 @@ fn exited() -> Option<()> {
         THREADS.remove(&who.pid_tgid).unwrap_or(());
     }
     let first = who.pid_tgid as u32 == who.tgid();
-    let mut header = current::header(Kind::Exit, &who, 0);
-    header.stream = who.generation;
+    let announce = |flags: u16| {
+        ring::bare(
+            |header| {
+                current::fill(header, Kind::Exit, &who, 0);
+                header.stream = who.generation;
+                header.flags = flags;
+            },
+            true,
+        )
+    };
     match files::last_thread() {
         Some(true) => {
-            header.flags = flags::LAST_THREAD;
-            ring::bare(&header, true);
+            announce(flags::LAST_THREAD);
             // A later process may have the number.
             TRACKED.remove(&who.tgid()).unwrap_or(());
         }
         Some(false) => {}
         // User space looks whether others go on.
         None if first => {
-            ring::bare(&header, true);
+            announce(0);
         }
         None => {}
     }

@@ -73,25 +73,28 @@ fn fill<const ROOM: u64>(to: *mut u8, header: &Header, from: u64) -> bool {
     unsafe { bpf_probe_read_user(to.add(HEADER_LEN).cast(), len as u32, from as *const _) == 0 }
 }
 
-/// Sends an event frame whose payload is a value on the stack, and wakes the reader.
+/// Sends an event frame whose header is filled in place and whose payload is a value on the stack, and wakes the reader.
 #[inline(always)]
-pub fn event<T: Copy>(header: &Header, payload: T) -> bool {
+pub fn event<T: Copy>(fill: impl FnOnce(&mut Header), payload: &T) -> bool {
     let sent = submit!(HEADER_LEN + size_of::<T>(), u64::from(BPF_RB_FORCE_WAKEUP), |to| {
-        put(to, header);
         const { assert!(align_of::<T>() <= 8 && HEADER_LEN % 8 == 0) };
-        // SAFETY: reserved with room for a T behind the header, and ring entries are 8-byte aligned.
-        unsafe { to.add(HEADER_LEN).cast::<T>().write(payload) };
+        // SAFETY: reserved with room for a header and a T behind it, and ring entries are 8-byte aligned.
+        unsafe {
+            fill(&mut *to.cast::<Header>());
+            to.add(HEADER_LEN).cast::<T>().write(*payload);
+        }
         true
     });
     sent.is_some() || lost_event()
 }
 
-/// Sends a frame that is only a header.
+/// Sends a frame that is only a header, filled in place.
 #[inline(always)]
-pub fn bare(header: &Header, wake: bool) -> bool {
+pub fn bare(fill: impl FnOnce(&mut Header), wake: bool) -> bool {
     let flags = if wake { u64::from(BPF_RB_FORCE_WAKEUP) } else { wakeup() };
     let sent = submit!(HEADER_LEN, flags, |to| {
-        put(to, header);
+        // SAFETY: reserved with room for a header, and ring entries are 8-byte aligned.
+        fill(unsafe { &mut *to.cast::<Header>() });
         true
     });
     sent.is_some() || lost_event()

@@ -51,7 +51,7 @@ fn seen_first(who: &Watched, fd: u32, known: u64, is: &Descriptor, socket_only: 
     if is.kind == files::UNKNOWN {
         if known == UNNAMED && socket_only == 0 {
             if FDS.insert(&who.fd(fd), &FD_ASKED, NOEXIST).is_ok() {
-                ring::event(&current::header(Kind::UnknownDescriptor, who, 4), u64::from(fd));
+                ring::event(|header| current::fill(header, Kind::UnknownDescriptor, who, 4), &u64::from(fd));
             }
             return ptr::null_mut();
         }
@@ -75,7 +75,7 @@ fn unname(who: &Watched, fd: u32, id: u64) {
 }
 
 /// Gives a descriptor a new stream. `how`: an [`Opened`], with flags from bit 16 on.
-#[inline(never)]
+#[inline(always)]
 fn opened(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
     let stream = stream::create(who, how as u8, Class::Unknown as u8, (how >> 16) as u16);
     if stream.is_null() {
@@ -300,8 +300,13 @@ pub fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
     above.open = Open { fd: above.open.fd, ..below.open };
     stream::announce(who, socket);
     stream::announce(who, tls);
-    let mut header = current::header(Kind::Bind, who, tokentap_abi::Bind::LEN as u32);
-    header.stream = above.id;
-    header.flags = flags::TLS;
-    ring::event(&header, tokentap_abi::Bind { socket: below.id, open: above.open, reserved: 0 });
+    let payload = tokentap_abi::Bind { socket: below.id, open: above.open, reserved: 0 };
+    ring::event(
+        |header| {
+            current::fill(header, Kind::Bind, who, tokentap_abi::Bind::LEN);
+            header.stream = above.id;
+            header.flags = flags::TLS;
+        },
+        &payload,
+    );
 }

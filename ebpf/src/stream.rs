@@ -12,10 +12,11 @@ use tokentap_abi::{
 };
 
 use crate::{
-    current::{self, Watched, count, unique, zero},
+    current::{self, Watched, count, now, unique, zero},
     maps::{HANDLES, HAS_LOOP, NEW_STREAM, STREAMS, VERDICTS},
     ring::{self, Room, Sent},
     state::{Copy, Stream},
+    user::at_most,
 };
 
 /// Makes a stream; null when the process has too many, or the map is full.
@@ -60,7 +61,7 @@ pub fn create(who: &Watched, how: u8, class: u8, flags: u16) -> *mut Stream {
 fn refuse(who: &Watched) {
     count(Counter::StreamsOverQuota, 1);
     if who.set_flag(tracked::OVER_QUOTA) {
-        ring::bare(&current::header(Kind::OverQuota, who, 0), true);
+        ring::bare(|header| current::fill(header, Kind::OverQuota, who, 0), true);
     }
 }
 
@@ -70,14 +71,13 @@ pub fn find(id: u64) -> *mut Stream {
     STREAMS.get_ptr_mut(&id).unwrap_or(ptr::null_mut())
 }
 
-/// A header of a stream's frame.
+/// Fills the header of a stream's frame.
 #[inline(always)]
-fn header(kind: Kind, who: &Watched, stream: &Stream, len: usize) -> Header {
-    let mut header = current::header(kind, who, len as u32);
+fn fill(header: &mut Header, kind: Kind, who: &Watched, stream: &Stream, len: usize) {
+    current::fill(header, kind, who, len);
     header.stream = stream.id;
     header.epoch = stream.epoch;
     header.flags = stream.flags;
-    header
 }
 
 /// Announces a stream to user space, once; again when the event did not fit.
@@ -93,10 +93,10 @@ pub fn announce(who: &Watched, stream: *mut Stream) {
 fn announce_now(who: &Watched, stream: *mut Stream) {
     // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
     let stream = unsafe { &mut *stream };
-    let header = header(Kind::Open, who, stream, Open::LEN);
     // A process can open streams without end: when the ring is nearly full, that comes out of its share.
-    if let Room::Yes = ring::room(who.tracked, header.time, (HEADER_LEN + Open::LEN) as u64) {
-        stream.announced = u8::from(ring::event(&header, stream.open));
+    if let Room::Yes = ring::room(who.tracked, now(), (HEADER_LEN + Open::LEN) as u64) {
+        let sent = ring::event(|header| fill(header, Kind::Open, who, stream, Open::LEN), &stream.open);
+        stream.announced = u8::from(sent);
     }
 }
 
@@ -107,13 +107,16 @@ pub fn close(who: &Watched, id: u64) {
     // SAFETY: a live map value.
     let stream = unsafe { &*stream };
     if stream.announced != 0 {
-        let mut header = header(Kind::Close, who, stream, Close::LEN);
         // The end of a TLS connection is seen on its socket, where that is known.
         let known = stream.flags & flags::TLS == 0 || stream.bound != 0;
-        if known && stream.over == 0 {
-            header.flags |= flags::LEFT;
-        }
-        ring::event(&header, Close { offsets: stream.offsets, skipped: stream.skipped });
+        let left = if known && stream.over == 0 { flags::LEFT } else { 0 };
+        ring::event(
+            |header| {
+                fill(header, Kind::Close, who, stream, Close::LEN);
+                header.flags |= left;
+            },
+            &Close { offsets: stream.offsets, skipped: stream.skipped },
+        );
     }
     forget(who, id);
     VERDICTS.remove(&id).unwrap_or(());
@@ -143,13 +146,26 @@ pub fn close_handle(who: &Watched, handle: u64) {
 #[inline(never)]
 pub fn half_close(who: &Watched, stream: *mut Stream, dir: u8) {
     // SAFETY: a live map value.
-    let stream = unsafe { &*stream };
+    let stream = unsafe { &mut *stream };
     if stream.announced != 0 {
-        let mut header = header(Kind::HalfClose, who, stream, 0);
-        header.dir = dir;
-        header.offset = stream.offsets[dir as usize & 1];
-        ring::bare(&header, true);
+        let offset = *of(&mut stream.offsets, dir);
+        ring::bare(
+            |header| {
+                fill(header, Kind::HalfClose, who, stream, 0);
+                header.dir = dir;
+                header.offset = offset;
+            },
+            true,
+        );
     }
+}
+
+/// The element of a direction. Clamped where it is used: what the compiler knows of the number, the verifier may not.
+#[inline(always)]
+pub fn of(pair: &mut [u64; 2], dir: u8) -> &mut u64 {
+    let index = at_most::<1>(u64::from(dir));
+    // SAFETY: the index was clamped.
+    unsafe { pair.get_unchecked_mut(index as usize) }
 }
 
 /// [`Direction::Write`], as a number: the verifier is to follow one path for both.
@@ -170,8 +186,7 @@ pub struct Moved {
 #[inline(always)]
 pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved) {
     let Moved { dir, total, from, time } = *moved;
-    let at = dir as usize & 1;
-    let bit = 1u8 << at;
+    let bit = 1u8 << (dir & 1);
     // SAFETY: a live map value.
     let stream = unsafe { &mut *stream };
     // SAFETY: copied out at once.
@@ -182,11 +197,11 @@ pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved)
         skip = total;
     } else if verdict == heads(dir) && stream.post == 0 {
         if turns {
-            stream.head_left[at] = HEAD_BYTES;
+            *of(&mut stream.head_left, dir) = HEAD_BYTES;
         }
-        let head = stream.head_left[at];
-        skip = total.saturating_sub(head);
-        stream.head_left[at] = head.saturating_sub(total);
+        let left = of(&mut stream.head_left, dir);
+        skip = total.saturating_sub(*left);
+        *left = left.saturating_sub(total);
     } else if verdict == heads(dir ^ 1) && turns {
         // A request. User space would see too late that it is a call: the response may be on its way.
         stream.post = u8::from(first_byte(from) == b'P');
@@ -196,7 +211,7 @@ pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved)
         stream.turns = stream.turns.wrapping_add(1);
     }
     let header = &mut copy.header;
-    *header = self::header(Kind::Data, who, stream, 0);
+    fill(header, Kind::Data, who, stream, 0);
     header.time = time;
     header.dir = dir;
     let [a, b, c, _] = stream.turns.to_le_bytes();
@@ -205,10 +220,12 @@ pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved)
         header.flags |= flags::SKIPPED;
         stream.after_skip &= !bit;
     }
-    copy.offset = stream.offsets[at];
-    stream.offsets[at] = copy.offset.wrapping_add(total);
+    let offset = of(&mut stream.offsets, dir);
+    copy.offset = *offset;
+    *offset = copy.offset.wrapping_add(total);
     if skip > 0 {
-        stream.skipped[at] = stream.skipped[at].wrapping_add(skip);
+        let skipped = of(&mut stream.skipped, dir);
+        *skipped = skipped.wrapping_add(skip);
         stream.after_skip |= bit;
     }
     count(Counter::Seen, total);
@@ -266,7 +283,7 @@ pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
 pub fn flat(copy: &mut Copy, who: &Watched) {
     let mut state = Flat { copy, who };
     repeat(&mut state, flat_step);
-    finish(state.copy, Counter::LostTooLarge);
+    finish(state.copy, Counter::LostTooLarge as u8);
 }
 
 #[repr(C)]
@@ -312,7 +329,7 @@ pub fn repeat<T>(state: &mut T, step: extern "C" fn(u32, &mut T) -> u64) {
 /// Accounts for what was to be copied. What was not tried is lost for `reason`, and a frame says so; so do
 /// the next frame's offset, and the final offsets, for bytes that are lost otherwise.
 #[inline(never)]
-pub fn finish(copy: &mut Copy, reason: Counter) {
+pub fn finish(copy: &mut Copy, reason: u8) {
     count(Counter::Delivered, copy.delivered);
     let refused = copy.ring_full.wrapping_add(copy.over_share);
     if copy.ring_full > 0 {
@@ -326,12 +343,12 @@ pub fn finish(copy: &mut Copy, reason: Counter) {
         count(Counter::LostUnreadable, unreadable);
     }
     if copy.left > 0 {
-        count(reason, copy.left);
+        current::count_index(u32::from(reason), copy.left);
         copy.header.kind = Kind::Loss as u8;
         copy.header.offset = copy.offset;
         copy.header.len = 0;
         copy.header.orig = copy.left as u32;
-        ring::bare(&copy.header, false);
+        ring::bare(|header| *header = copy.header, false);
     }
     if copy.skip > 0 {
         count(Counter::Skipped, copy.skip);
@@ -340,7 +357,7 @@ pub fn finish(copy: &mut Copy, reason: Counter) {
 
 /// Bytes of a stream that pass no buffer that could be read: only their number is known.
 #[inline(always)]
-pub fn unseen(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved, reason: Counter) {
+pub fn unseen(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved, reason: u8) {
     begin(copy, who, stream, moved);
     finish(copy, reason);
 }

@@ -264,7 +264,7 @@ fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) ->
     let time = if dir == stream::WRITE { call.time } else { now() };
     let moved = Moved { dir, total, from: call.buffer, time };
     if call.function == SENDFILE {
-        stream::unseen(copy, who, state, &moved, Counter::LostSendfile);
+        stream::unseen(copy, who, state, &moved, Counter::LostSendfile as u8);
     } else {
         stream::begin(copy, who, state, &moved);
         stream::flat(copy, who);

@@ -8,7 +8,7 @@ use crate::{
     maps::TRANSFER,
     socket,
     state::{Cursor, Stream, Transfer},
-    stream::{self, GO_ON, Moved, READ, STOP},
+    stream::{self, GO_ON, Moved, READ, STOP, WRITE},
     tls, user,
 };
 
@@ -30,6 +30,9 @@ pub struct Call {
     pub fd: u32,
     /// Bits of [`Syscall`].
     pub kind: u8,
+    /// The bytes are in no buffer that can be read: a [`Counter`]; else 0. They count where the connection is known to
+    /// carry what is copied.
+    pub reason: u8,
     pub pointer: u64,
     pub count: u64,
     /// `MSG_*`
@@ -82,6 +85,14 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
     }
     // SAFETY: the only user of this entry, on this CPU.
     let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    if call.reason != 0 {
+        if class != Class::Unknown as u8 {
+            stream::announce(who, state);
+            let moved = Moved { dir: call.direction(), total: call.result as u64, from: 0, time: now() };
+            stream::unseen(&mut transfer.copy, who, state, &moved, call.reason);
+        }
+        return None;
+    }
     // Bytes that are thrown away reach no buffer: they count as unreadable.
     transfer.pointer = if call.flags & MSG_TRUNC != 0 { 0 } else { call.pointer };
     transfer.count = call.count;
@@ -155,31 +166,38 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
     }
 }
 
-/// Bytes that a call moved past every buffer of the process, as `sendfile` and `splice` do. They count where the
-/// connection is known to carry what is copied.
+/// As [`transferred`], for programs whose stack is short: a function of its own.
+#[inline(never)]
+pub fn transferred_apart(who: &Watched, call: &Call) {
+    transferred(who, call).unwrap_or(());
+}
+
+/// Bytes that a call moved from one descriptor to the other past every buffer of the process, as `sendfile` and `splice`
+/// do.
 #[inline(always)]
-pub fn passed_by(who: &Watched, fd: u32, dir: u8, result: i64, reason: Counter) {
+pub fn passed_by(who: &Watched, from: u32, to: u32, result: i64, reason: u8) {
     if result > 0 {
-        pass_by(who, fd, &Moved { dir, total: result as u64, from: 0, time: now() }, reason).unwrap_or(());
+        // A loop, so that the verifier follows one way for both.
+        stream::repeat(&mut PassedBy { who, from, to, result, reason }, pass_by);
     }
 }
 
+#[repr(C)]
+struct PassedBy<'a> {
+    who: &'a Watched,
+    from: u32,
+    to: u32,
+    result: i64,
+    reason: u8,
+}
+
 #[inline(never)]
-fn pass_by(who: &Watched, fd: u32, moved: &Moved, reason: Counter) -> Option<()> {
-    let state = socket::stream_of(who, fd, false);
-    if state.is_null() {
-        return None;
-    }
-    // SAFETY: a live map value.
-    let class = unsafe { (*state).class };
-    if class != Class::Http as u8 && class != Class::Tunnel as u8 {
-        return None;
-    }
-    stream::announce(who, state);
-    // SAFETY: the only user of this entry, on this CPU.
-    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
-    stream::unseen(&mut transfer.copy, who, state, moved, reason);
-    Some(())
+extern "C" fn pass_by(index: u32, passed: &mut PassedBy<'_>) -> u64 {
+    let (fd, dir) = if index == 0 { (passed.from, READ) } else { (passed.to, WRITE) };
+    let PassedBy { result, reason, .. } = *passed;
+    let kind = Syscall::TRANSFER | dir;
+    transferred_apart(passed.who, &Call { fd, kind, reason, pointer: 0, count: 1, flags: 0, result });
+    if index == 0 { GO_ON } else { STOP }
 }
 
 /// Puts the cursor on the first vector.
@@ -213,7 +231,7 @@ struct Gather<'a> {
 fn gather(transfer: &mut Transfer, who: &Watched) {
     let mut state = Gather { transfer, who };
     stream::repeat(&mut state, gather_step);
-    stream::finish(&mut state.transfer.copy, Counter::LostTooLarge);
+    stream::finish(&mut state.transfer.copy, Counter::LostTooLarge as u8);
 }
 
 /// The sum of what each message of an `mmsghdr` array carried.

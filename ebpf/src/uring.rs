@@ -5,7 +5,7 @@
 //! Not followed: rings that the kernel polls (`IORING_SETUP_SQPOLL`) and registered descriptors.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use tokentap_abi::{Counter, FdKey, Kind, Syscall, UringKey, tracked};
+use tokentap_abi::{Counter, Kind, Syscall, UringKey, tracked};
 
 use crate::{
     current::{self, Watched, count},
@@ -50,7 +50,7 @@ pub fn set_up(who: &Watched, params: u64, result: i64) {
         return;
     }
     if who.set_flag(tracked::IO_URING) {
-        ring::bare(&current::header(Kind::IoUring, who, 0), true);
+        ring::bare(|header| current::fill(header, Kind::IoUring, who, 0), true);
     }
     let number = |at: u64| user::read::<u32>(params.wrapping_add(at)).unwrap_or(0);
     let uring = Uring {
@@ -98,7 +98,7 @@ pub fn uring_enter(ctx: RawTracePointContext) -> i32 {
 struct Progress<'a> {
     who: &'a Watched,
     uring: &'a mut Uring,
-    key: FdKey,
+    ring: u32,
     end: u32,
     /// Completions before this one were taken by the process.
     taken: u32,
@@ -106,9 +106,8 @@ struct Progress<'a> {
 
 #[inline(always)]
 fn entered(who: &Watched, fd: u32) -> Option<()> {
-    let key = who.fd(fd);
     // SAFETY: a live map value; threads that enter one ring at once follow what each sees.
-    let uring = unsafe { &mut *URINGS.get_ptr_mut(&key)? };
+    let uring = unsafe { &mut *URINGS.get_ptr_mut(&who.fd(fd))? };
     if uring.submissions == 0 || uring.entries == 0 {
         return None;
     }
@@ -117,7 +116,7 @@ fn entered(who: &Watched, fd: u32) -> Option<()> {
     let head = number(uring.submissions, uring.head)?;
     let done = number(completions, uring.done_tail)?;
     let taken = number(completions, uring.done_head)?;
-    let mut progress = Progress { who, uring, key, end: head, taken };
+    let mut progress = Progress { who, uring, ring: fd, end: head, taken };
     stream::repeat(&mut progress, submission);
     progress.end = done;
     stream::repeat(&mut progress, completion);
@@ -154,7 +153,7 @@ extern "C" fn submission(_index: u32, progress: &mut Progress<'_>) -> u64 {
         reserved: 0,
     };
     let generation = progress.who.generation;
-    let key = UringKey { generation, user_data: entry.user_data, ring: progress.key.fd, reserved: 0 };
+    let key = UringKey { generation, user_data: entry.user_data, ring: progress.ring, reserved: 0 };
     if URING_CALLS.insert(&key, &call, 0).is_err() {
         count(Counter::MapFull, 1);
     }
@@ -224,26 +223,31 @@ extern "C" fn completion(_index: u32, progress: &mut Progress<'_>) -> u64 {
         return GO_ON;
     }
     let generation = progress.who.generation;
-    let key = UringKey { generation, user_data: done.user_data, ring: progress.key.fd, reserved: 0 };
-    // SAFETY: copied out at once.
-    let Some(call) = (unsafe { URING_CALLS.get(&key) }).copied() else { return GO_ON };
+    let key = UringKey { generation, user_data: done.user_data, ring: progress.ring, reserved: 0 };
+    let Some(call) = URING_CALLS.get_ptr(&key) else { return GO_ON };
+    // SAFETY: a live map value, which stays readable until the program ends.
+    let call = unsafe { &*call };
+    let hidden = call.hidden != 0;
+    let mut moved = Call {
+        fd: call.fd,
+        kind: call.kind,
+        reason: 0,
+        pointer: call.address,
+        count: call.count,
+        flags: 0,
+        result: i64::from(done.result),
+    };
     if done.flags & MORE == 0 {
         URING_CALLS.remove(&key).unwrap_or(());
     }
-    if call.kind == 0 {
-        socket::close(progress.who, call.fd);
+    if moved.kind == 0 {
+        socket::close(progress.who, moved.fd);
         return GO_ON;
     }
-    // The process has seen this completion, and may have used the buffer since.
-    let taken = (at.wrapping_sub(progress.taken) as i32) < 0;
-    let result = i64::from(done.result);
-    if call.hidden != 0 || taken {
-        let dir = call.kind & Syscall::RECEIVES;
-        transfer::passed_by(progress.who, call.fd, dir, result, Counter::LostIoUring);
-    } else {
-        let call =
-            Call { fd: call.fd, kind: call.kind, pointer: call.address, count: call.count, flags: 0, result };
-        transfer::transferred(progress.who, &call).unwrap_or(());
+    // A completion that the process has taken: it may have used the buffer since.
+    if hidden || (at.wrapping_sub(progress.taken) as i32) < 0 {
+        moved.reason = Counter::LostIoUring as u8;
     }
+    transfer::transferred_apart(progress.who, &moved);
     GO_ON
 }

@@ -139,7 +139,8 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     for (index, pattern) in (0..).zip(patterns) {
         array.set(index, &Plain(pattern), 0).map_err(maps::in_map("PATTERNS"))?;
     }
-    let next = [(tail::OTHER, "sys_exit_other"), (tail::URING_ENTER, "uring_enter")];
+    let next =
+        [(tail::OTHER, "sys_exit_other"), (tail::URING_ENTER, "uring_enter"), (tail::PASSED_BY, "passed_by")];
     let next: Vec<(u32, ProgramFd)> = next
         .into_iter()
         .map(|(index, name)| Ok((index, programs::fd(&ebpf, name)?)))

@@ -82,6 +82,8 @@ pub mod tail {
     pub const OTHER: u32 = 0;
     /// `uring_enter`
     pub const URING_ENTER: u32 = 1;
+    /// `passed_by`
+    pub const PASSED_BY: u32 = 2;
 }
 
 /// What the kernel side does at the end of a system call; entry of the table by system call number, which user space

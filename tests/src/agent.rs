@@ -194,7 +194,7 @@ impl Agent {
     #[must_use]
     pub fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.process.id());
-        std::fs::read_dir(folder).expect("the agent runs").count()
+        fs::read_dir(folder).expect("the agent runs").count()
     }
 
     /// The most memory that it has had resident, in bytes.
@@ -203,7 +203,7 @@ impl Agent {
     /// When it has ended.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("the agent runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has a peak");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10

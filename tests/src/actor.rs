@@ -95,8 +95,17 @@ fn command(arguments: &[&str]) -> Command {
 /// When it fails.
 #[must_use]
 pub fn observe<T: DeserializeOwned>(arguments: &[&str]) -> (Vec<T>, Ended) {
+    observe_by(&[], arguments)
+}
+
+/// The same, with more arguments of the agent.
+///
+/// # Panics
+/// When it fails.
+#[must_use]
+pub fn observe_by<T: DeserializeOwned>(agent: &[&str], arguments: &[&str]) -> (Vec<T>, Ended) {
     let mut actor = Actor::start(arguments);
-    let agent = Agent::run(&["--no-follow", "--pid", &actor.id()]);
+    let agent = Agent::run(&[agent, &["--no-follow", "--pid", &actor.id()]].concat());
     actor.go();
     actor.wait_until_done();
     let did = actor.end();

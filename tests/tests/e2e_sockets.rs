@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 use serde_json::json;
 use tokentap_abi::Direction;
 use tokentap_tests::{
-    actor::{Actor, Gateway, observe, text},
+    actor::{Actor, Gateway, observe, observe_by, text},
     agent::{Agent, Ended},
     bodies::call,
     client::{self, Job},
@@ -273,8 +273,17 @@ fn a_request_of_6_megabytes_in_one_call_is_exact() {
     assert!(answers[0].request_bytes > 6_000_000);
 }
 
+/// Of one process, the default size of the ring takes some 13 MB at once.
 #[test]
 fn a_request_of_15_megabytes_in_one_call_is_exact() {
     let answers = check_exact(&["large", "--bytes", "15000000"], &Mock::for_test(), 2);
     assert!(answers[0].request_bytes > 15_000_000);
+}
+
+#[test]
+fn a_request_of_15_megabytes_in_one_call_is_exact_with_a_larger_ring() {
+    let mock = Mock::for_test();
+    let server = mock.plain().to_string();
+    let (_, ended) = observe_by::<()>(&["--ring-size", "64MiB"], &["large", "--bytes", "15000000", &server]);
+    assert_all_exact(&ended, &mock, 2);
 }

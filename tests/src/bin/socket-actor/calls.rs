@@ -3,11 +3,9 @@
 use std::{
     io::{IoSlice, IoSliceMut, Write as _},
     net::{SocketAddr, TcpStream},
-    path::Path,
 };
 
 use anyhow::{Context as _, ensure};
-use openssl::ssl::{SslConnector, SslMethod};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use serde_json::json;
 use tokentap_tests::messages::{exchange, missing, post, read_message, request};
@@ -62,23 +60,13 @@ pub(crate) fn in_pieces(server: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// A request in one call, whose model comes last, and an ordinary one on the same connection.
-pub(crate) fn large(bytes: usize, ca: Option<&Path>, server: SocketAddr) -> anyhow::Result<()> {
+pub(crate) fn large(bytes: usize, server: SocketAddr) -> anyhow::Result<()> {
     let body = json!({"messages": [{"role": "user", "content": "A".repeat(bytes)}], "model": "mock"});
     let message = post(&body, server);
-    if let Some(ca) = ca {
-        let mut connector = SslConnector::builder(SslMethod::tls_client())?;
-        connector.set_ca_file(ca)?;
-        let mut stream = connector.build().connect("127.0.0.1", TcpStream::connect(server)?)?;
-        let written = stream.ssl_write(&message)?;
-        ensure!(written == message.len(), "{written} bytes were written");
-        read_message(&mut stream)?.context("no answer")?;
-        exchange(&mut stream, &request("mock", server))?;
-    } else {
-        let connection = connect(server)?;
-        let written = (&connection).write(&message)?;
-        ensure!(written == message.len(), "{written} bytes were written");
-        read_message(&connection)?.context("no answer")?;
-        exchange(&connection, &request("mock", server))?;
-    }
+    let connection = connect(server)?;
+    let written = (&connection).write(&message)?;
+    ensure!(written == message.len(), "{written} bytes were written");
+    read_message(&connection)?.context("no answer")?;
+    exchange(&connection, &request("mock", server))?;
     Ok(())
 }

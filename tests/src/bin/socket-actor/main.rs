@@ -57,13 +57,10 @@ enum Command {
     RecvmsgEnd { server: SocketAddr },
     /// A request and its answer in 1,024 pieces each
     Pieces { server: SocketAddr },
-    /// A request of so many bytes in one call; the address says whether over TLS
+    /// A request of so many bytes in one call
     Large {
         #[arg(long)]
         bytes: usize,
-        /// The authority to trust, for TLS
-        #[arg(long)]
-        ca: Option<PathBuf>,
         server: SocketAddr,
     },
     /// Calls on the handles of a library that is TLS in name only (clients/fake_ssl.c)
@@ -86,7 +83,7 @@ fn main() -> anyhow::Result<()> {
         Command::Uring { how, server } => at_go(|| uring::calls(how, server)),
         Command::RecvmsgEnd { server } => at_go(|| calls::recvmsg_to_the_end(server)),
         Command::Pieces { server } => at_go(|| calls::in_pieces(server)),
-        Command::Large { bytes, ca, server } => at_go(|| calls::large(bytes, ca.as_deref(), server)),
+        Command::Large { bytes, server } => at_go(|| calls::large(bytes, server)),
         Command::Handles { how, count, library } => {
             let library = handles::Library::load(&library)?;
             at_go(|| handles::calls(how, count, &library))

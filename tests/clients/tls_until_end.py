@@ -12,17 +12,17 @@ sys.stdin.readline()
 kept = []
 for model in models:
     connection = context.wrap_socket(
-        socket.create_connection(("127.0.0.1", int(port))), server_hostname="127.0.0.1", suppress_ragged_eofs=False
+        socket.create_connection(("127.0.0.1", int(port))), server_hostname="127.0.0.1"
     )
     body = json.dumps({"messages": [], "model": model}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
-    try:
-        while connection.recv(1000):
-            pass
-        # That it is closed is not what ends the answer.
-        kept.append(connection)
-    except ssl.SSLError:
-        connection.close()  # It ended without close_notify.
+    # Python takes every end for one in good order.
+    while connection.recv(1000):
+        pass
+    if "cut" in model:
+        connection.close()
+    else:
+        kept.append(connection)  # That it is closed is not what ends the answer.
 print("done", flush=True)
 sys.stdin.read()

@@ -47,29 +47,30 @@ fn calls_through_an_https_proxy_are_exact() {
     agent.stop().check_ledger();
 }
 
-/// Bodies without a length, of which `close_notify` is the end, or nothing is. Calls of Python's `ssl` are `SSL_read_ex`.
+/// Bodies without a length, of which `close_notify` is the end, or nothing is; and one that has a length, and is cut, too.
+/// Calls of Python's `ssl` are `SSL_read_ex`.
 #[test]
 fn close_notify_ends_an_answer_and_the_end_of_the_connection_alone_does_not() {
+    const UNBOUNDED: &str = "mock-close-cut";
     let mock = Mock::for_test();
     let mut python = Command::new(parts::part("venv/bin/python"));
     python.arg(parts::file("clients/tls_until_end.py")).arg(mock.tls().port().to_string()).arg(mock.ca());
-    python.args(["mock-close", "mock-close-cut", "mock-close-size100000"]);
-    check_until_end(Actor::spawn(python), &mock);
-}
-
-fn check_until_end(mut client: Actor, mock: &Mock) {
+    python.args(["mock-close", UNBOUNDED, "mock-cut", "mock-close-size100000"]);
+    let mut client = Actor::spawn(python);
     let agent = Agent::run(&["--no-follow", "--pid", &client.id()]);
     client.go();
     client.wait_until_done();
     // Connections that ended in good order stay open as long as the process runs.
-    let answers = mock.ledger().wait_for_answers(3);
-    let spans = agent.wait_for_spans(3);
-    check_calls(&spans, &answers);
-    let (whole, cut) = by_end(spans);
-    assert_eq!((whole.len(), cut.len()), (2, 1));
-    assert_eq!(*cut[0].get("tokentap.incomplete.reason"), json!("closed"), "{:#?}", cut[0]);
+    let mut spans = agent.wait_for_spans(4);
+    let mut answers = mock.ledger().wait_for_answers(4);
     client.end::<()>();
     agent.stop().check_ledger();
+    let model = json!(UNBOUNDED);
+    let cut = spans.iter().position(|span| *span.get("gen_ai.request.model") == model);
+    let cut = spans.swap_remove(cut.expect("a span of each call"));
+    let answer = answers.remove(1);
+    assert_eq!((cut.get(INCOMPLETE), cut.get("gen_ai.response.id")), (&json!(true), &json!(answer.id)));
+    check_calls(&spans, &answers);
 }
 
 /// curl's calls are `SSL_read`.

@@ -185,10 +185,10 @@ fn a_process_over_its_quota_takes_nothing_from_others() {
     let mut job = Via::Tls.job(&mock, vec![call(Api::OpenaiChat, "mock")]);
     (job.wait, job.before, job.rounds) = (true, 1, CALLS);
     let mut steady = client::HTTPX.start(&job);
-    let pids = [noisy.id(), steady.process().id().to_string()];
-    let agent = Agent::run(&["--no-follow", "--pid", &pids[0], "--pid", &pids[1]]);
-    let named =
-        |line: &str| line.contains("more connections open") && line.contains(&format!("pid={} ", pids[0]));
+    let id = steady.process().id();
+    let agent = Agent::run(&["--no-follow", "--pid", &noisy.id(), "--pid", &id.to_string()]);
+    let name = format!("pid={} ", noisy.id());
+    let named = |line: &str| line.contains("more connections open") && line.contains(&name);
     noisy.go();
     agent.process().wait_for_complaint("name of the process", |line| named(line).then_some(()));
     steady.go();
@@ -197,7 +197,7 @@ fn a_process_over_its_quota_takes_nothing_from_others() {
     answers.remove(0);
     drop(noisy);
     let ended = agent.stop();
-    let of_steady = |span: &&Span| span.resource["process.pid"].to_string() == pids[1];
+    let of_steady = |span: &&Span| span.resource["process.pid"] == json!(id);
     let spans: Vec<Span> = ended.spans.iter().filter(of_steady).cloned().collect();
     check_calls(&spans, &answers);
     ended.check_ledger();

@@ -196,7 +196,7 @@ pub(crate) fn calls(how: Way, count: usize, library: &Library) -> anyhow::Result
         }
         Way::Noisy => {
             let request = request(0);
-            for connection in 0.. {
+            for connection in 0..usize::MAX {
                 library.write(connection, &request);
             }
         }

@@ -75,8 +75,8 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Serve { how, to } => return serve::serve(how, to),
-        Command::Relay { to } => return serve::relay_standard_input(to),
+        Command::Serve { how, to } => serve::serve(how, to),
+        Command::Relay { to } => serve::relay_standard_input(to),
         Command::Dup { server } => at_go(|| descriptors::dup_all(server)),
         Command::File { how, file, server } => at_go(|| descriptors::file_on_number(how, &file, server)),
         Command::Past { how, server } => at_go(|| past_buffers::call(how, server)),

@@ -90,8 +90,7 @@ fn nine_thousand_calls_that_wait_get_their_own_answers() {
     const BESIDE: usize = 20;
     let (fake, mock) = (FakeSsl::build(), Mock::for_test());
     let mut waiting = fake.start("all-wait", WAIT);
-    // All the spans end at once.
-    let queue = [("OTEL_BSP_MAX_QUEUE_SIZE", "32768")];
+    let queue = [("OTEL_BSP_MAX_QUEUE_SIZE", "8192")];
     let agent = Agent::run_in(&["--no-follow", "--pid", &waiting.id(), "--exe", "curl"], &queue);
     waiting.go();
     waiting.process().wait_for_line("waiting", |line| (line == "\"waiting\"").then_some(()));
@@ -101,7 +100,10 @@ fn nine_thousand_calls_that_wait_get_their_own_answers() {
     }
     let beside = mock.ledger().wait_for_answers(2 * BESIDE);
     check_calls(&agent.wait_for_spans(beside.len()), &beside);
-    waiting.go();
+    for released in (1000..=WAIT).step_by(1000) {
+        waiting.go();
+        assert_eq!(agent.wait_for_spans(beside.len() + released).len(), beside.len() + released);
+    }
     waiting.wait_until_done();
     let answers = [waiting.end(), beside].concat();
     check_without_loss(agent.stop(), &answers);

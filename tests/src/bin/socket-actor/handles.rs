@@ -2,8 +2,9 @@
 //! was made is printed as the answer that a server would have written down.
 
 use std::{
+    cell::Cell,
     ffi::{CStr, CString, c_int, c_void},
-    io::{PipeReader, Read as _},
+    io::{PipeReader, Read as _, Write as _},
     net::SocketAddr,
     os::unix::ffi::OsStrExt as _,
     path::Path,
@@ -22,7 +23,7 @@ use tokentap_tests::{
 /// What is done with the handles.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Way {
-    /// Each thread waits in `SSL_read` for the answer to its own request, until all wait
+    /// Each thread waits in `SSL_read` for the answer to its own request, until all wait; 1,000 go on for each line
     AllWait,
     /// Threads end in `SSL_read`; as many calls by others follow
     ThreadsEnd,
@@ -222,41 +223,44 @@ fn up_ref(library: &Library) {
     library.call(1, 7);
 }
 
-/// Threads read until there is nothing more to read.
+/// Each byte of it lets one thread go on.
 static GATE: OnceLock<PipeReader> = OnceLock::new();
 
+thread_local! {
+    static IS_TO_WAIT: Cell<bool> = const { Cell::new(false) };
+}
+
 const STACK: usize = 64 << 10;
+/// How many go on for each line that is read: an observer keeps pace with so many.
+const AT_ONCE: usize = 1000;
 
 fn all_wait(count: usize, library: &Library) -> anyhow::Result<()> {
-    extern "C" fn wait_for_gate(_: Handle, _: *mut c_void, length: usize) -> c_int {
-        // Ends without a byte.
-        let ended = GATE.get().is_some_and(|gate| { gate }.read(&mut [0]).is_ok());
-        if ended { length as c_int } else { -1 }
+    extern "C" fn wait_at_gate(_: Handle, _: *mut c_void, length: usize) -> c_int {
+        let waits = IS_TO_WAIT.get();
+        let passed =
+            !waits || GATE.get().is_some_and(|gate| { gate }.read(&mut [0]).is_ok_and(|read| read == 1));
+        if passed { length as c_int } else { -1 }
     }
-    let (gate, closed) = std::io::pipe()?;
+    let (gate, mut opened) = std::io::pipe()?;
     GATE.set(gate).ok().context("one gate")?;
-    for number in 0..count {
-        library.write(number, &request(number));
-    }
-    library.set_during(wait_for_gate);
-    let read = library.read;
-    let threads: Vec<_> = (0..count)
-        .map(|number| {
-            thread::Builder::new().stack_size(STACK).spawn(move || {
-                let mut answer = answer(number);
-                // SAFETY: the library looks at no handle, and at no buffer.
-                unsafe { read(handle(number), answer.as_mut_ptr().cast(), answer.len() as c_int) };
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    wait_for_threads(libc::SYS_read, count)?;
-    // Others make their calls meanwhile.
-    println!("\"waiting\"");
-    std::io::stdin().read_line(&mut String::new())?;
-    drop(closed);
-    for thread in threads {
-        thread.join().ok().context("a thread failed")?;
-    }
+    library.set_during(wait_at_gate);
+    thread::scope(|scope| -> anyhow::Result<()> {
+        for number in 0..count {
+            thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || {
+                library.write(number, &request(number));
+                IS_TO_WAIT.set(true);
+                library.read(number, &mut answer(number));
+            })?;
+        }
+        wait_for_threads(libc::SYS_read, count)?;
+        // Others make their calls meanwhile.
+        println!("\"waiting\"");
+        for from in (0..count).step_by(AT_ONCE) {
+            std::io::stdin().read_line(&mut String::new())?;
+            opened.write_all(&vec![0; AT_ONCE.min(count - from)])?;
+        }
+        Ok(())
+    })?;
     (0..count).for_each(print);
     Ok(())
 }

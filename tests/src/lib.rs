@@ -1,6 +1,7 @@
 //! What the tests are made of: a mock LLM server and its ledger, real clients, the agent as a process, and
 //! receivers that are not ours.
 
+pub mod actor;
 pub mod agent;
 pub mod bodies;
 pub mod client;
@@ -13,8 +14,10 @@ pub mod grpc;
 pub mod identity;
 pub mod kernel;
 pub mod ledger;
+pub mod messages;
 pub mod mock;
 pub mod parts;
+pub mod passing;
 pub mod process;
 pub mod programs;
 pub mod random;

@@ -2,24 +2,21 @@
 
 use std::{
     fs::{self, File},
-    io::{IoSlice, IoSliceMut, Read, Write},
-    mem::MaybeUninit,
+    io::{Read, Write},
     net::{Shutdown, TcpStream},
     os::{
-        fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd},
+        fd::{AsRawFd as _, IntoRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
 };
 
 use anyhow::{Context as _, ensure};
-use rustix::{
-    io::{DupFlags, dup, dup2, dup3, fcntl_dupfd_cloexec},
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-        SendFlags, recvmsg, sendmsg,
-    },
+use rustix::io::{DupFlags, dup, dup2, dup3, fcntl_dupfd_cloexec};
+use tokentap_tests::{
+    passing::{pass, receive},
+    random::Random,
+    storm::FILE_MODEL,
 };
-use tokentap_tests::{random::Random, storm::FILE_MODEL};
 
 use crate::{
     Act,
@@ -106,14 +103,14 @@ pub(crate) fn pass_round(act: &Act, random: &mut Random) -> anyhow::Result<Got> 
     let worker = in_child(|| {
         let mut got = Vec::new();
         for _ in 0..2 {
-            got.push(fetch(&mut ReadWrite(receive(&theirs)?), &mut own)?);
+            got.push(fetch(&mut ReadWrite(receive(&theirs)?.context("no connection")?), &mut own)?);
         }
         Ok(join(got))
     })?;
     let mut connection = act.server.plain()?;
     let before = call(&mut connection, random)?;
-    send(&ours, &connection)?;
-    send(&ours, &act.server.plain()?)?;
+    pass(&ours, &connection)?;
+    pass(&ours, act.server.plain()?)?;
     drop(connection);
     Ok(join([before, worker.wait()?]))
 }
@@ -135,25 +132,4 @@ impl Write for ReadWrite {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn send(channel: &UnixStream, connection: &TcpStream) -> anyhow::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [connection.as_fd()];
-    ensure!(control.push(SendAncillaryMessage::ScmRights(&fds)), "no room for a descriptor");
-    sendmsg(channel, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
-    Ok(())
-}
-
-fn receive(channel: &UnixStream) -> anyhow::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(channel, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut fds = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    fds.next().context("a message without a descriptor")
 }

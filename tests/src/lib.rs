@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod identity;
 pub mod kernel;
 pub mod ledger;
+pub mod mapper;
 pub mod mock;
 pub mod parts;
 pub mod process;

@@ -175,9 +175,12 @@ impl Place for Kernel {
     fn place(&mut self, found: &Found, scope: Scope) -> Result<Placed, Unplaced> {
         let lease = self.lease(found)?;
         let watch = if lease.is_some() { None } else { self.watch(found) };
-        let probes = self
-            .attach(found, scope)
-            .and_then(|probes| self.leases.hold(probes, lease, found.name.clone()).ok_or(Unplaced::Busy));
+        let probes = self.attach(found, scope).and_then(|probes| {
+            self.leases.hold(probes, lease, found.name.clone()).ok_or_else(|| {
+                self.telemetry.add(Event::FilesChanged, 1);
+                Unplaced::Busy
+            })
+        });
         probes.map(|probes| Placed { probes, watch }).inspect_err(|_| self.unwatch(watch))
     }
 

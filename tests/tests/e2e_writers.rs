@@ -36,13 +36,14 @@ impl FileSystem {
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).expect("mounts that stay here");
         let (image, at) = (folder.path().join("image"), folder.path().join("at"));
-        File::create(&image).and_then(|image| image.set_len(32 << 20)).expect("a sparse file");
+        File::create(&image).and_then(|image| image.set_len(64 << 20)).expect("a sparse file");
         fs::create_dir(&at).expect("a folder");
         let run = |command: &mut Command| {
             let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
             assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
-        run(Command::new("mkfs.ext4").arg("-q").arg(&image));
+        // All of it is one group of blocks, of which each has inodes of its own.
+        run(Command::new("mkfs.ext4").args(["-q", "-b", "4096"]).arg(&image));
         // The loop device goes with the mount.
         run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at));
         Self(folder)

@@ -9,7 +9,7 @@ use std::{
     io,
     panic::resume_unwind,
     sync::mpsc::channel,
-    thread::{Builder, JoinHandle},
+    thread::{Builder, JoinHandle, scope},
 };
 
 use rustix::{
@@ -147,6 +147,27 @@ impl<'a> Thread<'a> {
     }
 }
 
+/// Drops values whose drop waits for the kernel, in so many threads at most, and waits until it is done.
+pub fn drop_in_parallel<T: Send>(mut values: Vec<T>, threads: usize) {
+    let share = values.len().div_ceil(threads.max(1));
+    scope(|scope| {
+        while values.len() > share {
+            let part = values.split_off(values.len() - share);
+            let thread = Builder::new().name("dropping".to_owned()).spawn_scoped(scope, move || {
+                if let Err(error) = give_up() {
+                    tracing::debug!(%error, "a thread that detaches probes keeps its capabilities");
+                }
+                drop(part);
+            });
+            if let Err(error) = thread {
+                // What it was to drop is gone with it: dropped here, and waited for.
+                tracing::debug!(%error, "cannot start a thread");
+            }
+        }
+        drop(values);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,5 +188,21 @@ mod tests {
         let heir = Thread::named("test").spawn(move || sets(CapabilitySet::all()).permitted);
         let inherited = heir.unwrap().join().unwrap();
         assert!(inherited.is_empty(), "what was given up does not come back");
+    }
+
+    #[test]
+    fn everything_is_dropped_before_it_goes_on() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        struct Counted<'a>(&'a AtomicUsize);
+        impl Drop for Counted<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        for (count, threads) in [(0, 4), (1, 4), (4, 4), (9, 4), (3, 0)] {
+            let dropped = AtomicUsize::new(0);
+            drop_in_parallel((0..count).map(|_| Counted(&dropped)).collect(), threads);
+            assert_eq!(dropped.into_inner(), count);
+        }
     }
 }

@@ -46,6 +46,9 @@ pub enum Event {
     FilesUnanswered,
     /// Probed files that changed, so that their probes were taken away.
     FilesChanged,
+    /// Probed files on which no lease could be had, so that a process that maps one in the moment after it was changed
+    /// can get breakpoints in wrong places.
+    FilesUnleased,
     /// Observed processes that ended after they had loaded a TLS library and before it was probed.
     ProcessesMissed,
     /// Observed processes that ended before it could be seen what they had loaded.
@@ -85,7 +88,7 @@ pub enum Event {
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 31] = [
+    pub const ALL: [(Self, &'static str, bool); 32] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
@@ -100,6 +103,7 @@ impl Event {
         (Self::FilesRefused, "files_refused", false),
         (Self::FilesUnanswered, "files_unanswered", false),
         (Self::FilesChanged, "files_changed", false),
+        (Self::FilesUnleased, "files_unleased", false),
         (Self::ProcessesMissed, "processes_missed", false),
         (Self::ProcessesUnread, "processes_unread", false),
         (Self::ProbesLate, "probes_late", false),

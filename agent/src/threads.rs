@@ -41,17 +41,18 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::privileges::Thread;
 
     #[test]
     fn a_thread_that_ends_gives_its_result() {
         let soon = Instant::now() + Duration::from_secs(60);
-        assert_eq!(join_until(std::thread::spawn(|| 7), soon), Ok(7));
+        assert_eq!(join_until(Thread::named("test").spawn(|| 7).unwrap(), soon), Ok(7));
     }
 
     #[test]
     fn a_thread_that_does_not_end_is_left_behind() {
         let (keep, never) = channel::<()>();
-        let thread = std::thread::spawn(move || never.recv().is_ok());
+        let thread = Thread::named("test").spawn(move || never.recv().is_ok()).unwrap();
         assert_eq!(join_until(thread, Instant::now()), Err(NotJoined::Late));
         drop(keep);
     }

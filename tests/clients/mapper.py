@@ -4,6 +4,7 @@ load PATH          loads a shared library
 free COUNT         calls SSL_free(NULL) of the last library that many times
 differs PATH       how many bytes of its code, in this process's memory, are not as in the file
 map PATH           maps the first page of a file as code
+code PATH          maps a whole file as code
 """
 import ctypes, mmap, os, sys
 
@@ -25,7 +26,8 @@ def differs(path):
             except OSError:
                 continue  # behind the end of a file that became shorter
             there = data[offset + at - start :][: len(page)]
-            found += sum(a != b for a, b in zip(page, there))
+            if page[: len(there)] != there:
+                found += sum(a != b for a, b in zip(page, there))
     os.close(memory)
     return found
 
@@ -45,9 +47,10 @@ for line in sys.stdin:
             answer = "called"
         elif what == "differs":
             answer = f"differs {differs(argument)}"
-        elif what == "map":
+        elif what in ("map", "code"):
+            length = 4096 if what == "map" else 0
             with open(argument, "rb") as file:
-                kept.append(mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))
+                kept.append(mmap.mmap(file.fileno(), length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))
             answer = "mapped"
     except OSError as error:
         answer = f"error {error}"

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod identity;
 pub mod kernel;
 pub mod ledger;
+pub mod mapper;
 pub mod messages;
 pub mod mock;
 pub mod parts;

@@ -332,10 +332,16 @@ fn descriptors(process: u32) -> Vec<PathBuf> {
     entries.filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
 }
 
-/// What a process has open below a folder.
+/// What a process has open below a folder, but for files that it holds a lease on: those are probed.
 fn descriptors_in(process: u32, folder: &Path) -> Option<String> {
-    let found: Vec<PathBuf> =
-        descriptors(process).into_iter().filter(|target| target.starts_with(folder)).collect();
+    let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let is_leased = |name: &std::ffi::OsStr| {
+        let info = fs::read_to_string(Path::new(&format!("/proc/{process}/fdinfo")).join(name));
+        info.is_ok_and(|info| info.contains("LEASE"))
+    };
+    let open = entries.filter(|entry| !is_leased(&entry.file_name()));
+    let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let found: Vec<PathBuf> = targets.filter(|target| target.starts_with(folder)).collect();
     (!found.is_empty()).then(|| format!("{found:?}"))
 }
 

@@ -21,11 +21,15 @@ use tokentap_tests::{
 struct Row {
     name: String,
     set: CapabilitySet,
+    /// The agent does its work without it, less well.
+    optional: bool,
     /// `CAP_SYS_ADMIN` includes it.
     in_sys_admin: bool,
     /// Names of the threads that keep it.
     kept_by: Vec<String>,
 }
+
+const OPTIONAL: &str = ", optional";
 
 /// The rows of SECURITY.md that are about this kernel.
 fn table() -> Vec<Row> {
@@ -40,7 +44,8 @@ fn table() -> Vec<Row> {
             let always = cells[4].split('(').next().unwrap_or_default();
             let kept_by = if kernel() < (5, 19) { cells[4] } else { always };
             let kept_by = kept_by.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-            Row { name, set, in_sys_admin: cells[3] == "yes", kept_by }
+            let optional = cells[2].ends_with(OPTIONAL);
+            Row { name, set, optional, in_sys_admin: cells[3] == "yes", kept_by }
         })
         .collect();
     assert!(rows.len() >= 5, "{rows:?}");
@@ -51,8 +56,9 @@ fn all(table: &[Row]) -> CapabilitySet {
     table.iter().fold(CapabilitySet::empty(), |set, row| set | row.set)
 }
 
-/// `all kernels`, `kernels before 6.6`, `kernels from 6.6`.
+/// `all kernels`, `kernels before 6.6`, `kernels from 6.6`; or `, optional` after one of them.
 fn is_here(kernels: &str) -> bool {
+    let kernels = kernels.strip_suffix(OPTIONAL).unwrap_or(kernels);
     let number = |text: &str| {
         let (major, minor) = text.split_once('.').unwrap();
         (major.parse().unwrap(), minor.parse().unwrap())
@@ -176,9 +182,17 @@ fn the_table_is_enough() {
 }
 
 #[test]
+fn what_the_table_calls_optional_can_be_left_out() {
+    let (table, folder) = (table(), public_folder());
+    let needed: Vec<Row> = table.into_iter().filter(|row| !row.optional).collect();
+    let identity = Identity { root: false, capabilities: all(&needed) };
+    sees_calls(identity, folder.path(), |agent| check_threads(agent, &needed));
+}
+
+#[test]
 fn each_capability_of_the_table_is_needed() {
     let (table, folder) = (table(), public_folder());
-    for row in &table {
+    for row in table.iter().filter(|row| !row.optional) {
         let mut rest = all(&table) - row.set;
         if row.in_sys_admin {
             rest -= CapabilitySet::SYS_ADMIN;

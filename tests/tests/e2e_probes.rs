@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,161 +16,11 @@ use tokentap_tests::{
     expect::check_calls,
     kernel::ProgramRuns,
     ledger::Api,
+    mapper::{Mapper, folder_with_library, is_probed, python, system_library},
     mock::Mock,
     parts,
     process::{PATIENCE, Process, wait_until},
 };
-
-/// A process that maps what it is told to (clients/mapper.py).
-struct Mapper(Process);
-
-impl Mapper {
-    fn start() -> Self {
-        Self::start_as(&python())
-    }
-
-    /// Started under this name, by which a rule selects it.
-    fn start_as(python: &Path) -> Self {
-        let mut command = Command::new(python);
-        command.arg(parts::file("clients/mapper.py"));
-        let process = Process::spawn(command);
-        process.wait_for_line("line that says ready", |line| (line == "ready").then_some(()));
-        Self(process)
-    }
-
-    fn id(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    fn ask(&mut self, what: &str, argument: impl std::fmt::Display) -> String {
-        let before = self.0.stdout().all().len();
-        self.0.write(&format!("{what} {argument}\n"));
-        let answer = self.0.stdout().wait(PATIENCE, |lines| lines.get(before).cloned());
-        answer.unwrap_or_else(|| panic!("no answer to {what}\n{}", self.0.transcript()))
-    }
-
-    fn load(&mut self, library: &Path) {
-        assert_eq!(self.ask("load", library.display()), "loaded");
-    }
-
-    /// Whether the library's code in its memory is as in the file, byte for byte: a probe shows as a difference.
-    fn is_intact(&mut self, library: &Path) -> bool {
-        self.ask("differs", library.display()) == "differs 0"
-    }
-
-    fn end(mut self) {
-        self.0.close_stdin();
-        assert!(self.0.wait(PATIENCE).success(), "{}", self.0.transcript());
-    }
-}
-
-/// Whether somebody who maps the file now finds it probed.
-fn is_probed(library: &Path) -> bool {
-    let mut other = Mapper::start();
-    other.load(library);
-    let probed = !other.is_intact(library);
-    other.end();
-    probed
-}
-
-/// A library of the system, by the start of its name.
-fn system_library(name: &str) -> PathBuf {
-    let maps = Command::new("ldd").arg(which("curl")).output().expect("ldd runs");
-    let maps = String::from_utf8_lossy(&maps.stdout).into_owned();
-    let line = maps.lines().find(|line| line.trim_start().starts_with(name));
-    let path = line.and_then(|line| line.split_whitespace().nth(2));
-    fs::canonicalize(path.unwrap_or_else(|| panic!("curl uses no {name}\n{maps}"))).expect("it is there")
-}
-
-/// The interpreter itself: what the search path has can be a script.
-fn python() -> PathBuf {
-    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
-    let output = output.expect("python3 runs").stdout;
-    fs::canonicalize(String::from_utf8_lossy(&output).trim()).expect("its own path")
-}
-
-fn which(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").expect("a search path");
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("no {program} on the search path"))
-}
-
-/// A folder with a copy of libssl that no rule could foresee.
-fn folder_with_library() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let library = folder.path().join("libown.so");
-    fs::copy(system_library("libssl"), &library).expect("a copy");
-    (folder, library)
-}
-
-#[test]
-fn another_file_with_the_same_inode_is_left_alone() {
-    let (folder, library) = folder_with_library();
-    let inode = fs::metadata(&library).expect("the copy").ino();
-    let (mut first, mut second) = (Mapper::start(), Mapper::start());
-    let agent = Agent::run(&["--no-follow", "--pid", &first.id(), "--pid", &second.id()]);
-    first.load(&library);
-    wait_until("the first process's library is probed", || !first.is_intact(&library));
-    first.end();
-    fs::remove_file(&library).expect("the copy");
-    // Until the file system uses the number again; others keep theirs.
-    let other = system_library("libcrypto");
-    let found = (0..300).any(|number| {
-        fs::copy(&other, &library).expect("a copy");
-        let same = fs::metadata(&library).expect("the copy").ino() == inode;
-        if !same {
-            fs::rename(&library, folder.path().join(format!("kept{number}"))).expect("the copy");
-        }
-        same
-    });
-    if !found {
-        eprintln!("skipped: this file system does not use an inode number again");
-        return;
-    }
-    second.load(&library);
-    // What comes later than this is probed: everything before it has been looked at.
-    let own = folder.path().join("libother.so");
-    fs::copy(system_library("libssl"), &own).expect("a copy");
-    second.load(&own);
-    wait_until("another library is probed", || !second.is_intact(&own));
-    assert!(second.is_intact(&library));
-    second.end();
-    assert_eq!(agent.finish().len(), 0);
-}
-
-#[test]
-fn a_library_overwritten_while_it_is_probed_is_probed_no_more() {
-    let (_folder, library) = folder_with_library();
-    let mut running = Mapper::start();
-    running.load(&library);
-    let agent = Agent::run(&["--pid", &running.id(), "--exe", "no-such-program"]);
-    wait_until("the library is probed", || !running.is_intact(&library));
-    assert!(is_probed(&library), "for everybody, because of the rule");
-    // As `cp` does it: the same inode, emptied and written again.
-    fs::write(&library, fs::read(system_library("libcrypto")).expect("a library")).expect("overwritten");
-    wait_until("the change is seen", || agent.process().stderr().text().contains("was written to"));
-    wait_until("the running process has what the file has", || running.is_intact(&library));
-    wait_until("others have it as well", || !is_probed(&library));
-    // Its library's code is gone under it: it does not end well, with or without an agent.
-    drop(running);
-    assert_eq!(agent.stop().status.code(), Some(0));
-}
-
-#[test]
-fn a_library_overwritten_in_place_by_one_byte_loses_its_probes() {
-    let (_folder, library) = folder_with_library();
-    let mut running = Mapper::start();
-    running.load(&library);
-    let agent = Agent::run(&["--pid", &running.id(), "--exe", "no-such-program"]);
-    wait_until("the library is probed", || is_probed(&library));
-    let length = fs::metadata(&library).expect("the copy").len();
-    let file = File::options().write(true).open(&library).expect("the copy");
-    file.write_all_at(b"!", length - 1).expect("written");
-    wait_until("the change is seen", || agent.process().stderr().text().contains("was written to"));
-    wait_until("the code is the same, and probed again", || is_probed(&library));
-    running.end();
-    assert_eq!(agent.stop().status.code(), Some(0));
-}
 
 /// Overlay mounts of one folder, as containers of one image have them.
 struct Overlays {

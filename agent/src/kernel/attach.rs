@@ -10,8 +10,10 @@
 //!   (`prepare_uprobe`) and refuses what it cannot step over; every later mapping of the same inode, by any process
 //!   that the scope includes, gets the breakpoint at that offset and the *remembered* instruction. The bytes are
 //!   never compared again: a file that changes while it is probed gets breakpoints in mid-instruction in every new
-//!   mapping. So the bytes are compared right before placing, and probes go as soon as a change is seen
-//!   (`targets::prober`).
+//!   mapping. So nobody can write to a file while it is probed where leases are to be had, the bytes are compared
+//!   right before placing, and elsewhere probes go as soon as a change is seen (`targets::prober`).
+//! - When a probe goes, a page that it was in does not always become the file's page again: a process that mapped a
+//!   file before that was overwritten in place can keep old contents, without breakpoints.
 //! - While a probe exists, it holds the inode: its number is not used again.
 //! - A link holds the path that it was made through, and with it the mount: `umount` fails until the link is gone.
 //!   It does not hold the descriptor that the path went through (`/proc/self/fd/N`).

@@ -72,7 +72,7 @@ struct Capability {
 }
 
 /// In the order of SECURITY.md's table.
-const CAPABILITIES: [Capability; 6] = [
+const CAPABILITIES: [Capability; 7] = [
     Capability {
         set: CapabilitySet::BPF,
         name: "CAP_BPF",
@@ -108,6 +108,13 @@ const CAPABILITIES: [Capability; 6] = [
         name: "CAP_SYS_ADMIN",
         purpose: "attach to uprobes or to tracepoints of this kernel",
         needed: |means| !means.multi_uprobes || means.tracefs,
+    },
+    Capability {
+        set: CapabilitySet::LEASE,
+        name: "CAP_LEASE",
+        purpose: "hold a lease on other users' files while they are probed",
+        // Without it those files are watched for changes.
+        needed: |_| false,
     },
 ];
 
@@ -180,7 +187,7 @@ pub fn opening_mapped_files() -> CapabilitySet {
 #[must_use]
 pub fn attaching() -> CapabilitySet {
     let attach = if means().multi_uprobes { CapabilitySet::empty() } else { CapabilitySet::SYS_ADMIN };
-    opening_mapped_files() | attach | writing_maps()
+    opening_mapped_files() | CapabilitySet::LEASE | attach | writing_maps()
 }
 
 /// A capability, or the one that includes it where this thread has only that.

@@ -8,6 +8,7 @@
 
 mod elf;
 mod file;
+mod lease;
 mod maps;
 mod mounts;
 mod openssl;
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub use file::{OpenFile, PLACE, Refused, Stamp};
+pub use lease::{BreakNotices, Lease, NoLease};
 pub use maps::{Mapping, executable_files};
 
 use crate::kernel::{FileId, TlsPoint};

@@ -22,8 +22,18 @@ use crate::shell::say;
 use crate::tree;
 
 /// Debian packages, apart from those that one part alone needs.
-const PACKAGES: [&str; 9] =
-    ["gcc", "g++", "libc6-dev", "libssl-dev", "pkg-config", "openssl", "curl", "python3", "python3-venv"];
+const PACKAGES: [&str; 10] = [
+    "gcc",
+    "g++",
+    "libc6-dev",
+    "libssl-dev",
+    "pkg-config",
+    "openssl",
+    "curl",
+    "python3",
+    "python3-venv",
+    "e2fsprogs",
+];
 
 /// Something that comes from outside.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

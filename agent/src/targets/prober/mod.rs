@@ -5,7 +5,8 @@
 //! ring thread ── orders ──> prober ── subjects ──> look (threads that may get stuck: /proc, files)
 //!                             │  <──── found ────────┘
 //!                             ├── placement: which files, for whom, how long ──> place: the kernel
-//!                             └── detach (a thread that may wait)      file-changes (inotify) ── orders ──> prober
+//!                             └── detach (a thread that may wait)
+//!                file-changes (leases, inotify) ── orders ──> prober
 //! ```
 //!
 //! A probe is for one process as long as that is enough: it patches only that process's memory, and others pay
@@ -15,12 +16,15 @@
 //! over who is not watched.
 
 mod ahead;
+mod changes;
+mod leases;
 mod look;
 mod place;
 mod placement;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    fmt,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -37,7 +41,7 @@ use crate::{
     tls::Found,
 };
 use look::{Late, Looked, Lookers, Subject};
-use place::Kernel;
+use place::{Kernel, Placed};
 use placement::{MAX_NARROW, MAX_NARROW_EVENTS, Outcome, Placements, Stay, Unplaced};
 
 /// How long orders gather after one of the ring's.
@@ -63,6 +67,8 @@ enum Order {
     Looked(Looked),
     /// A watched file was written to.
     Modified(i32),
+    /// Somebody wanted to write to these files, and can do it now: their probes are gone.
+    Broken(BTreeSet<String>),
     /// Notices of changes were lost.
     Recheck,
     /// Take every probe away.
@@ -90,7 +96,10 @@ impl Prober {
         let (orders, inbox) = channel();
         let max_narrow = if attacher.has_multi_uprobes() { MAX_NARROW } else { MAX_NARROW_EVENTS };
         let mut work = Work {
-            placements: Placements::new(Kernel::new(attacher, orders.clone())?, max_narrow),
+            placements: Placements::new(
+                Kernel::new(attacher, orders.clone(), Arc::clone(&telemetry))?,
+                max_narrow,
+            ),
             lookers: Lookers::new(selector.clone(), Arc::clone(&telemetry), orders.clone()),
             wide: false,
             processes: HashMap::new(),
@@ -98,6 +107,7 @@ impl Prober {
             ahead: false,
             widening: Vec::new(),
             retry: None,
+            busy: HashSet::new(),
             recheck: Instant::now() + RECHECK,
             refresh: Instant::now() + REFRESH,
             lasting: BTreeSet::new(),
@@ -106,7 +116,7 @@ impl Prober {
         };
         let thread = Thread::named("probes").keeping(attaching()).spawn(move || {
             work.run(&inbox);
-            place::detach_all(work.placements.into_probes());
+            place::detach_all(&work.placements.into_probes());
         })?;
         let prober = Self { orders };
         if wide {
@@ -191,6 +201,8 @@ struct Work {
     widening: Vec<Sender<()>>,
     /// Whose files changed.
     retry: Option<Retry>,
+    /// Processes with a file that could not be probed because it was open for writing.
+    busy: HashSet<u32>,
     recheck: Instant,
     refresh: Instant,
     /// Mounts that probes may keep busy without a process that uses them.
@@ -239,13 +251,11 @@ impl Work {
             }
             Order::Modified(watch) => {
                 let users = self.placements.changed(|placed| placed.is_about(watch));
-                self.telemetry.add(Event::FilesChanged, 1);
-                tracing::warn!(
-                    processes = ?users,
-                    "a probed library was written to: its probes are taken away, and come back when its functions are \
-                     found in the new contents"
-                );
-                self.retry(users);
+                self.changed(1, &"not under a lease", users);
+            }
+            Order::Broken(files) => {
+                let users = self.placements.changed(Placed::is_gone);
+                self.changed(files.len(), &files, users);
             }
             Order::Recheck => self.recheck = Instant::now(),
             Order::Stop => {}
@@ -266,7 +276,8 @@ impl Work {
         }
         if self.recheck <= now {
             self.recheck = now + RECHECK;
-            self.placements.samples().into_iter().for_each(|pid| self.look_again(pid));
+            let samples: Vec<u32> = self.placements.samples().union(&self.busy).copied().collect();
+            samples.into_iter().for_each(|pid| self.look_again(pid));
         }
         if self.wide && self.refresh <= now {
             self.refresh = now + REFRESH;
@@ -312,6 +323,7 @@ impl Work {
             None => {}
         }
         self.narrow.remove(&pid);
+        self.busy.remove(&pid);
         for other in self.placements.forget(pid) {
             self.look_again(other);
         }
@@ -357,6 +369,9 @@ impl Work {
                 let found = found.unwrap_or_default();
                 let outcomes = self.placements.ahead(&found);
                 for (found, outcome) in found.iter().zip(outcomes) {
+                    if matches!(outcome, Outcome::Failed(Unplaced::Busy | Unplaced::Changed)) {
+                        self.refresh = self.refresh.min(Instant::now() + RECHECK);
+                    }
                     self.report(found, outcome, None);
                 }
                 self.ahead = false;
@@ -390,10 +405,14 @@ impl Work {
         if missed {
             self.telemetry.add(Event::ProcessesMissed, 1);
         }
+        if !outcomes.contains(&Outcome::Failed(Unplaced::Busy)) {
+            self.busy.remove(&pid);
+        }
         for (found, outcome) in found.iter().zip(outcomes) {
             match outcome {
                 Outcome::Known | Outcome::Refused => {}
                 Outcome::Failed(Unplaced::Changed) => self.retry([pid]),
+                Outcome::Failed(Unplaced::Busy) if !missed => self.busy(pid, found),
                 // A process that is gone cannot be probed: no reason to complain of its file.
                 Outcome::Failed(_) if missed => self.missed(found),
                 outcome => {
@@ -457,7 +476,7 @@ impl Work {
                 self.telemetry.add(Event::AttachFailed, 1);
                 tracing::warn!(library, file, why, "not probed, its TLS traffic is not seen");
             }
-            Outcome::Failed(Unplaced::Changed) | Outcome::Known | Outcome::Refused => {}
+            Outcome::Failed(Unplaced::Changed | Unplaced::Busy) | Outcome::Known | Outcome::Refused => {}
         }
     }
 
@@ -471,6 +490,33 @@ impl Work {
                 file = found.name,
                 "a process ended before this library was probed: its TLS traffic was not seen"
             );
+        }
+    }
+
+    /// Files lost their probes because of a writer; `users` have them mapped.
+    fn changed(&mut self, count: usize, files: &dyn fmt::Debug, users: Vec<u32>) {
+        self.telemetry.add(Event::FilesChanged, count as u64);
+        tracing::warn!(
+            ?files,
+            processes = ?users,
+            "probed libraries are written to: their probes are taken away, and come back when their functions are found \
+             in the new contents"
+        );
+        // What no process has now is perhaps a library of the system.
+        self.refresh = self.refresh.min(Instant::now() + RECHECK);
+        self.retry(users);
+    }
+
+    /// A file of this process is open for writing. That can last: after some tries it is looked at in intervals.
+    fn busy(&mut self, pid: u32, found: &Found) {
+        if self.busy.insert(pid) {
+            tracing::warn!(
+                pid,
+                library = found.code.library,
+                file = found.name,
+                "the library is open for writing and not probed until that is over: its TLS traffic is not seen"
+            );
+            self.retry([pid]);
         }
     }
 

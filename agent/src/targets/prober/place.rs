@@ -1,40 +1,45 @@
-//! Probes into files and out again, and the notices of files that change while they are probed.
+//! Probes into files and out again.
 //!
-//! What remains uncertain: between a write to a probed file and the moment at which its probes are gone (some 50 ms),
-//! a process that maps it anew gets breakpoints where the old contents had functions. A write through a shared
-//! mapping gives no notice; it shows in the change time at the next look at a process that uses the file (at most
-//! [`super::RECHECK`] later). Holding a lease would leave no such gap, but would make the writer wait for the agent.
+//! A file is held by a lease while it is probed ([`super::leases`]), so that nobody writes to it before its probes are
+//! gone. Where no lease is to be had (a file system that has none, another user's file without `CAP_LEASE`), inotify
+//! gives notice of writes. What remains uncertain there: between a write to the file and the moment at which its
+//! probes are gone (some 50 ms), a process that maps it anew gets breakpoints where the old contents had functions; and
+//! a write through a shared mapping gives no notice, it shows in the change time at the next look at a process that
+//! uses the file (at most [`super::RECHECK`] later).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
-    mem::MaybeUninit,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc,
-        mpsc::{Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
-    thread,
 };
 
 use rustix::{
-    fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
+    fs::inotify::{self, CreateFlags, WatchFlags},
     io::Errno,
 };
 
 use super::{
-    Order,
+    Order, changes,
+    leases::{Held, Leases, Slot},
     placement::{Place, Unplaced},
 };
 use crate::{
-    kernel::{Attacher, Scope, TlsProbes},
-    privileges::Thread,
-    tls::Found,
+    kernel::{Attacher, FileId, Scope, TlsProbes},
+    privileges::{Thread, drop_in_parallel},
+    telemetry::{Event, Telemetry},
+    tls::{BreakNotices, Found, Lease, NoLease},
 };
 
-/// Probes that are there, in a file that is watched.
+/// Most files of which it is remembered that there was no lease.
+const MAX_UNLEASED: usize = 4096;
+
+/// Probes that are there, in a file that is leased or watched.
 pub(super) struct Placed {
-    probes: TlsProbes,
+    probes: Slot<TlsProbes>,
     watch: Option<i32>,
 }
 
@@ -43,39 +48,80 @@ impl Placed {
     pub(super) fn is_about(&self, watch: i32) -> bool {
         self.watch == Some(watch)
     }
+
+    /// Whether the probes were taken away because a writer came.
+    pub(super) fn is_gone(&self) -> bool {
+        self.probes.is_empty()
+    }
 }
 
 /// The kernel, as a place for probes.
 pub(super) struct Kernel {
     attacher: Attacher,
     /// To be taken away, by a thread that may wait.
-    going: Sender<Vec<TlsProbes>>,
+    going: Sender<Vec<Held<TlsProbes>>>,
+    leases: Arc<Leases<TlsProbes>>,
+    breaks: Option<Arc<BreakNotices>>,
     notices: Option<Arc<OwnedFd>>,
     /// How many probes share a watch: a file has one.
     watches: HashMap<i32, usize>,
+    /// Files that were counted as having no lease.
+    unleased: HashSet<FileId>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl Kernel {
     /// Starts the threads that take probes away and wait for notices, which go to `orders`.
-    pub(super) fn new(attacher: Attacher, orders: Sender<Order>) -> io::Result<Self> {
-        let (going, inbox) = channel::<Vec<TlsProbes>>();
-        Thread::named("detach").spawn(move || inbox.into_iter().for_each(detach))?;
-        let notices = match inotify::init(CreateFlags::CLOEXEC) {
-            Ok(notices) => {
-                let notices = Arc::new(notices);
-                let reader = Arc::clone(&notices);
-                Thread::named("file-changes").spawn(move || read(&reader, &orders))?;
-                Some(notices)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch probed files for changes, they are looked at in intervals only");
-                None
-            }
+    pub(super) fn new(
+        attacher: Attacher,
+        orders: Sender<Order>,
+        telemetry: Arc<Telemetry>,
+    ) -> io::Result<Self> {
+        let (going, inbox) = channel();
+        Thread::named("detach").spawn(move || detach_all_of(&inbox))?;
+        let leases = Arc::new(Leases::new());
+        let breaks = BreakNotices::install().map(Arc::new).inspect_err(|error| {
+            tracing::warn!(%error, "no leases on probed files: their changes are noticed when they have happened");
+        });
+        let breaks = breaks.ok();
+        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map(Arc::new);
+        let notices = notices.inspect_err(|error| {
+            tracing::warn!(%error, "cannot watch probed files for changes, those without a lease are looked at in intervals only");
+        });
+        let notices = notices.ok();
+        let changes = changes::Changes {
+            breaks: breaks.clone(),
+            leases: Arc::clone(&leases),
+            notices: notices.clone(),
+            orders,
         };
-        Ok(Self { attacher, going, notices, watches: HashMap::new() })
+        Thread::named("file-changes").spawn(move || changes.read())?;
+        let (watches, unleased) = (HashMap::new(), HashSet::new());
+        Ok(Self { attacher, going, leases, breaks, notices, watches, unleased, telemetry })
     }
 
     /// Before the contents are compared, so that no change falls in between.
+    fn lease(&mut self, found: &Found) -> Result<Option<Lease>, Unplaced> {
+        let Some(breaks) = &self.breaks else { return Ok(None) };
+        match Lease::take(&found.file, breaks) {
+            Ok(lease) => Ok(Some(lease)),
+            Err(NoLease::Writer) => Err(Unplaced::Busy),
+            Err(NoLease::Unavailable(error)) => {
+                if self.unleased.len() < MAX_UNLEASED && self.unleased.insert(found.id) {
+                    self.telemetry.add(Event::FilesUnleased, 1);
+                    tracing::debug!(
+                        file = found.name,
+                        %error,
+                        "no lease on the file (its file system has none, or it is another user's and CAP_LEASE is \
+                         missing): it is watched instead, a change is noticed when it has happened"
+                    );
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// As [`Self::lease`], where there is none.
     fn watch(&mut self, found: &Found) -> Option<i32> {
         let notices = self.notices.as_ref()?;
         match inotify::add_watch(notices, found.file.path(), WatchFlags::MODIFY) {
@@ -127,8 +173,15 @@ impl Place for Kernel {
     type Probes = Placed;
 
     fn place(&mut self, found: &Found, scope: Scope) -> Result<Placed, Unplaced> {
-        let watch = self.watch(found);
-        self.attach(found, scope).map(|probes| Placed { probes, watch }).inspect_err(|_| self.unwatch(watch))
+        let lease = self.lease(found)?;
+        let watch = if lease.is_some() { None } else { self.watch(found) };
+        let probes = self.attach(found, scope).and_then(|probes| {
+            self.leases.hold(probes, lease, found.name.clone()).ok_or_else(|| {
+                self.telemetry.add(Event::FilesChanged, 1);
+                Unplaced::Busy
+            })
+        });
+        probes.map(|probes| Placed { probes, watch }).inspect_err(|_| self.unwatch(watch))
     }
 
     fn is_probed(&self, found: &Found) -> bool {
@@ -140,13 +193,11 @@ impl Place for Kernel {
     }
 
     fn remove(&mut self, probes: Vec<Placed>) {
-        let probes: Vec<TlsProbes> = probes
-            .into_iter()
-            .map(|placed| {
-                self.unwatch(placed.watch);
-                placed.probes
-            })
-            .collect();
+        let take = |placed: Placed| {
+            self.unwatch(placed.watch);
+            placed.probes.take()
+        };
+        let probes: Vec<Held<TlsProbes>> = probes.into_iter().filter_map(take).collect();
         if !probes.is_empty()
             && let Err(unsent) = self.going.send(probes)
         {
@@ -155,42 +206,20 @@ impl Place for Kernel {
     }
 }
 
-/// Takes probes away. Each wait of the kernel's is over for all that wait at the same time.
-pub(super) fn detach(mut probes: Vec<TlsProbes>) {
-    const THREADS: usize = 64;
-    let share = probes.len().div_ceil(THREADS).max(1);
-    if probes.len() <= share {
-        return;
+/// Takes away what comes. All that waits goes at the same time: a writer may wait for any of it.
+fn detach_all_of(inbox: &Receiver<Vec<Held<TlsProbes>>>) {
+    while let Ok(first) = inbox.recv() {
+        detach(std::iter::once(first).chain(inbox.try_iter()).flatten().collect());
     }
-    thread::scope(|scope| {
-        while !probes.is_empty() {
-            let part = probes.split_off(probes.len().saturating_sub(share));
-            scope.spawn(move || drop(part));
-        }
-    });
+}
+
+/// Takes probes away. Each wait of the kernel's is over for all that wait at the same time.
+pub(super) fn detach(probes: Vec<Held<TlsProbes>>) {
+    const THREADS: usize = 64;
+    drop_in_parallel(probes, THREADS);
 }
 
 /// All probes at the end.
-pub(super) fn detach_all(placed: Vec<Placed>) {
-    detach(placed.into_iter().map(|placed| placed.probes).collect());
-}
-
-/// Passes notices on until nobody takes them.
-fn read(notices: &OwnedFd, orders: &Sender<Order>) {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut reader = inotify::Reader::new(notices.as_fd(), &mut buffer);
-    loop {
-        let order = match reader.next() {
-            Ok(notice) if notice.events().contains(ReadFlags::QUEUE_OVERFLOW) => Order::Recheck,
-            Ok(notice) if notice.events().contains(ReadFlags::MODIFY) => Order::Modified(notice.wd()),
-            Ok(_) | Err(Errno::INTR) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "probed files are not watched for changes any more");
-                return;
-            }
-        };
-        if orders.send(order).is_err() {
-            return;
-        }
-    }
+pub(super) fn detach_all(placed: &[Placed]) {
+    detach(placed.iter().filter_map(|placed| placed.probes.take()).collect());
 }

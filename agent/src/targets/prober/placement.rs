@@ -56,6 +56,8 @@ pub(super) trait Place {
 pub(super) enum Unplaced {
     /// It is not as it was when its functions were looked up: it will be looked up again.
     Changed,
+    /// Somebody has it open for writing: it can be tried again when that is over.
+    Busy,
     /// For good.
     Refused(String),
 }

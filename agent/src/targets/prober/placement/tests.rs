@@ -12,6 +12,9 @@ struct Kernel {
     probes: HashMap<u32, (String, Scope)>,
     refuses: bool,
     changes: bool,
+    busy: bool,
+    /// Taken away by the place itself, because of a writer.
+    broken: HashSet<u32>,
 }
 
 /// A place that is looked into from outside. What lies below several identities is told by the name.
@@ -29,6 +32,9 @@ impl Place for Fake {
         if kernel.changes {
             return Err(Unplaced::Changed);
         }
+        if kernel.busy {
+            return Err(Unplaced::Busy);
+        }
         kernel.next += 1;
         let probe = kernel.next;
         kernel.probes.insert(probe, (found.name.clone(), scope));
@@ -41,7 +47,9 @@ impl Place for Fake {
 
     fn remove(&mut self, probes: Vec<u32>) {
         for probe in probes {
-            assert!(self.0.borrow_mut().probes.remove(&probe).is_some(), "taken away twice");
+            let mut kernel = self.0.borrow_mut();
+            let gone = kernel.probes.remove(&probe).is_none();
+            assert_eq!(gone, kernel.broken.remove(&probe), "taken away twice");
         }
     }
 }
@@ -51,6 +59,14 @@ impl Fake {
         let mut probes: Vec<_> = self.0.borrow().probes.values().cloned().collect();
         probes.sort_by_key(|(name, scope)| (name.clone(), format!("{scope:?}")));
         probes
+    }
+
+    /// A writer comes: what is probed in this file is gone before anybody decides it.
+    fn write(&self, file: &str) {
+        let mut kernel = self.0.borrow_mut();
+        let gone: Vec<u32> =
+            kernel.probes.extract_if(|_, (name, _)| name == file).map(|(probe, _)| probe).collect();
+        kernel.broken.extend(gone);
     }
 
     fn host(&self) -> Vec<String> {
@@ -191,6 +207,35 @@ fn a_file_that_changed_loses_its_probes_and_gets_those_of_its_new_contents() {
     seen_narrow(&mut placements, 2, &[file(8, "own, new", b"own, new", 20)]);
     assert_eq!(kernel.probes().last().unwrap(), &("own, new".to_owned(), Scope::Process(2)));
     assert_eq!(kernel.probes().len(), 2);
+}
+
+#[test]
+fn a_file_with_a_writer_loses_its_probes_and_is_tried_again_until_there_is_none() {
+    let (kernel, mut placements) = placements();
+    seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
+    seen(&mut placements, 2, &[lib(), file(8, "other", b"other", 10)], Stay::WhileUsed);
+    kernel.write("lib");
+    kernel.0.borrow_mut().busy = true;
+    let broken = kernel.0.borrow().broken.clone();
+    assert_eq!(placements.changed(|probe| broken.contains(probe)), [1, 2]);
+    for _ in 0..2 {
+        let tried = seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
+        assert_eq!(tried, [Outcome::Failed(Unplaced::Busy)]);
+    }
+    assert_eq!(kernel.host(), ["other"]);
+    kernel.0.borrow_mut().busy = false;
+    assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Placed]);
+    // A process that ends meanwhile, before it is known that a writer came.
+    kernel.write("lib");
+    placements.forget(1);
+    assert!(kernel.0.borrow().broken.is_empty());
+    // Probes of single processes go together.
+    seen_narrow(&mut placements, 3, &[lib()]);
+    seen_narrow(&mut placements, 4, &[lib()]);
+    kernel.write("lib");
+    let broken = kernel.0.borrow().broken.clone();
+    assert_eq!(placements.changed(|probe| broken.contains(probe)), [3, 4]);
+    assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [Outcome::Placed]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub fn event<T: Copy>(fill: impl FnOnce(&mut Header), payload: &T) -> bool {
 /// Sends a frame that is only a header, filled in place.
 #[inline(always)]
 pub fn bare(fill: impl FnOnce(&mut Header), wake: bool) -> bool {
-    let flags = if wake { u64::from(BPF_RB_FORCE_WAKEUP) } else { wakeup() };
+    let flags = u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP });
     let sent = submit!(HEADER_LEN, flags, |to| {
         // SAFETY: reserved with room for a header, and ring entries are 8-byte aligned.
         fill(unsafe { &mut *to.cast::<Header>() });
@@ -118,35 +118,44 @@ fn filled() -> (u64, u64) {
     (EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)), EVENTS.query(u64::from(BPF_RB_RING_SIZE)))
 }
 
-/// The reader looks at the ring by itself every few milliseconds; it is woken only when the ring fills, which
-/// spares the target an interrupt per frame.
+/// The reader looks at the ring by itself every few milliseconds; it is woken only when another eighth of the ring fills,
+/// which spares the target an interrupt per frame.
 #[inline(always)]
-pub fn wakeup() -> u64 {
+fn wakeup(waiting: u64, after: u64, size: u64) -> u64 {
     const _: () = assert!(BPF_RB_NO_WAKEUP == 1 && BPF_RB_FORCE_WAKEUP == 2);
-    let (waiting, size) = filled();
-    // The top bit is set when more than an eighth of the ring waits.
-    u64::from(BPF_RB_NO_WAKEUP) + ((size >> 3).wrapping_sub(waiting) >> 63)
+    let eighth = size >> 3;
+    // The sizes of rings are powers of two: a bit from the eighth on changes when a multiple of it is passed.
+    let passed = (waiting ^ after) & eighth.wrapping_neg();
+    // 0 or 1, without a branch for the verifier to follow.
+    u64::from(BPF_RB_NO_WAKEUP) + (passed.wrapping_neg() >> 63)
 }
 
-/// Whether data may still go onto the ring.
-pub enum Room {
-    Yes,
-    /// What is left is for events.
-    Full,
-    /// The process has used its share of what is left.
-    OverShare,
+/// What [`room`] says instead of wake-up flags: what is left is for events.
+pub const FULL: u64 = 0x100;
+/// What [`room`] says instead of wake-up flags: the process has used its share of what is left.
+pub const OVER_SHARE: u64 = 0x101;
+
+/// Whether data comes out of its process's share of a ring that is nearly full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    Checked,
+    Free,
 }
 
-/// Asks for room for `len` bytes of data of a process.
+/// Asks for room for `len` bytes of data of a process: the flags to submit them with, or why there is none.
 #[inline(always)]
-pub fn room(tracked: *mut Tracked, time: u64, len: u64) -> Room {
+pub fn room(tracked: *mut Tracked, time: u64, len: u64, share: Share) -> u64 {
     let (waiting, size) = filled();
     let after = waiting.wrapping_add(len);
+    let flags = wakeup(waiting, after, size);
     if after <= size - (size >> 2) {
-        return Room::Yes;
+        return flags;
     }
     if after > size - (size >> 4) {
-        return Room::Full;
+        return FULL;
+    }
+    if share == Share::Free {
+        return flags;
     }
     // Windows of 16.8 ms. Two threads that count at once may count short; the ring's end is checked above.
     let window = time >> 24;
@@ -158,9 +167,9 @@ pub fn room(tracked: *mut Tracked, time: u64, len: u64) -> Room {
         }
         let used = u64::from((*tracked).used).wrapping_add(len);
         if used > size >> 6 {
-            return Room::OverShare;
+            return OVER_SHARE;
         }
         (*tracked).used = used as u32;
     }
-    Room::Yes
+    flags
 }

@@ -72,8 +72,6 @@ pub struct Copy {
     pub ring_full: u64,
     /// Bytes for which the process had no share of the ring left.
     pub over_share: u64,
-    /// Wake-up flags for the ring.
-    pub wakeup: u64,
 }
 
 /// Where the next byte of a scattered call is.

@@ -14,7 +14,7 @@ use tokentap_abi::{
 use crate::{
     current::{self, Watched, count, now, unique, zero},
     maps::{HANDLES, HAS_LOOP, NEW_STREAM, STREAMS, VERDICTS},
-    ring::{self, Room, Sent},
+    ring::{self, Sent},
     state::{Copy, Stream},
     user::at_most,
 };
@@ -94,7 +94,7 @@ fn announce_now(who: &Watched, stream: *mut Stream) {
     // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
     let stream = unsafe { &mut *stream };
     // A process can open streams without end: when the ring is nearly full, that comes out of its share.
-    if let Room::Yes = ring::room(who.tracked, now(), (HEADER_LEN + Open::LEN) as u64) {
+    if ring::room(who.tracked, now(), (HEADER_LEN + Open::LEN) as u64, ring::Share::Checked) < ring::FULL {
         let sent = ring::event(|header| fill(header, Kind::Open, who, stream, Open::LEN), &stream.open);
         stream.announced = u8::from(sent);
     }
@@ -236,7 +236,6 @@ pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved)
     copy.delivered = zero();
     copy.ring_full = zero();
     copy.over_share = zero();
-    copy.wakeup = ring::wakeup();
 }
 
 /// [`Verdict::heads`] of the direction with this index.
@@ -257,6 +256,9 @@ fn first_byte(from: u64) -> u8 {
     first[0]
 }
 
+/// Last bytes of a call for which a process need not have a share of the ring left.
+const TAIL: u64 = 2 * MAX_CHUNK as u64;
+
 /// Copies the next piece, of at most [`MAX_CHUNK`] bytes.
 #[inline(always)]
 pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
@@ -265,10 +267,12 @@ pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
     copy.header.orig = len as u32;
     copy.offset = copy.offset.wrapping_add(len);
     copy.left = copy.left.wrapping_sub(len);
-    match ring::room(who.tracked, copy.header.time, len) {
-        Room::Full => copy.ring_full += len,
-        Room::OverShare => copy.over_share += len,
-        Room::Yes => match ring::data(&copy.header, copy.from, copy.wakeup) {
+    // What a call ends with is worth more than what is in its middle: a request's model, an answer's usage.
+    let share = if copy.left > TAIL { ring::Share::Checked } else { ring::Share::Free };
+    match ring::room(who.tracked, copy.header.time, len, share) {
+        ring::FULL => copy.ring_full += len,
+        ring::OVER_SHARE => copy.over_share += len,
+        flags => match ring::data(&copy.header, copy.from, flags) {
             Sent::Yes => copy.delivered += len,
             Sent::RingFull => copy.ring_full += len,
             Sent::Unreadable => {}

@@ -46,7 +46,9 @@ use crate::{
 /// Bytes of frames handed over at once.
 const BATCH_BYTES: usize = 256 << 10;
 /// Batches that wait for a worker. Together with the ring, this is how far a worker may fall behind.
-const QUEUED: usize = 32;
+const QUEUED: usize = 64;
+/// Emptied batches that are kept to be filled again.
+const RECYCLED: usize = 8;
 /// What is left of a batch without its data, while a worker does not keep up: bytes of frames…
 const MAX_KEPT_BYTES: usize = 4 * BATCH_BYTES;
 /// …and events.
@@ -159,7 +161,7 @@ impl Pipeline {
         let mut shards = Vec::with_capacity(workers);
         for number in 0..workers.max(1) {
             let (queue, inbox) = sync_channel(QUEUED);
-            let (recycle, empty) = sync_channel(QUEUED);
+            let (recycle, empty) = sync_channel(RECYCLED);
             let work = make();
             let thread = Thread::named(&format!("worker-{number}")).spawn(move || work(&inbox, &recycle))?;
             shards.push(Shard { batch: Batch::default(), queue, empty, thread });

@@ -147,6 +147,19 @@ impl<'a> Thread<'a> {
     }
 }
 
+/// Does work on each value in a thread of its own, and gives the results in the same order. The threads have what this one
+/// has, and end before this returns; `None` for work that panicked.
+pub fn in_parallel<T: Send, R: Send>(
+    values: impl Iterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<Option<R>> {
+    scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = values.map(|value| scope.spawn(move || work(value))).collect();
+        threads.into_iter().map(|thread| thread.join().ok()).collect()
+    })
+}
+
 /// Drops values whose drop waits for the kernel, in so many threads at most, and waits until it is done.
 pub fn drop_in_parallel<T: Send>(mut values: Vec<T>, threads: usize) {
     let share = values.len().div_ceil(threads.max(1));

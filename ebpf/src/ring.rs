@@ -77,7 +77,7 @@ fn fill<const ROOM: u64>(to: *mut u8, header: &Header, from: u64) -> bool {
 #[inline(always)]
 pub fn event<T: Copy>(fill: impl FnOnce(&mut Header), payload: &T) -> bool {
     let sent = submit!(HEADER_LEN + size_of::<T>(), u64::from(BPF_RB_FORCE_WAKEUP), |to| {
-        const { assert!(align_of::<T>() <= 8 && HEADER_LEN % 8 == 0) };
+        const { assert!(align_of::<T>() <= 8 && HEADER_LEN.is_multiple_of(8)) };
         // SAFETY: reserved with room for a header and a T behind it, and ring entries are 8-byte aligned.
         unsafe {
             fill(&mut *to.cast::<Header>());

@@ -44,7 +44,7 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
         _ => None,
     };
     let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(bytes)

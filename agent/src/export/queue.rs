@@ -94,7 +94,8 @@ impl Sender {
     /// Enqueues, or drops and counts. Never waits.
     pub(super) fn push(&self, record: &Arc<Record>) {
         let most = self.sender.max_capacity();
-        if self.sender.capacity() < most / 4 && self.waiting.of(record.pid) >= most.div_ceil(16) {
+        let nearly_full = (1..most / 4).contains(&self.sender.capacity());
+        if nearly_full && self.waiting.of(record.pid) >= most.div_ceil(16) {
             self.counters.lost(Loss::QueueShare, 1);
             return;
         }

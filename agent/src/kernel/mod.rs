@@ -14,7 +14,7 @@ pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
 
-use std::{sync::LazyLock, thread, time::Instant};
+use std::{sync::LazyLock, time::Instant};
 
 use aya::{
     EbpfLoader,
@@ -24,6 +24,7 @@ use aya::{
 };
 use tokentap_abi::{NamePattern, PATTERN_BYTES, PATTERNS, tail, tracked};
 
+use crate::privileges::in_parallel;
 use maps::Plain;
 use programs::Programs;
 
@@ -224,19 +225,13 @@ fn has_multi_uprobes() -> bool {
 /// Loads programs, all at once: the verifier takes up to some 100 ms for one, and works on several at a time. Threads have
 /// what this one has, and end here.
 fn load_programs<'a>(programs: impl Iterator<Item = (&'a str, &'a mut Program)>) -> Result<(), KernelError> {
-    thread::scope(|scope| {
-        let loading: Vec<_> = programs
-            .map(|(name, program)| {
-                scope.spawn(move || {
-                    let begin = Instant::now();
-                    load_program(name, program)?;
-                    tracing::debug!(name, took = ?begin.elapsed(), "program verified and loaded");
-                    Ok(())
-                })
-            })
-            .collect();
-        loading.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(KernelError::LoadEnded)))
-    })
+    let loaded = in_parallel(programs, |(name, program)| {
+        let begin = Instant::now();
+        load_program(name, program)?;
+        tracing::debug!(name, took = ?begin.elapsed(), "program verified and loaded");
+        Ok(())
+    });
+    loaded.into_iter().try_for_each(|result| result.unwrap_or(Err(KernelError::LoadEnded)))
 }
 
 fn load_program(name: &str, program: &mut Program) -> Result<(), KernelError> {

@@ -1,7 +1,7 @@
 //! Which processes are observed, and why.
 //!
 //! A process is observed because its id was named, because its executable matches, because all are, or because
-//! its parent is. The [targets thread](tracker) decides that; [`prober`] places probes, and [`describe`] reads what
+//! its parent is. The targets thread (`tracker`) decides that; [`prober`] places probes, and `describe` reads what
 //! a process may not let us read.
 
 pub mod attributes;

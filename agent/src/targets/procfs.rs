@@ -2,7 +2,7 @@
 //!
 //! Two kinds: `stat`, `status`, `task`, `cgroup` and the links of `exe` and `fd` are answered by the kernel alone. `cmdline`,
 //! `environ` and `maps` read the memory of the process, or wait for its lock, and can wait as long as it likes:
-//! they are read only by threads that can be left behind ([`super::describe`], the prober).
+//! they are read only by threads that can be left behind (`describe`, the prober).
 
 use std::{
     fs, io,

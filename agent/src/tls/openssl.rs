@@ -73,8 +73,7 @@ fn x86_64_load(code: &[u8]) -> Option<u32> {
 fn arm64_load(code: &[u8]) -> Option<u32> {
     const LOAD: u32 = 0xb940_0000;
     const RETURN: u32 = 0xd65f_03c0;
-    let words: Vec<u32> =
-        code.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect();
+    let words: Vec<u32> = code.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
     let load = words.windows(2).find(|pair| pair[0] & !(0xfff << 10) == LOAD && pair[1] == RETURN)?;
     Some((load[0] >> 10 & 0xfff) * 4)
 }

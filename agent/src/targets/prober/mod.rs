@@ -12,7 +12,7 @@
 //! A probe is for one process as long as that is enough: it patches only that process's memory, and others pay
 //! nothing. But placing takes the kernel some 20 ms (it waits for every fork and exit in progress), in which a young
 //! process can have made its first call. So where processes are wanted that do not exist yet, by a rule or because a
-//! watched process has children, probes are for everybody ([`placement`] says in which files); the kernel side passes
+//! watched process has children, probes are for everybody (`placement` says in which files); the kernel side passes
 //! over who is not watched.
 
 mod ahead;

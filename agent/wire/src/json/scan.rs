@@ -8,8 +8,8 @@ pub(super) fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
     const INLINE_WORDS: usize = 6;
     let rest = bytes.get(from..)?;
     let mut at = from;
-    for word in rest.chunks_exact(8).take(INLINE_WORDS) {
-        let word = u64::from_le_bytes(word.try_into().expect("chunks of 8"));
+    for word in rest.as_chunks().0.iter().take(INLINE_WORDS) {
+        let word = u64::from_le_bytes(*word);
         let hits = zero_bytes(word ^ splat(b'"')) | zero_bytes(word ^ splat(b'\\'));
         if hits != 0 {
             return Some(at + (hits.trailing_zeros() / 8) as usize);
@@ -23,10 +23,10 @@ pub(super) fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
 #[inline]
 pub(super) fn quote_or_bracket(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
-    let mut words = bytes.get(from..)?.chunks_exact(8);
-    for word in &mut words {
+    let (words, rest) = bytes.get(from..)?.as_chunks();
+    for word in words {
         // Setting bit 5 makes `[` a `{` and `]` a `}`, and no other printable byte one of the three.
-        let word = u64::from_le_bytes(word.try_into().expect("chunks of 8")) | splat(0x20);
+        let word = u64::from_le_bytes(*word) | splat(0x20);
         let mut hits =
             zero_bytes(word ^ splat(b'{')) | zero_bytes(word ^ splat(b'}')) | zero_bytes(word ^ splat(b'"'));
         while hits != 0 {
@@ -38,7 +38,7 @@ pub(super) fn quote_or_bracket(bytes: &[u8], from: usize) -> Option<usize> {
         }
         at += 8;
     }
-    words.remainder().iter().position(|&b| is_quote_or_bracket(b)).map(|n| at + n)
+    rest.iter().position(|&b| is_quote_or_bracket(b)).map(|n| at + n)
 }
 
 /// Position of the first byte that cannot be part of a number or literal, at or after `from`.

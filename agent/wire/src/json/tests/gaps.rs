@@ -158,7 +158,7 @@ proptest! {
             positions.pop();
         }
         // Every other stretch is lost.
-        let pieces: Vec<&[u8]> = positions.chunks_exact(2).map(|w| &text.as_bytes()[w[0]..w[1]]).collect();
+        let pieces: Vec<&[u8]> = positions.as_chunks::<2>().0.iter().map(|[from, to]| &text.as_bytes()[*from..*to]).collect();
         let cut = cut || positions.last() != Some(&text.len());
         let (found, _) = gapped(schema, &pieces, size, cut);
         prop_assert!(is_part(&found, &truth), "{:?} of {}", found, text);

@@ -179,6 +179,7 @@ impl<'a> Watch<'a> {
             all: *all,
             globs: exes.iter().map(|glob| glob.as_str().to_owned()).collect(),
             follow: *follow,
+            cgroups: false,
         };
         let mut kernel = kernel::load(&options)?;
         kernel.attacher.attach_tracepoints()?;

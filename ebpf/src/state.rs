@@ -48,6 +48,10 @@ pub struct Stream {
 
 const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
 
+const _: () = assert!(size_of::<Thread>() == tokentap_abi::THREAD_BYTES);
+const _: () = assert!(size_of::<Uring>() == tokentap_abi::URING_BYTES);
+const _: () = assert!(size_of::<UringCall>() == tokentap_abi::URING_CALL_BYTES);
+
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.
 ///
 /// It lives in a map, not on the stack: the verifier would track its numbers through every turn of the loop on the

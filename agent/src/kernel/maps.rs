@@ -6,7 +6,10 @@ use aya::{
     Ebpf, Pod,
     maps::{HashMap, Map, MapData, MapError, PerCpuArray},
 };
-use tokentap_abi::{Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, Tracked, Verdict};
+use tokentap_abi::{
+    Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, THREAD_BYTES, Tracked, URING_BYTES, URING_CALL_BYTES,
+    UringKey, Verdict,
+};
 
 use super::{Attacher, KernelError, Programs, Ring};
 
@@ -32,6 +35,9 @@ impl Kernel {
             fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
             handles: HashMap::try_from(take(&mut ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
             streams: HashMap::try_from(take(&mut ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
+            threads: HashMap::try_from(take(&mut ebpf, "THREADS")?).map_err(in_map("THREADS"))?,
+            urings: HashMap::try_from(take(&mut ebpf, "URINGS")?).map_err(in_map("URINGS"))?,
+            uring_calls: HashMap::try_from(take(&mut ebpf, "URING_CALLS")?).map_err(in_map("URING_CALLS"))?,
             verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
             programs: Programs::of(&ebpf),
@@ -58,6 +64,9 @@ pub struct KernelMaps {
     handles: HashMap<MapData, Plain<HandleKey>, u64>,
     /// Only the kernel side knows what is in them.
     streams: HashMap<MapData, u64, [u8; STREAM_BYTES]>,
+    threads: HashMap<MapData, u64, [u8; THREAD_BYTES]>,
+    urings: HashMap<MapData, Plain<FdKey>, [u8; URING_BYTES]>,
+    uring_calls: HashMap<MapData, Plain<UringKey>, [u8; URING_CALL_BYTES]>,
     verdicts: HashMap<MapData, u64, u8>,
     stats: PerCpuArray<MapData, u64>,
     programs: Programs,
@@ -172,8 +181,23 @@ impl KernelMaps {
         let fds: Vec<(FdKey, u64)> = self.fds.iter().flatten().map(|(key, stream)| (key.0, stream)).collect();
         let handles: Vec<(HandleKey, u64)> =
             self.handles.iter().flatten().map(|(key, stream)| (key.0, stream)).collect();
-        let living: HashSet<u64> =
-            self.tracked.iter().flatten().map(|(_, Plain(tracked))| tracked.generation).collect();
+        let threads: Vec<u64> = self.threads.keys().flatten().collect();
+        let urings: Vec<FdKey> = self.urings.keys().flatten().map(|key| key.0).collect();
+        let uring_calls: Vec<UringKey> = self.uring_calls.keys().flatten().map(|key| key.0).collect();
+        let tracked: Vec<(u32, Tracked)> =
+            self.tracked.iter().flatten().map(|(pid, Plain(tracked))| (pid, tracked)).collect();
+        let living: HashSet<u64> = tracked.iter().map(|(_, tracked)| tracked.generation).collect();
+        let pids: HashSet<u32> = tracked.iter().map(|(pid, _)| *pid).collect();
+        // A thread that is gone meanwhile was removed by the kernel side.
+        for thread in threads.into_iter().filter(|thread| !pids.contains(&((thread >> 32) as u32))) {
+            self.threads.remove(&thread).unwrap_or(());
+        }
+        for key in urings.into_iter().filter(|key| !living.contains(&key.generation)) {
+            self.urings.remove(&Plain(key)).unwrap_or(());
+        }
+        for key in uring_calls.into_iter().filter(|key| !living.contains(&key.generation)) {
+            self.uring_calls.remove(&Plain(key)).unwrap_or(());
+        }
         let mut removed = 0;
         let mut gone = |stream: u64, entry: Result<(), MapError>| {
             if entry.is_ok() && stream > FD_NAMED && self.streams.remove(&stream).is_ok() {
@@ -201,5 +225,7 @@ unsafe impl Pod for Plain<Tracked> {}
 unsafe impl Pod for Plain<FdKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<HandleKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<UringKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<tokentap_abi::NamePattern> {}

@@ -85,6 +85,8 @@ pub struct LoadOptions {
     pub globs: Vec<String>,
     /// Track the children of processes that a rule selects.
     pub follow: bool,
+    /// Cgroups may be selected ([`KernelMaps::select_cgroup`]): whatever executes looks its own up.
+    pub cgroups: bool,
 }
 
 /// Loads every program and map. Nothing is attached yet.
@@ -103,6 +105,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     }
     let flag = |set: bool| u8::from(set);
     let all = flag(options.all);
+    let has_cgroups = flag(options.cgroups);
     let pattern_count = patterns.len() as u32;
     let rule_flags = tracked::BY_RULE | if options.follow { tracked::FOLLOW } else { 0 };
     let agent = std::process::id();
@@ -113,6 +116,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global("ALL", &all, true)
+        .override_global("HAS_CGROUPS", &has_cgroups, true)
         .override_global("PATTERN_COUNT", &pattern_count, true)
         .override_global("RULE_FLAGS", &rule_flags, true)
         .override_global("AGENT", &agent, true)

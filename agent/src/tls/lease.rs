@@ -13,7 +13,10 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd},
-        unix::{fs::OpenOptionsExt as _, net::UnixStream},
+        unix::{
+            fs::{MetadataExt as _, OpenOptionsExt as _},
+            net::UnixStream,
+        },
     },
 };
 
@@ -51,6 +54,12 @@ impl Lease {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(NoLease::Writer),
             Err(error) => Err(NoLease::Unavailable(error)),
         }
+    }
+
+    /// Whether the file has no name any more: no process that does not have it can come to it.
+    #[must_use]
+    pub fn is_of_deleted(&self) -> bool {
+        self.0.metadata().is_ok_and(|meta| meta.nlink() == 0)
     }
 
     /// Whether a writer waits for it, or did so for too long.

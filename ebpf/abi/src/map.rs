@@ -24,6 +24,15 @@ pub const HEAD_BYTES: u64 = 4 << 10;
 /// Size of a value of the `STREAMS` map, which only the kernel side reads.
 pub const STREAM_BYTES: usize = 136;
 
+/// Size of a value of the `THREADS` map, which only the kernel side reads.
+pub const THREAD_BYTES: usize = 344;
+
+/// Size of a value of the `URINGS` map, which only the kernel side reads.
+pub const URING_BYTES: usize = 64;
+
+/// Size of a value of the `URING_CALLS` map, which only the kernel side reads.
+pub const URING_CALL_BYTES: usize = 24;
+
 /// Value of the `TRACKED` map, keyed by process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -35,6 +35,11 @@ impl<P> Slot<P> {
         lock(&self.0).is_none()
     }
 
+    /// Whether they are in a file that was deleted, as far as a lease shows it.
+    pub(super) fn is_of_deleted(&self) -> bool {
+        lock(&self.0).as_ref().and_then(|held| held.lease.as_ref()).is_some_and(Lease::is_of_deleted)
+    }
+
     fn take_if_broken(&self) -> Option<Held<P>> {
         lock(&self.0).take_if(|held| held.lease.as_ref().is_some_and(Lease::is_broken))
     }

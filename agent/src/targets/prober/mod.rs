@@ -276,6 +276,7 @@ impl Work {
         }
         if self.recheck <= now {
             self.recheck = now + RECHECK;
+            self.placements.evict();
             let samples: Vec<u32> = self.placements.samples().union(&self.busy).copied().collect();
             samples.into_iter().for_each(|pid| self.look_again(pid));
         }

@@ -192,6 +192,10 @@ impl Place for Kernel {
         })
     }
 
+    fn is_of_deleted(&self, placed: &Placed) -> bool {
+        placed.probes.is_of_deleted()
+    }
+
     fn remove(&mut self, probes: Vec<Placed>) {
         let take = |placed: Placed| {
             self.unwatch(placed.watch);

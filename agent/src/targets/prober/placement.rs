@@ -47,6 +47,9 @@ pub(super) trait Place {
     /// Whether a file is probed for everybody, by whomever.
     fn is_probed(&self, found: &Found) -> bool;
 
+    /// Whether probes are in a file that was deleted.
+    fn is_of_deleted(&self, probes: &Self::Probes) -> bool;
+
     /// Takes probes away; does not wait.
     fn remove(&mut self, probes: Vec<Self::Probes>);
 }
@@ -384,8 +387,14 @@ impl<P: Place> Placements<P> {
         again
     }
 
-    /// Gives up what is kept without a user for longest, beyond the bound.
-    fn evict(&mut self) {
+    /// Gives up what is kept without a user in files that were deleted, and the longest beyond the bound.
+    pub(super) fn evict(&mut self) {
+        let unused = self.host.iter().filter(|(_, host)| host.users.is_empty() && host.stay == Stay::Kept);
+        let deleted: Vec<u64> =
+            unused.filter(|(_, host)| self.place.is_of_deleted(&host.probes)).map(|(key, _)| *key).collect();
+        for key in deleted {
+            self.drop_host(key);
+        }
         let mut kept: Vec<(u64, u64)> = self
             .host
             .iter()

@@ -15,6 +15,8 @@ struct Kernel {
     busy: bool,
     /// Taken away by the place itself, because of a writer.
     broken: HashSet<u32>,
+    /// In files that were deleted.
+    deleted: HashSet<u32>,
 }
 
 /// A place that is looked into from outside. What lies below several identities is told by the name.
@@ -43,6 +45,10 @@ impl Place for Fake {
 
     fn is_probed(&self, found: &Found) -> bool {
         self.0.borrow().probes.values().any(|(name, scope)| *name == found.name && *scope == Scope::Host)
+    }
+
+    fn is_of_deleted(&self, probe: &u32) -> bool {
+        self.0.borrow().deleted.contains(probe)
     }
 
     fn remove(&mut self, probes: Vec<u32>) {
@@ -147,6 +153,18 @@ fn what_processes_to_come_may_use_stays_within_a_bound() {
     assert_eq!(names.len(), MAX_KEPT + 1);
     assert_eq!(&names[..2], ["lib03", "lib04"], "those that were used last are left");
     assert_eq!(names.last().unwrap(), "system");
+}
+
+#[test]
+fn a_file_that_was_deleted_is_not_kept_for_others() {
+    let (kernel, mut placements) = placements();
+    seen(&mut placements, 1, &[lib()], Stay::Kept);
+    let probe = kernel.0.borrow().next;
+    kernel.0.borrow_mut().deleted.insert(probe);
+    placements.evict();
+    assert_eq!(kernel.host(), ["lib"], "a process has it");
+    placements.forget(1);
+    assert_eq!(kernel.host(), [""; 0]);
 }
 
 #[test]

@@ -52,8 +52,9 @@ impl Drop for Cgroup {
     }
 }
 
-fn executes(pid: u32, name: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+/// Whether it executes `sleep`, and sleeps: it bears the name before its execve is over.
+fn sleeps(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains("(sleep) S"))
 }
 
 #[test]
@@ -65,8 +66,8 @@ fn what_executes_in_a_selected_cgroup_is_tracked_and_nothing_else() {
     kernel.maps.select_cgroup(selected.id(), tracked::FOLLOW | tracked::BY_RULE).expect("there is room");
     let mut sleepers = [selected.sleep(), other.sleep()];
     let begin = Instant::now();
-    while !sleepers.iter().all(|sleeper| executes(sleeper.id(), "sleep")) {
-        assert!(begin.elapsed() < PATIENCE, "the shells do not get to execute");
+    while !sleepers.iter().all(|sleeper| sleeps(sleeper.id())) {
+        assert!(begin.elapsed() < PATIENCE, "the shells do not get to sleep");
         std::thread::yield_now();
     }
     let tracked = sleepers.each_ref().map(|sleeper| kernel.maps.generation(sleeper.id()).is_some());

@@ -12,6 +12,8 @@
 //! | `process_exec*` | by interrupts only | no | one per CPU |
 //! | `task_newtask*`, `process_exit` | by interrupts only | no | none |
 //!
+//! A stack of their own keeps the first kind apart (`tls::keep_own_stack`).
+//!
 //! None may fault: memory of the target that is not resident is counted as unreadable.
 
 #![no_std]

@@ -10,10 +10,10 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::bpf_get_attach_cookie,
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
+    Global,
+    helpers::generated::{bpf_get_attach_cookie, bpf_tail_call},
+    macros::map,
+    maps::ProgramArray,
 };
 use tokentap_abi::{Class, Counter, Opened, TlsFunction, flags};
 
@@ -25,28 +25,42 @@ use crate::{
     user::{self, arg0, arg1, arg2, arg3, arg4},
 };
 
-#[uprobe]
-pub fn tls_enter(ctx: ProbeContext) -> u32 {
-    entered(ctx.as_ptr());
-    0
+/// Defines a program. Not by aya's macros: their wrapper makes a function of the body, from which the kernel allows no tail
+/// call.
+macro_rules! program {
+    ($name:ident, $section:literal, $body:ident) => {
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $name(ctx: *mut c_void) -> i32 {
+            keep_own_stack(ctx);
+            $body(ctx).unwrap_or(());
+            0
+        }
+    };
 }
 
-#[uretprobe]
-pub fn tls_return(ctx: RetProbeContext) -> u32 {
-    returned(ctx.as_ptr());
-    0
-}
+program!(tls_enter, "uprobe", entered);
+program!(tls_return, "uretprobe", returned);
+program!(tls_enter_multi, "uprobe.multi", entered);
+program!(tls_return_multi, "uretprobe.multi", returned);
 
-#[uprobe(multi)]
-pub fn tls_enter_multi(ctx: ProbeContext) -> u32 {
-    entered(ctx.as_ptr());
-    0
-}
+/// Always 0.
+#[unsafe(no_mangle)]
+static NEVER: Global<u8> = Global::new(0);
 
-#[uretprobe(multi)]
-pub fn tls_return_multi(ctx: RetProbeContext) -> u32 {
-    returned(ctx.as_ptr());
-    0
+/// Holds nothing.
+#[map]
+static NO_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Makes the kernel run the program on the stack of its task. From 6.13 on it gives programs a stack per CPU instead, which
+/// a uprobe program that is preempted shares with the next one on that CPU; not so programs that could make a tail call
+/// (kernel/bpf/verifier.c, `check_max_stack_depth`).
+#[inline(always)]
+fn keep_own_stack(ctx: *mut c_void) {
+    if NEVER.load() != 0 {
+        // SAFETY: the program's own context, and a map that lives as long as the program.
+        unsafe { bpf_tail_call(ctx, (&raw const NO_PROGRAMS).cast_mut().cast(), 0) };
+    }
 }
 
 /// What a probe was placed on: the low 8 bits of its cookie.

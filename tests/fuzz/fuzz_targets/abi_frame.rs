@@ -2,15 +2,22 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokentap_abi::{HEADER_LEN, decode, encode};
+use tokentap_abi::{HEADER_LEN, HEADER_LEN_V1, Kind, decode, encode};
 
 fuzz_target!(|record: &[u8]| {
     let Ok(frame) = decode(record) else { return };
-    let len = frame.header.len as usize;
-    assert_eq!(frame.payload, &record[HEADER_LEN..HEADER_LEN + len]);
-    // The last three bytes are reserved.
-    assert_eq!(encode(&frame.header)[..HEADER_LEN - 3], record[..HEADER_LEN - 3]);
-    let payloads = [frame.open().is_some(), frame.close().is_some(), frame.bound().is_some()];
-    assert!(payloads.into_iter().filter(|&is_there| is_there).count() <= 1);
+    let (start, len) = (usize::from(frame.header.header_len), frame.header.len as usize);
+    assert_eq!(frame.payload, &record[start..start + len]);
+    assert_eq!(frame.total_len(), start + len);
+    // The version is written as this build's.
+    let written = encode(&frame.header);
+    assert_eq!(written[1..HEADER_LEN_V1], record[1..HEADER_LEN_V1]);
+    if start >= HEADER_LEN {
+        // Between them lie the length and two reserved bytes.
+        assert_eq!(written[HEADER_LEN_V1 + 4..], record[HEADER_LEN_V1 + 4..HEADER_LEN]);
+    }
+    assert!(frame.open().is_none() || matches!(frame.kind, Kind::Open | Kind::Bind));
+    assert!(frame.close().is_none() || frame.kind == Kind::Close);
+    assert!(frame.bound().is_none() || frame.kind == Kind::Bind);
     assert!(frame.child().is_none() || frame.filename().is_none());
 });

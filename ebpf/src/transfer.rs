@@ -6,7 +6,7 @@ use crate::{
     classify::classify,
     current::{Watched, now},
     maps::TRANSFER,
-    socket,
+    records, socket,
     state::{Cursor, Stream, Transfer},
     stream::{self, GO_ON, Moved, READ, STOP, WRITE},
     tls, user,
@@ -79,14 +79,14 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
         ended(who, state, call);
         return None;
     }
-    if class == Class::Tls as u8 {
+    if class == Class::Tls as u8 && !records::wanted(who, state) {
         socket::bind(who, state);
         return None;
     }
     // SAFETY: the only user of this entry, on this CPU.
     let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
     if call.reason != 0 {
-        if class != Class::Unknown as u8 {
+        if class != Class::Unknown as u8 && class != Class::Tls as u8 {
             stream::announce(who, state);
             let moved = Moved { dir: call.direction(), total: call.result as u64, from: 0, time: now() };
             stream::unseen(&mut transfer.copy, who, state, &moved, call.reason);
@@ -103,6 +103,11 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
         transfer.cursor.left = total;
     } else {
         start(transfer, total, call.pieces());
+    }
+    if class == Class::Tls as u8 {
+        let len = transfer.cursor.len.min(transfer.cursor.left);
+        records::moved(who, state, transfer.cursor.base, len, call.direction());
+        return None;
     }
     if class != Class::Http as u8 {
         let len = transfer.cursor.len.min(transfer.cursor.left);

@@ -89,6 +89,10 @@ impl Probes for FakeProber {
         self.0.add(format!("scan {pid}"));
     }
 
+    fn bind(&self, pid: u32) {
+        self.0.add(format!("bind {pid}"));
+    }
+
     fn forget(&self, pid: u32) {
         self.0.add(format!("forget {pid}"));
     }

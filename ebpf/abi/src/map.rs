@@ -22,7 +22,7 @@ pub const FD_NAMED: u64 = 1;
 pub const HEAD_BYTES: u64 = 4 << 10;
 
 /// Size of a value of the `STREAMS` map, which only the kernel side reads.
-pub const STREAM_BYTES: usize = 136;
+pub const STREAM_BYTES: usize = 144;
 
 /// Value of the `TRACKED` map, keyed by process id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub mod tracked {
     pub const OVER_QUOTA: u32 = 4;
     /// User space was notified that it uses io_uring.
     pub const IO_URING: u32 = 8;
+    /// It has TLS streams whose sockets are found by their ciphertext.
+    pub const BINDS: u32 = 16;
 }
 
 /// Most rules that the kernel side can check.

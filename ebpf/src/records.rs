@@ -15,8 +15,6 @@ use crate::{
     tls, user,
 };
 
-/// Bytes of a record's header: type, version, length.
-const HEADER: u64 = 5;
 /// Bytes that are compared.
 const PREFIX: u64 = size_of::<[u64; 2]>() as u64;
 /// Records of one system call that are looked at.
@@ -71,17 +69,35 @@ fn unbound(who: &Watched) -> *mut Stream {
     tls
 }
 
-/// Length of the record of application data that begins here; 0 when none does.
-#[inline(always)]
-fn record(at: u64) -> u64 {
-    const APPLICATION_DATA: u64 = 23;
-    const VERSION_3: u64 = 3;
-    // Of a record that is long enough for a prefix, the bytes behind the header are there, too.
-    let header = user::read::<u64>(at).unwrap_or(0);
-    if header & 0xffff != APPLICATION_DATA | VERSION_3 << 8 {
-        return 0;
+/// The header of a record: type, version, length.
+#[derive(Clone, Copy)]
+struct RecordHeader(u64);
+
+impl RecordHeader {
+    const LEN: u64 = 5;
+
+    /// What is at an address; no record when it cannot be read.
+    #[inline(always)]
+    fn at(address: u64) -> Self {
+        // What is behind the header comes along.
+        Self(user::read::<u64>(address).unwrap_or(0))
     }
-    (header >> 24 & 0xff) << 8 | header >> 32 & 0xff
+
+    /// Types 20 (change of keys) to 23, and version 3 of SSL, which all that came later bear.
+    #[inline(always)]
+    const fn is_one(self) -> bool {
+        self.0 & 0xfc == 20 && self.0 & 0xff00 == 3 << 8
+    }
+
+    #[inline(always)]
+    const fn is_application_data(self) -> bool {
+        self.0 & 0xffff == 23 | 3 << 8
+    }
+
+    #[inline(always)]
+    const fn body(self) -> u64 {
+        (self.0 >> 24 & 0xff) << 8 | self.0 >> 32 & 0xff
+    }
 }
 
 /// `BIO_write(bio, data, length)` is called.
@@ -92,12 +108,13 @@ pub fn emitted(who: &Watched, data: u64) {
         return;
     }
     who.set_flag(tracked::BINDS);
-    if record(data) < PREFIX {
+    let header = RecordHeader::at(data);
+    if !header.is_application_data() || header.body() < PREFIX {
         return;
     }
     let mut prefix = Prefix { generation: who.generation, bytes: [0; 2] };
-    // SAFETY: a live map value.
-    if prefix.read(data.wrapping_add(HEADER)) {
+    if prefix.read(data.wrapping_add(RecordHeader::LEN)) {
+        // SAFETY: a live map value.
         SENT_RECORDS.insert(&prefix, unsafe { &(*tls).id }, 0).unwrap_or(());
     }
 }
@@ -129,22 +146,23 @@ pub fn taken(who: &Watched, len: i32) {
     }
     // SAFETY: the running thread's own entry.
     let data = unsafe { (*call).incoming };
-    let from = if record(data) == 0 { data } else { data.wrapping_add(HEADER) };
+    let skip = if RecordHeader::at(data).is_application_data() { RecordHeader::LEN } else { 0 };
     let mut prefix = Prefix { generation: who.generation, bytes: [0; 2] };
-    if !prefix.read(from) {
+    if !prefix.read(data.wrapping_add(skip)) {
         return;
     }
     // SAFETY: copied out at once.
     if let Some(id) = (unsafe { RECEIVED_RECORDS.get(&prefix) }).copied() {
-        socket::bind_streams(who, stream::find(id), tls);
+        socket::bind_streams_apart(who, stream::find(id), tls);
     }
 }
 
-/// Whether the ciphertext that a socket moves may say whose it is.
+/// Whether the ciphertext that a socket moves may say whose it is. Inside a TLS call it is known.
 #[inline(always)]
 pub fn wanted(who: &Watched, socket: *mut Stream) -> bool {
     // SAFETY: a live map value.
-    who.flags() & tracked::BINDS != 0 && unsafe { (*socket).bound } == 0
+    let unbound = unsafe { (*socket).bound } == 0;
+    who.flags() & tracked::BINDS != 0 && unbound && tls::under_way(who).is_null()
 }
 
 #[repr(C)]
@@ -163,9 +181,6 @@ struct Walk {
 /// A socket moved ciphertext.
 #[inline(never)]
 pub fn moved(who: &Watched, socket: *mut Stream, base: u64, len: u64, dir: u8) {
-    if !tls::under_way(who).is_null() {
-        return socket::bind(who, socket);
-    }
     let mut walk = Walk {
         prefix: Prefix { generation: who.generation, bytes: [0; 2] },
         at: base,
@@ -177,21 +192,21 @@ pub fn moved(who: &Watched, socket: *mut Stream, base: u64, len: u64, dir: u8) {
     };
     stream::repeat(&mut walk, next_record);
     if walk.tls != 0 {
-        socket::bind_streams(who, socket, stream::find(walk.tls));
+        socket::bind_streams_apart(who, socket, stream::find(walk.tls));
     }
 }
 
 #[inline(never)]
 extern "C" fn next_record(index: u32, walk: &mut Walk) -> u64 {
-    let len = record(walk.at);
-    let next = walk.at.wrapping_add(HEADER).wrapping_add(len);
-    if index >= RECORDS || len < PREFIX || walk.at.wrapping_add(HEADER + PREFIX) > walk.end {
+    let header = RecordHeader::at(walk.at);
+    let body = walk.at.wrapping_add(RecordHeader::LEN);
+    if index >= RECORDS || !header.is_one() || body.wrapping_add(PREFIX) > walk.end {
         return STOP;
     }
-    if !walk.prefix.read(walk.at.wrapping_add(HEADER)) {
-        return STOP;
+    walk.at = body.wrapping_add(header.body());
+    if !header.is_application_data() || header.body() < PREFIX || !walk.prefix.read(body) {
+        return GO_ON;
     }
-    walk.at = next;
     if walk.dir == READ {
         RECEIVED_RECORDS.insert(&walk.prefix, &walk.socket, 0).unwrap_or(());
         return GO_ON;

@@ -283,9 +283,15 @@ pub fn bind(who: &Watched, socket: *mut Stream) {
     }
 }
 
-/// Binds a TLS stream to the socket stream that carries it.
+/// As [`bind_streams`], for those that find the two by themselves.
 #[inline(never)]
-pub fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+pub fn bind_streams_apart(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+    bind_streams(who, socket, tls);
+}
+
+/// Binds a TLS stream to the socket stream that carries it.
+#[inline(always)]
+fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
     if socket.is_null() || tls.is_null() {
         return;
     }

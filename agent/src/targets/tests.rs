@@ -354,6 +354,21 @@ fn frames_of_an_id_that_is_used_again_are_decided_anew() {
 }
 
 #[test]
+fn ciphertext_is_followed_of_observed_processes_only() {
+    let rig = Rig::named("curl");
+    rig.processes.add(7, "/bin/curl", 1);
+    rig.executed(7, "/bin/curl");
+    assert_eq!([rig.next(), rig.next()], ["accepted 7", "7 is service-7"]);
+    rig.requests.send(Request::Unbound(8));
+    rig.requests.send(Request::Unbound(7));
+    // Requests are served in order: the answer to this one comes after them.
+    rig.requests.send(Request::Unknown(key(8)));
+    assert_eq!(rig.next(), "refused 8");
+    assert!(rig.done.has("bind 7") && !rig.done.has("bind 8"));
+    rig.stop();
+}
+
+#[test]
 fn sockets_are_named_and_decisions_passed_on() {
     let rig = Rig::named("*");
     rig.processes.add(7, "/bin/a", 1);

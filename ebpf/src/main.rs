@@ -28,6 +28,7 @@ mod exits;
 mod files;
 mod maps;
 mod process;
+mod records;
 mod ring;
 mod rules;
 mod socket;

@@ -13,7 +13,7 @@ use tokentap_abi::{
     COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, Tracked, UringKey,
 };
 
-use crate::state::{Stream, Thread, Transfer, Uring, UringCall};
+use crate::state::{Prefix, Stream, Thread, Transfer, Uring, UringCall};
 
 /// 1 when every process that executes is tracked.
 #[unsafe(no_mangle)]
@@ -90,6 +90,14 @@ pub static URING_CALLS: HashMap<UringKey, UringCall> = HashMap::with_max_entries
 /// What user space decided about streams, by id; absent means "copy all", which is always right.
 #[map]
 pub static VERDICTS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65536, 0);
+
+/// Records that TLS libraries emitted through memory, with the TLS stream of each. An absent entry costs an address.
+#[map]
+pub static SENT_RECORDS: LruHashMap<Prefix, u64> = LruHashMap::with_max_entries(16384, 0);
+
+/// Records that sockets received for them, with the socket stream of each.
+#[map]
+pub static RECEIVED_RECORDS: LruHashMap<Prefix, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// Programs that `sys_exit` goes on with, by [`tokentap_abi::tail`].
 #[map]

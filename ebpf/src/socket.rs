@@ -278,21 +278,26 @@ pub fn bind(who: &Watched, socket: *mut Stream) {
     let call = unsafe { &mut *call };
     call.nested = 1;
     // SAFETY: a live map value.
-    if unsafe { (*socket).bound } != 0 {
-        return;
+    if unsafe { (*socket).bound } == 0 {
+        bind_streams(who, socket, tls::stream_of(who, call.handle));
     }
-    let tls = tls::stream_of(who, call.handle);
-    if !tls.is_null() {
-        bind_streams(who, socket, tls);
-    }
+}
+
+/// As [`bind_streams`], for those that find the two by themselves.
+#[inline(never)]
+pub fn bind_streams_apart(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+    bind_streams(who, socket, tls);
 }
 
 /// Binds a TLS stream to the socket stream that carries it.
 #[inline(always)]
-pub fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+    if socket.is_null() || tls.is_null() {
+        return;
+    }
     // SAFETY: live map values.
     let (below, above) = unsafe { (&mut *socket, &mut *tls) };
-    if above.bound != 0 {
+    if below.bound != 0 || above.bound != 0 {
         return;
     }
     below.bound = above.id;

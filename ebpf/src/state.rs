@@ -44,6 +44,11 @@ pub struct Stream {
     pub post: u8,
     /// How it was opened and to whom.
     pub open: Open,
+    /// `turns` when user space was last notified that the socket of this TLS stream is not known.
+    pub asked: u32,
+    /// How often it was notified.
+    pub asks: u8,
+    pub reserved: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
@@ -51,6 +56,14 @@ const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
 const _: () = assert!(size_of::<Thread>() == tokentap_abi::THREAD_BYTES);
 const _: () = assert!(size_of::<Uring>() == tokentap_abi::URING_BYTES);
 const _: () = assert!(size_of::<UringCall>() == tokentap_abi::URING_CALL_BYTES);
+
+/// The beginning of a record's ciphertext: no other record of the process has it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Prefix {
+    pub generation: u64,
+    pub bytes: [u64; 2],
+}
 
 /// A copy in progress: what is the same for all bytes of one call, and what became of them.
 ///
@@ -118,6 +131,8 @@ pub struct TlsCall {
     /// The `SSL *`.
     pub handle: u64,
     pub buffer: u64,
+    /// Where the ciphertext goes that the library takes in at this moment.
+    pub incoming: u64,
     /// Where the function puts the count, for those that do.
     pub out: u64,
     /// Entry time.

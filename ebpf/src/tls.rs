@@ -20,6 +20,7 @@ use tokentap_abi::{Class, Counter, Opened, TlsFunction, flags};
 use crate::{
     current::{Watched, count, now},
     maps::{HANDLES, NEW_THREAD, STREAMS, THREADS},
+    records,
     state::{Copy, DEPTH, Stream, Thread, TlsCall},
     stream::{self, Moved},
     user::{self, arg0, arg1, arg2, arg3, arg4},
@@ -80,6 +81,8 @@ const SENDFILE: u8 = TlsFunction::Sendfile as u8;
 const FREE: u8 = TlsFunction::Free as u8;
 const UP_REF: u8 = TlsFunction::UpRef as u8;
 const CLEAR: u8 = TlsFunction::Clear as u8;
+const BIO_WRITE: u8 = TlsFunction::BioWrite as u8;
+const BIO_READ: u8 = TlsFunction::BioRead as u8;
 
 const fn direction(function: u8) -> u8 {
     match function {
@@ -104,6 +107,8 @@ fn entered(ctx: *mut c_void) -> Option<()> {
         }
         // The object is used for another connection.
         CLEAR => stream::close_handle(&who, handle),
+        BIO_WRITE => records::emitted(&who, arg1(ctx)),
+        BIO_READ => records::taking(&who, arg1(ctx)),
         _ => {
             let out = match function {
                 READ_EX | WRITE_EX | READ_EARLY | WRITE_EARLY => arg3(ctx),
@@ -179,6 +184,10 @@ fn top(thread: &mut Thread) -> Option<&mut TlsCall> {
 #[inline(always)]
 fn returned(ctx: *mut c_void) -> Option<()> {
     let who = Watched::current()?;
+    if cookie(ctx) as u8 == BIO_READ {
+        records::taken(&who, user::returned(ctx) as i32);
+        return None;
+    }
     let sp = user::stack_at_entry(ctx);
     let Some(thread) = THREADS.get_ptr_mut(&who.pid_tgid) else {
         count(Counter::ReturnsUnmatched, 1);
@@ -274,6 +283,9 @@ fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) ->
         return None;
     }
     stream::announce(who, state);
+    if call.nested == 0 {
+        records::ask(who, state);
+    }
     let dir = direction(call.function);
     let time = if dir == stream::WRITE { call.time } else { now() };
     let moved = Moved { dir, total, from: call.buffer, time };

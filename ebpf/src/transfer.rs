@@ -6,7 +6,7 @@ use crate::{
     classify::classify,
     current::{Watched, now},
     maps::TRANSFER,
-    socket,
+    records, socket,
     state::{Cursor, Stream, Transfer},
     stream::{self, GO_ON, Moved, READ, STOP, WRITE},
     tls, user,
@@ -61,6 +61,12 @@ fn failed(result: i64) -> bool {
 /// Copies what a call moved.
 #[inline(always)]
 pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
+    transferred_with::<true>(who, call)
+}
+
+/// `RECORDS`: ciphertext is looked at, where it says which TLS stream the socket carries.
+#[inline(always)]
+fn transferred_with<const RECORDS: bool>(who: &Watched, call: &Call) -> Option<()> {
     // Bytes that are only looked at will be read again; the other two are not the stream.
     if call.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return None;
@@ -79,14 +85,14 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
         ended(who, state, call);
         return None;
     }
-    if class == Class::Tls as u8 {
+    if class == Class::Tls as u8 && !(RECORDS && records::wanted(who, state)) {
         socket::bind(who, state);
         return None;
     }
     // SAFETY: the only user of this entry, on this CPU.
     let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
     if call.reason != 0 {
-        if class != Class::Unknown as u8 {
+        if class != Class::Unknown as u8 && !(RECORDS && class == Class::Tls as u8) {
             stream::announce(who, state);
             let moved = Moved { dir: call.direction(), total: call.result as u64, from: 0, time: now() };
             stream::unseen(&mut transfer.copy, who, state, &moved, call.reason);
@@ -103,6 +109,11 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
         transfer.cursor.left = total;
     } else {
         start(transfer, total, call.pieces());
+    }
+    if RECORDS && class == Class::Tls as u8 {
+        let len = transfer.cursor.len.min(transfer.cursor.left);
+        records::moved(who, state, transfer.cursor.base, len, call.direction());
+        return None;
     }
     if class != Class::Http as u8 {
         let len = transfer.cursor.len.min(transfer.cursor.left);
@@ -166,10 +177,10 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
     }
 }
 
-/// As [`transferred`], for programs whose stack is short: a function of its own.
+/// As [`transferred`], for programs whose stack is short: a function of its own, which does not look at ciphertext.
 #[inline(never)]
 pub fn transferred_apart(who: &Watched, call: &Call) {
-    transferred(who, call).unwrap_or(());
+    transferred_with::<false>(who, call).unwrap_or(());
 }
 
 /// Bytes that a call moved from one descriptor to the other past every buffer of the process, as `sendfile` and `splice`

@@ -1,8 +1,8 @@
 //! The target's memory, and the registers in which it passes arguments.
 
-use core::{arch::asm, ffi::c_void};
+use core::{arch::asm, ffi::c_void, ptr};
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as bpf_probe_read_user_raw};
 
 use crate::maps::ARM64;
 
@@ -11,6 +11,16 @@ use crate::maps::ARM64;
 pub fn read<T>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address and reports a fault.
     unsafe { bpf_probe_read_user(address as *const T) }.ok()
+}
+
+/// Reads into a value from the target's memory; false when it cannot be read.
+#[inline(always)]
+pub fn read_into<T>(address: u64, to: &mut T) -> bool {
+    // SAFETY: as many bytes as there is room for; the helper checks the address.
+    unsafe {
+        bpf_probe_read_user_raw(ptr::from_mut(to).cast(), size_of::<T>() as u32, address as *const c_void)
+            == 0
+    }
 }
 
 /// Defines a read of one register from a probe's context. The kernel allows constant offsets only, so the compiler must

@@ -69,6 +69,8 @@ fn without_token_counts_none_are_claimed() {
 /// The clients leave, the server would go on for a minute.
 #[test]
 fn a_client_that_leaves_a_stream_ends_the_call() {
+    /// Half a second: the socket of a connection over memory is found meanwhile.
+    const EVENTS: usize = 100;
     let clients = [client::OPENAI, client::OPENAI_ASYNC, client::HTTPX_ASYNC, client::NODE];
     let mock = Mock::for_test();
     let agent = watch(&clients);
@@ -76,9 +78,9 @@ fn a_client_that_leaves_a_stream_ends_the_call() {
     for client in clients {
         for via in Via::BOTH {
             let mut job = via.job(&mock, vec![stream(client.api, "mock-endless"); 2]);
-            job.cancel_after = Some(5);
+            job.cancel_after = Some(EVENTS);
             let reports = client.run(&job);
-            assert!(reports.iter().all(|report| report.events == 5), "{reports:?}");
+            assert!(reports.iter().all(|report| report.events == EVENTS), "{reports:?}");
             calls += reports.len();
         }
     }
@@ -86,9 +88,7 @@ fn a_client_that_leaves_a_stream_ends_the_call() {
     assert!(answers.iter().all(|answer| !answer.whole));
     let spans = agent.finish();
     check_calls(&spans, &answers);
-    // Over TLS only where the library reads the socket itself: elsewhere nobody knows who closed it.
-    let (cancelled, unknown) = (failed_with(&spans, "cancelled"), failed_with(&spans, "connection_closed"));
-    assert_eq!((cancelled, unknown), (10, 6));
+    assert_eq!(failed_with(&spans, "cancelled"), calls);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokentap_tests::{
     ledger::{Answer, Api},
     mock::Mock,
     parts,
-    process::{PATIENCE, Process},
+    process::{PATIENCE, Process, wait_until},
     span::Span,
 };
 
@@ -71,6 +71,48 @@ fn close_notify_ends_an_answer_and_the_end_of_the_connection_alone_does_not() {
     let answer = answers.remove(1);
     assert_eq!((cut.get(INCOMPLETE), cut.get("gen_ai.response.id")), (&json!(true), &json!(answer.id)));
     check_calls(&spans, &answers);
+}
+
+/// asyncio moves ciphertext through memory: which socket carries which connection is found by the ciphertext. Requests
+/// without `Host` are said to go where their socket is connected to.
+#[test]
+fn each_connection_over_memory_is_bound_to_its_own_socket() {
+    const CONNECTIONS: usize = 200;
+    const ADDRESSES: usize = 20;
+    /// The answer's size, plus the number of the server's address, is in the model.
+    const SIZE: usize = 1000;
+    let mock = Mock::for_test();
+    for last in 2..=ADDRESSES {
+        mock.listen_at(format!("127.0.0.{last}").parse().expect("an address"));
+    }
+    let mut python = Command::new(parts::part("venv/bin/python"));
+    python.arg(parts::file("clients/tls_addresses.py")).arg(mock.tls().port().to_string()).arg(mock.ca());
+    python.args([CONNECTIONS, ADDRESSES, SIZE].map(|number| number.to_string()));
+    let mut client = Actor::spawn(python);
+    let agent = Agent::run(&["--no-follow", "--pid", &client.id()]);
+    client.go();
+    wait_until("the address of the first connection is known", || {
+        agent.wait_for_spans(1).iter().any(|span| *span.get("server.address") == json!("127.0.0.1"))
+    });
+    client.go();
+    client.wait_until_done();
+    client.end::<()>();
+    let ended = agent.stop();
+    ended.check_ledger();
+    let expected = |number: usize| {
+        let (address, model) = (format!("127.0.0.{}", 1 + number), format!("mock-size{}", SIZE + number));
+        (json!(model), json!(address), json!(mock.tls().port()))
+    };
+    let place = |span: &Span| {
+        let [model, address, port] =
+            ["gen_ai.request.model", "server.address", "server.port"].map(|key| span.get(key).clone());
+        (model, address, port)
+    };
+    let mut expected: Vec<_> = (0..CONNECTIONS).map(|number| expected(number % ADDRESSES)).collect();
+    let mut places: Vec<_> = ended.spans.iter().map(place).filter(|place| place.0 != json!("mock")).collect();
+    expected.sort_by_key(|place| format!("{place:?}"));
+    places.sort_by_key(|place| format!("{place:?}"));
+    assert_eq!(places, expected);
 }
 
 /// curl's calls are `SSL_read`.

@@ -124,6 +124,11 @@ impl Admission {
                     self.requests.send(Request::Mapped(pid));
                 }
             }
+            Kind::Unbound => {
+                if matches!(self.processes.get(&pid), Some(Entry { state: State::Accepted, .. })) {
+                    self.requests.send(Request::Unbound(pid));
+                }
+            }
             Kind::UnknownDescriptor => {
                 if let Some(fd) = frame.descriptor() {
                     self.requests.send(Request::NameDescriptor(frame::process(frame), fd));

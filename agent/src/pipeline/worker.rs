@@ -249,7 +249,8 @@ impl Worker {
             | Kind::Map
             | Kind::UnknownDescriptor
             | Kind::OverQuota
-            | Kind::IoUring => {}
+            | Kind::IoUring
+            | Kind::Unbound => {}
         }
     }
 

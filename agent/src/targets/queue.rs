@@ -54,6 +54,8 @@ pub enum Request {
     NameDescriptor(ProcessKey, u32),
     /// A process mapped a file as executable.
     Mapped(u32),
+    /// A process has a TLS stream whose socket is not known.
+    Unbound(u32),
     /// What is copied of a stream from now on.
     Copy(u64, Verdict),
     /// A thread that reads processes has something to say.

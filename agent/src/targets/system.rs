@@ -88,6 +88,8 @@ impl KernelSide for KernelMaps {
 pub trait Probes: Send + 'static {
     /// A process may have mapped TLS code.
     fn scan(&self, pid: u32);
+    /// A process has a TLS stream whose socket is not known.
+    fn bind(&self, pid: u32);
     /// A process ended.
     fn forget(&self, pid: u32);
     /// Processes that do not exist yet will be observed.
@@ -97,6 +99,10 @@ pub trait Probes: Send + 'static {
 impl Probes for Prober {
     fn scan(&self, pid: u32) {
         Self::scan(self, pid);
+    }
+
+    fn bind(&self, pid: u32) {
+        Self::bind(self, pid);
     }
 
     fn forget(&self, pid: u32) {

@@ -89,6 +89,10 @@ impl Probes for FakeProber {
         self.0.add(format!("scan {pid}"));
     }
 
+    fn bind(&self, pid: u32) {
+        self.0.add(format!("bind {pid}"));
+    }
+
     fn forget(&self, pid: u32) {
         self.0.add(format!("forget {pid}"));
     }
@@ -346,6 +350,21 @@ fn frames_of_an_id_that_is_used_again_are_decided_anew() {
     rig.processes.identities.lock().unwrap().get_mut(&7).unwrap().start_ticks = 99;
     rig.requests.send(Request::Unknown(ProcessKey { pid: 7, generation: 0 }));
     assert_eq!(rig.next(), "refused 7");
+    rig.stop();
+}
+
+#[test]
+fn ciphertext_is_followed_of_observed_processes_only() {
+    let rig = Rig::named("curl");
+    rig.processes.add(7, "/bin/curl", 1);
+    rig.executed(7, "/bin/curl");
+    assert_eq!([rig.next(), rig.next()], ["accepted 7", "7 is service-7"]);
+    rig.requests.send(Request::Unbound(8));
+    rig.requests.send(Request::Unbound(7));
+    // Requests are served in order: the answer to this one comes after them.
+    rig.requests.send(Request::Unknown(key(8)));
+    assert_eq!(rig.next(), "refused 8");
+    assert!(rig.done.has("bind 7") && !rig.done.has("bind 8"));
     rig.stop();
 }
 

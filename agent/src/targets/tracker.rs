@@ -190,6 +190,11 @@ impl<K: KernelSide, P: Probes> State<K, P> {
                     self.owned.probes.scan(pid);
                 }
             }
+            Request::Unbound(pid) => {
+                if self.targets.contains_key(&pid) {
+                    self.owned.probes.bind(pid);
+                }
+            }
             Request::Copy(stream, verdict) => self.owned.kernel.copy(stream, verdict),
             Request::Reader(Report::Sockets(key, fds)) => self.unnamed.push_back((key, fds)),
             Request::Reader(Report::Done(reader)) => {

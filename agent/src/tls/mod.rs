@@ -31,6 +31,16 @@ pub use maps::{Mapping, executable_files};
 use crate::kernel::{FileId, TlsPoint};
 use elf::{Elf, ElfError};
 
+/// Which functions of a TLS library are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sought {
+    /// What the application calls.
+    #[default]
+    Calls,
+    /// What ciphertext passes on its way into and out of the library: perhaps in a file of its own.
+    Ciphertext,
+}
+
 /// TLS code in a file, and how it is told from what another file has at the same places.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TlsCode {
@@ -45,17 +55,25 @@ pub struct TlsCode {
 }
 
 impl TlsCode {
-    fn search(file: &OpenFile) -> Result<Option<Self>, ElfError> {
+    fn search(file: &OpenFile, sought: Sought) -> Result<Option<Self>, ElfError> {
         let mut elf = Elf::parse(file.file())?;
+        let points = match sought {
+            Sought::Calls => Self::calls(&mut elf, file)?,
+            Sought::Ciphertext => openssl::ciphertext_points(&elf.functions(openssl::CIPHERTEXT_SYMBOLS)?),
+        };
+        let Some(points) = points else { return Ok(None) };
+        let code = points.iter().map(|point| file.bytes_at(point.offset)).collect::<io::Result<_>>()?;
+        Ok(Some(Self { library: openssl::NAME, points, code, build_id: elf.build_id()? }))
+    }
+
+    fn calls(elf: &mut Elf<'_>, file: &OpenFile) -> Result<Option<Vec<TlsPoint>>, ElfError> {
         let functions = elf.functions(openssl::SYMBOLS)?;
         let shutdown_state = openssl::shutdown_state_function(&functions).and_then(|offset| {
             let mut code = [0; openssl::SHUTDOWN_STATE_BYTES];
             let read = file.file().read_at(&mut code, offset).ok()?;
             openssl::shutdown_state(&code[..read])
         });
-        let Some(points) = openssl::points(&functions, shutdown_state) else { return Ok(None) };
-        let code = points.iter().map(|point| file.bytes_at(point.offset)).collect::<io::Result<_>>()?;
-        Ok(Some(Self { library: openssl::NAME, points, code, build_id: elf.build_id()? }))
+        Ok(openssl::points(&functions, shutdown_state))
     }
 
     /// Whether a file has this code at these places at this moment, and is in the state in which it was opened.
@@ -101,6 +119,7 @@ impl fmt::Display for Found {
 /// Finds TLS code and remembers which files have none. Shared by the threads that look.
 #[derive(Debug, Default)]
 pub struct Finder {
+    sought: Sought,
     known: Mutex<HashMap<Stamp, Option<Arc<TlsCode>>>>,
     /// Files without, by their identity in `maps`, and when that was looked up.
     plain: Mutex<HashMap<FileId, Instant>>,
@@ -113,6 +132,12 @@ const REMEMBERED: usize = 16 << 10;
 const SETTLED: Duration = Duration::from_millis(50);
 
 impl Finder {
+    /// Finds these functions.
+    #[must_use]
+    pub fn of(sought: Sought) -> Self {
+        Self { sought, ..Self::default() }
+    }
+
     /// The TLS code in a file that a process has mapped.
     ///
     /// # Errors
@@ -156,7 +181,7 @@ impl Finder {
         if let Some(known) = lock(&self.known).get(&file.stamp) {
             return Ok(known.clone());
         }
-        let (found, refused) = match TlsCode::search(file) {
+        let (found, refused) = match TlsCode::search(file, self.sought) {
             Ok(found) => (found.map(Arc::new), None),
             // A file that is no ELF (a mapped font, say) has no TLS code either.
             Err(ElfError::NotElf) => (None, None),

@@ -39,6 +39,10 @@ const FUNCTIONS: &[TlsFunction] = &[
     TlsFunction::Clear,
 ];
 
+/// Functions that ciphertext passes on its way into and out of the library, and what they are.
+pub(super) const CIPHERTEXT_SYMBOLS: &[&str] = &["BIO_write", "BIO_read"];
+const CIPHERTEXT_FUNCTIONS: &[TlsFunction] = &[TlsFunction::BioWrite, TlsFunction::BioRead];
+
 /// Bytes of a function that [`shutdown_state`] needs at most.
 pub(super) const SHUTDOWN_STATE_BYTES: usize = 64;
 
@@ -94,6 +98,17 @@ pub(super) fn points(functions: &[Function], shutdown_state: Option<u32>) -> Opt
         .then_some(points)
 }
 
+/// The points that ciphertext passes, when both are there.
+pub(super) fn ciphertext_points(functions: &[Function]) -> Option<Vec<TlsPoint>> {
+    let names = CIPHERTEXT_SYMBOLS.iter().zip(CIPHERTEXT_FUNCTIONS);
+    names
+        .map(|(name, function)| {
+            let found = functions.iter().find(|f| f.name == *name)?;
+            Some(TlsPoint { function: *function, offset: found.offset, state: 0 })
+        })
+        .collect()
+}
+
 /// Whether a file name is that of the library itself.
 pub(super) fn is_library_name(name: &str) -> bool {
     name.starts_with("libssl") && name.contains(".so")
@@ -113,6 +128,20 @@ mod tests {
             [
                 TlsPoint { function: TlsFunction::Read, offset: 16, state: 0 },
                 TlsPoint { function: TlsFunction::WriteEx, offset: 32, state: 0 },
+            ]
+        );
+    }
+
+    #[test]
+    fn ciphertext_is_followed_in_both_directions_or_not_at_all() {
+        let function = |name, offset| Function { name, offset };
+        assert_eq!(ciphertext_points(&[function("BIO_read", 16)]), None);
+        let found = ciphertext_points(&[function("BIO_read", 16), function("BIO_write", 32)]).unwrap();
+        assert_eq!(
+            found,
+            [
+                TlsPoint { function: TlsFunction::BioWrite, offset: 32, state: 0 },
+                TlsPoint { function: TlsFunction::BioRead, offset: 16, state: 0 },
             ]
         );
     }

@@ -32,6 +32,8 @@ pub enum Kind {
     OverQuota = 12,
     /// The process uses io_uring, whose transfers are not all seen.
     IoUring = 13,
+    /// Bytes of a TLS stream passed whose socket is not known: its library moves ciphertext through memory.
+    Unbound = 14,
 }
 
 impl Kind {
@@ -50,6 +52,7 @@ impl Kind {
             11 => Self::UnknownDescriptor,
             12 => Self::OverQuota,
             13 => Self::IoUring,
+            14 => Self::Unbound,
             _ => return None,
         })
     }
@@ -332,7 +335,8 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
         | Kind::Map
         | Kind::HalfClose
         | Kind::OverQuota
-        | Kind::IoUring => 0,
+        | Kind::IoUring
+        | Kind::Unbound => 0,
     };
     if payload.len() < needed {
         return Err(DecodeError::Payload(kind));

@@ -22,10 +22,10 @@ pub const FD_NAMED: u64 = 1;
 pub const HEAD_BYTES: u64 = 4 << 10;
 
 /// Size of a value of the `STREAMS` map, which only the kernel side reads.
-pub const STREAM_BYTES: usize = 136;
+pub const STREAM_BYTES: usize = 144;
 
 /// Size of a value of the `THREADS` map, which only the kernel side reads.
-pub const THREAD_BYTES: usize = 344;
+pub const THREAD_BYTES: usize = 376;
 
 /// Size of a value of the `URINGS` map, which only the kernel side reads.
 pub const URING_BYTES: usize = 64;
@@ -62,6 +62,8 @@ pub mod tracked {
     pub const OVER_QUOTA: u32 = 4;
     /// User space was notified that it uses io_uring.
     pub const IO_URING: u32 = 8;
+    /// It has TLS streams whose sockets are found by their ciphertext.
+    pub const BINDS: u32 = 16;
 }
 
 /// Most rules that the kernel side can check.

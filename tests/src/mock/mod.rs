@@ -13,7 +13,7 @@ mod scenario;
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -61,6 +61,7 @@ pub struct Mock {
     tls: SocketAddr,
     ca: PathBuf,
     identity: String,
+    acceptor: SslAcceptor,
     shared: Arc<Shared>,
     _folder: Option<TempDir>,
 }
@@ -89,12 +90,27 @@ impl Mock {
             tls: tls.local_addr()?,
             ca: ca.to_owned(),
             identity,
+            acceptor,
             shared: Arc::clone(&shared),
             _folder: None,
         };
-        accept(plain, "plain", Arc::clone(&shared), |socket| Ok(Stream::Plain(socket)))?;
-        accept(tls, "tls", shared, move |socket| handshake(&acceptor, socket))?;
+        accept(plain, "plain", shared, |socket| Ok(Stream::Plain(socket)))?;
+        mock.accept_tls(tls)?;
         Ok(mock)
+    }
+
+    /// Listens for TLS on the same port of another address, too.
+    ///
+    /// # Panics
+    /// When the port is taken there.
+    pub fn listen_at(&self, address: IpAddr) {
+        let listener = TcpListener::bind((address, self.tls.port()));
+        listener.and_then(|listener| self.accept_tls(listener)).expect("the port is free at this address");
+    }
+
+    fn accept_tls(&self, listener: TcpListener) -> io::Result<()> {
+        let acceptor = self.acceptor.clone();
+        accept(listener, "tls", Arc::clone(&self.shared), move |socket| handshake(&acceptor, socket))
     }
 
     /// On any ports, its certificate authority in a folder that goes when it goes.

@@ -19,7 +19,7 @@ use crate::{
     privileges::Thread,
     targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
-    tls::{Finder, Found, Mapping, Refused, executable_files},
+    tls::{Finder, Found, Mapping, Refused, Sought, executable_files},
 };
 
 /// How long one file may take.
@@ -38,6 +38,8 @@ const MAX_STUCK: usize = 256;
 pub(super) enum Subject {
     /// A process.
     Process(u32),
+    /// What the ciphertext of a process passes.
+    Ciphertext(u32),
     /// Files that no process may have mapped yet.
     Ahead,
 }
@@ -69,6 +71,7 @@ pub(super) struct Lookers {
 
 struct Shared {
     finder: Finder,
+    ciphertext: Finder,
     selector: Selector,
     telemetry: Arc<Telemetry>,
     /// Devices that do not answer, with the time at which they are tried again.
@@ -91,7 +94,8 @@ struct At {
 impl Lookers {
     pub(super) fn new(selector: Selector, telemetry: Arc<Telemetry>, results: Sender<Order>) -> Self {
         let blocked = Mutex::new(HashMap::new());
-        let shared = Arc::new(Shared { finder: Finder::default(), selector, telemetry, blocked });
+        let (finder, ciphertext) = (Finder::of(Sought::Calls), Finder::of(Sought::Ciphertext));
+        let shared = Arc::new(Shared { finder, ciphertext, selector, telemetry, blocked });
         Self { shared, results, workers: Vec::new(), waiting: VecDeque::new(), next: 0, stuck: 0 }
     }
 
@@ -185,7 +189,8 @@ impl Lookers {
 fn work(id: u64, shared: &Shared, at: &Mutex<At>, inbox: &Receiver<Subject>, results: &Sender<Order>) {
     for subject in inbox {
         let found = match subject {
-            Subject::Process(pid) => process(pid, shared, at),
+            Subject::Process(pid) => process(pid, &shared.finder, shared, at),
+            Subject::Ciphertext(pid) => process(pid, &shared.ciphertext, shared, at),
             Subject::Ahead => Ok(ahead::files(&shared.selector)
                 .iter()
                 .filter_map(|path| {
@@ -208,14 +213,14 @@ fn path_ahead(path: &Path, shared: &Shared) -> Option<Found> {
     })
 }
 
-fn process(pid: u32, shared: &Shared, at: &Mutex<At>) -> io::Result<Vec<Found>> {
+fn process(pid: u32, finder: &Finder, shared: &Shared, at: &Mutex<At>) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for mapping in executable_files(pid)? {
         if shared.is_blocked(mapping.file.device) {
             continue;
         }
         *lock(at) = At { since: Instant::now(), file: Some((mapping.file, mapping.name.clone())) };
-        match shared.finder.in_mapping(pid, &mapping) {
+        match finder.in_mapping(pid, &mapping) {
             Ok(code) => found.extend(code),
             Err(why) => shared.tell(pid, &mapping, &why),
         }

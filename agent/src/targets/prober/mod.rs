@@ -54,11 +54,17 @@ const REFRESH: Duration = Duration::from_secs(60);
 /// again after twice as long, and so on until [`RECHECK`].
 const RETRY: Duration = Duration::from_millis(200);
 
+/// How long what ciphertext passes is probed in a process after a TLS stream of unknown socket was last reported: each
+/// call of the library pays for it.
+const BINDING: Duration = Duration::from_secs(10);
+
 /// What the prober is asked to do.
 enum Order {
     /// Look through a process that mapped something at this time; the answer, when somebody waits for it, is what TLS
     /// code it has.
     Scan(u32, Option<Instant>, Option<Sender<Vec<String>>>),
+    /// A process has a TLS stream whose socket is not known.
+    Bind(u32),
     /// The process is gone.
     Forget(u32),
     /// Processes that do not exist yet are wanted from now on; somebody may wait until it is done.
@@ -104,6 +110,7 @@ impl Prober {
             wide: false,
             processes: HashMap::new(),
             narrow: BTreeSet::new(),
+            binding: HashMap::new(),
             ahead: false,
             widening: Vec::new(),
             retry: None,
@@ -128,6 +135,11 @@ impl Prober {
     /// Looks through a process that just mapped something.
     pub fn scan(&self, pid: u32) {
         self.send(Order::Scan(pid, Some(Instant::now()), None));
+    }
+
+    /// Finds out which sockets carry the TLS streams of a process.
+    pub fn bind(&self, pid: u32) {
+        self.send(Order::Bind(pid));
     }
 
     /// Looks through a process; waits until its probes are there, and gives the TLS code that it has.
@@ -195,6 +207,8 @@ struct Work {
     processes: HashMap<u32, Observed>,
     /// Processes with probes of their own that are to be looked at before those may go.
     narrow: BTreeSet<u32>,
+    /// Processes whose ciphertext is followed, and until when.
+    binding: HashMap<u32, Instant>,
     /// The files that are probed ahead are looked up.
     ahead: bool,
     /// Who waits until probes are for everybody.
@@ -216,8 +230,14 @@ impl Work {
     fn run(&mut self, inbox: &Receiver<Order>) {
         loop {
             let timer = self.retry.as_ref().map(|retry| retry.at);
-            let wake =
-                [timer, self.lookers.deadline(), Some(self.recheck), self.wide.then_some(self.refresh)];
+            let binding = self.binding.values().min().copied();
+            let wake = [
+                timer,
+                binding,
+                self.lookers.deadline(),
+                Some(self.recheck),
+                self.wide.then_some(self.refresh),
+            ];
             let wake = wake.into_iter().flatten().min().unwrap_or(self.recheck);
             let first = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -242,6 +262,7 @@ impl Work {
     fn take(&mut self, order: Order) {
         match order {
             Order::Scan(pid, at, answer) => self.scan(pid, at, answer),
+            Order::Bind(pid) => self.bind(pid),
             Order::Forget(pid) => self.forget(pid),
             Order::Widen(answer) => self.widen(answer),
             Order::Looked(looked) => {
@@ -273,6 +294,9 @@ impl Work {
             retry.pids.iter().for_each(|pid| self.look_again(*pid));
             let after = 2 * retry.after;
             self.retry = (after < RECHECK).then(|| Retry { at: now + after, after, pids: retry.pids });
+        }
+        for (pid, _) in self.binding.extract_if(|_, until| *until <= now) {
+            self.placements.unbind(pid);
         }
         if self.recheck <= now {
             self.recheck = now + RECHECK;
@@ -307,6 +331,22 @@ impl Work {
         }
     }
 
+    fn bind(&mut self, pid: u32) {
+        if self.processes.contains_key(&pid) && self.binding.insert(pid, Instant::now() + BINDING).is_none() {
+            self.lookers.look(Subject::Ciphertext(pid));
+        }
+    }
+
+    /// What the ciphertext of a process passes was found.
+    fn follow_ciphertext(&mut self, pid: u32, found: &[Found]) {
+        if !self.binding.contains_key(&pid) {
+            return;
+        }
+        for (found, outcome) in found.iter().zip(self.placements.bind(pid, found)) {
+            tracing::debug!(pid, file = found.name, ?outcome, "finding the sockets of its TLS streams");
+        }
+    }
+
     /// Looks at a process that is observed for another reason than that it mapped something.
     fn look_again(&mut self, pid: u32) {
         if self.processes.contains_key(&pid) {
@@ -324,6 +364,7 @@ impl Work {
             None => {}
         }
         self.narrow.remove(&pid);
+        self.binding.remove(&pid);
         self.busy.remove(&pid);
         for other in self.placements.forget(pid) {
             self.look_again(other);
@@ -378,6 +419,10 @@ impl Work {
                 self.ahead = false;
             }
             (Subject::Process(pid), Ok(found)) => self.process(pid, found),
+            (Subject::Ciphertext(pid), Ok(found)) => self.follow_ciphertext(pid, &found),
+            (Subject::Ciphertext(pid), Err(error)) => {
+                tracing::debug!(pid, %error, "the sockets of its TLS streams are not found");
+            }
             (Subject::Process(pid), Err(error)) => {
                 if procfs::has_live_threads(pid) {
                     tracing::warn!(pid, %error, "cannot look through the process, its TLS traffic is not seen");
@@ -448,6 +493,9 @@ impl Work {
     fn given_up(&mut self, late: &Late) {
         match late.subject {
             Subject::Ahead => self.ahead = false,
+            Subject::Ciphertext(pid) => {
+                self.binding.remove(&pid);
+            }
             Subject::Process(pid) => {
                 // The rest of its files, without those that do not answer.
                 if let (true, Some(observed)) = (late.file, self.processes.get_mut(&pid)) {

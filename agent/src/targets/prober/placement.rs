@@ -15,7 +15,7 @@
 //! - A file that changed loses its probes before anything else is decided.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -138,6 +138,8 @@ pub(super) struct Placements<P: Place> {
     /// The identities of each.
     files: HashMap<FileId, u64>,
     narrow: HashMap<(u32, FileId), Narrow<P::Probes>>,
+    /// What the ciphertext of single processes passes.
+    ciphertext: HashMap<(u32, FileId), P::Probes>,
     refused: HashSet<(FileId, Stamp, Scope)>,
     uses: u64,
     max_narrow: usize,
@@ -152,6 +154,7 @@ impl<P: Place> Placements<P> {
             host: HashMap::new(),
             files: HashMap::new(),
             narrow: HashMap::new(),
+            ciphertext: HashMap::new(),
             refused: HashSet::new(),
             uses: 0,
         }
@@ -249,6 +252,7 @@ impl<P: Place> Placements<P> {
     /// A process ended; gives the processes that are to be looked at again, because they share what its mount was
     /// kept busy for.
     pub(super) fn forget(&mut self, pid: u32) -> Vec<u32> {
+        self.unbind(pid);
         self.drop_narrow(|owner, _| owner == pid);
         self.leave(pid, |_| false)
     }
@@ -279,6 +283,10 @@ impl<P: Place> Placements<P> {
             users.push(pid);
             gone.push(narrow.probes);
         }
+        for ((pid, _), probes) in self.ciphertext.extract_if(|_, probes| is_changed(probes)) {
+            users.push(pid);
+            gone.push(probes);
+        }
         self.place.remove(gone);
         users.sort_unstable();
         users.dedup();
@@ -294,7 +302,30 @@ impl<P: Place> Placements<P> {
     /// Everything that is probed, to be taken away.
     pub(super) fn into_probes(self) -> Vec<P::Probes> {
         let host = self.host.into_values().map(|host| host.probes);
-        host.chain(self.narrow.into_values().map(|narrow| narrow.probes)).collect()
+        let narrow = self.narrow.into_values().map(|narrow| narrow.probes);
+        host.chain(narrow).chain(self.ciphertext.into_values()).collect()
+    }
+
+    /// Probes what the ciphertext of a process passes, for this process alone.
+    pub(super) fn bind(&mut self, pid: u32, found: &[Found]) -> Vec<Outcome> {
+        let outcomes = found.iter().map(|found| match self.ciphertext.entry((pid, found.id)) {
+            Entry::Occupied(_) => Outcome::Known,
+            Entry::Vacant(vacant) => match self.place.place(found, Scope::Process(pid)) {
+                Ok(probes) => {
+                    vacant.insert(probes);
+                    Outcome::Placed
+                }
+                Err(why) => Outcome::Failed(why),
+            },
+        });
+        outcomes.collect()
+    }
+
+    /// The sockets of a process's TLS streams are known, or it ended.
+    pub(super) fn unbind(&mut self, pid: u32) {
+        let gone = self.ciphertext.extract_if(|(owner, _), _| *owner == pid);
+        let gone: Vec<P::Probes> = gone.map(|(_, probes)| probes).collect();
+        self.place.remove(gone);
     }
 
     /// The probe for everybody in this file, which may have to be placed.

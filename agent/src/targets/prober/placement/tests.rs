@@ -311,3 +311,26 @@ fn everything_is_given_back_at_the_end() {
     seen_narrow(&mut placements, 1, &[file(8, "own", b"own", 10)]);
     assert_eq!(placements.into_probes().len(), kernel.probes().len());
 }
+
+#[test]
+fn what_ciphertext_passes_is_probed_for_one_process_until_its_sockets_are_known() {
+    let (kernel, mut placements) = placements();
+    seen(&mut placements, 1, &[lib()], Stay::Kept);
+    let crypto = || file(9, "crypto", b"bio", 10);
+    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Placed]);
+    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Known]);
+    assert_eq!(placements.bind(2, &[crypto()]), [Outcome::Placed]);
+    let narrow = |pid| ("crypto".to_owned(), Scope::Process(pid));
+    assert_eq!(kernel.probes(), [narrow(1), narrow(2), ("lib".to_owned(), Scope::Host)]);
+    placements.unbind(1);
+    assert_eq!(kernel.probes(), [narrow(2), ("lib".to_owned(), Scope::Host)]);
+    placements.forget(2);
+    assert_eq!(kernel.host(), ["lib"]);
+    assert_eq!(kernel.probes().len(), 1);
+    // A writer takes these away, too.
+    placements.bind(1, &[crypto()]);
+    kernel.write("crypto");
+    let gone: HashSet<u32> = kernel.0.borrow().broken.clone();
+    assert_eq!(placements.changed(|probe| gone.contains(probe)), [1]);
+    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Placed]);
+}

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokentap::tape::{Entry, TapeReader, TapeWriter};
+use tokentap_abi::encode;
 
 fuzz_target!(|tape: &[u8]| {
     let Ok(mut reader) = TapeReader::new(tape) else { return };
@@ -25,10 +26,11 @@ fuzz_target!(|tape: &[u8]| {
     assert!(matches!(again.next_entry(), Ok(None)) && again.cut() == 0);
 });
 
-/// An entry as text. The bytes behind a frame's payload mean nothing and are not written again.
+/// An entry as text. The bytes behind a frame's payload mean nothing and are not written again; headers are written as
+/// this version has them.
 fn without_slack(entry: &Entry<'_>) -> String {
     match entry {
-        Entry::Frame(frame, _) => format!("{frame:?}"),
+        Entry::Frame(frame, _) => format!("{:?} {:?}", encode(&frame.header), frame.payload),
         Entry::Event(event) => format!("{event:?}"),
     }
 }

@@ -212,7 +212,7 @@ fn release(who: &Watched, id: u64) {
             && let Some(above) = STREAMS.get_ptr_mut(&bound)
         {
             (*above).over |= (*state).over;
-            stream::close_handle(who, (*above).handle);
+            stream::close_under(who, (*above).handle, bound);
         }
     }
     stream::close(who, id);

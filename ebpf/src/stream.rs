@@ -142,6 +142,17 @@ pub fn close_handle(who: &Watched, handle: u64) {
     close(who, id);
 }
 
+/// Ends the stream of a TLS handle whose socket was closed; the handle may have another stream by now.
+#[inline(always)]
+pub fn close_under(who: &Watched, handle: u64, id: u64) {
+    let key = who.handle(handle);
+    // SAFETY: copied out at once.
+    if (unsafe { HANDLES.get(&key) }).copied() == Some(id) {
+        HANDLES.remove(&key).unwrap_or(());
+    }
+    close(who, id);
+}
+
 /// Announces that one direction ended.
 #[inline(never)]
 pub fn half_close(who: &Watched, stream: *mut Stream, dir: u8) {

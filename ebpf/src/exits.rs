@@ -34,12 +34,7 @@ const NUMBER_ARM64: u64 = 280;
 pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
     let ctx = RawTracePointContext::new(ctx);
     let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
-    let at = if ARM64.load() == 0 { NUMBER_X86 } else { NUMBER_ARM64 };
-    // SAFETY: the helper checks the address.
-    let Ok(number) = (unsafe { bpf_probe_read_kernel(regs.wrapping_add(at) as *const u32) }) else {
-        return 0;
-    };
-    let kind = kind_of(number);
+    let kind = kind_of(number(regs));
     if kind == Syscall::NONE.0 {
         return 0;
     }

@@ -160,7 +160,7 @@ pub fn in_parallel<T: Send, R: Send>(
     })
 }
 
-/// Drops values whose drop waits for the kernel, in so many threads at most, and waits until it is done.
+/// Drops values whose drop waits for the kernel, in a limited number of threads, and waits until it is done.
 pub fn drop_in_parallel<T: Send>(mut values: Vec<T>, threads: usize) {
     let share = values.len().div_ceil(threads.max(1));
     scope(|scope| {

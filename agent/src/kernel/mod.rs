@@ -203,7 +203,7 @@ impl Needs {
     }
 }
 
-/// Whether the kernel has a helper; programs do without when it cannot be told.
+/// Whether the kernel has a helper; programs do without when that is unknown.
 fn helper(name: &str, id: BpfHelper) -> bool {
     aya::sys::is_helper_supported(ProgramType::KProbe, id).unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot tell whether the kernel has {name}");

@@ -41,7 +41,7 @@ pub enum Sought {
     Ciphertext,
 }
 
-/// TLS code in a file, and how it is told from what another file has at the same places.
+/// TLS code in a file, and what distinguishes it from another file's code at the same offsets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TlsCode {
     /// What the code is.

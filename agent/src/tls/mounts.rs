@@ -13,7 +13,7 @@ pub(super) fn check(process: &str, mount: u64, device: u64) -> Result<(), Refuse
     let tables = [process, "self", "1"].map(table);
     let mut all = tables.iter().flat_map(|table| lines(table));
     let Some(found) = all.find(|line| line.id == mount || line.device == Some(device)) else {
-        // Memory files have a mount that nobody sees.
+        // Memory files have a mount that no mount table lists.
         return if Some(device) == *MEMORY_FILES { Ok(()) } else { Err(Refused::Unmounted) };
     };
     // What lies below an overlay is named as whoever mounted it saw it.

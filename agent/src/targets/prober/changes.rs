@@ -47,7 +47,7 @@ impl Changes {
         }
     }
 
-    /// `Err` when nobody takes orders.
+    /// `Err` when the thread that receives orders has ended.
     fn read_breaks(&mut self) -> Result<(), Ended> {
         let Some(breaks) = &self.breaks else { return Ok(()) };
         if let Err(error) = breaks.take() {
@@ -63,7 +63,7 @@ impl Changes {
         self.send(Order::Broken(files))
     }
 
-    /// `Err` when nobody takes orders.
+    /// `Err` when the thread that receives orders has ended.
     fn read_notices(&mut self) -> Result<(), Ended> {
         let Some(notices) = self.notices.clone() else { return Ok(()) };
         let mut buffer = [MaybeUninit::uninit(); 4096];

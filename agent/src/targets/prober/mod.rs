@@ -479,7 +479,7 @@ impl Work {
         observed.looking = false;
         for answer in observed.answers.drain(..) {
             if answer.send(names.to_vec()).is_err() {
-                tracing::debug!(pid, "nobody waits for this look any more");
+                tracing::debug!(pid, "the requester of this scan has gone");
             }
         }
         if observed.ended {

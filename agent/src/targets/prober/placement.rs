@@ -182,7 +182,7 @@ impl<P: Place> Placements<P> {
         outcomes
     }
 
-    /// Whether so many processes have probes of their own in a file that it costs less to probe it for everybody.
+    /// Whether enough processes have their own probes in a file that one host-wide probe costs less.
     fn is_shared(&self, id: FileId) -> bool {
         self.narrow.keys().filter(|(_, known)| *known == id).count() >= self.max_narrow
     }

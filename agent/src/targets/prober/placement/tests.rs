@@ -19,7 +19,7 @@ struct Kernel {
     deleted: HashSet<u32>,
 }
 
-/// A place that is looked into from outside. What lies below several identities is told by the name.
+/// A place that is looked into from outside. A file below several identities is recognized by its name.
 #[derive(Clone, Default)]
 struct Fake(Rc<RefCell<Kernel>>);
 

@@ -32,6 +32,9 @@ const FAILED: &str = "vm-init: failed";
 /// Emulated, a boot and the test take half a minute to a minute.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// Lines of the console that a failure prints: a kernel's report of a fault with its two call traces fits.
+const CONSOLE_TAIL: usize = 120;
+
 /// A virtual machine: a kernel, how it is booted, and what is tested on it.
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
@@ -104,7 +107,11 @@ impl Machine {
             Err(error) => format!("{error:#}"),
         };
         println!("kernel {} ... FAILED ({seconds:.1} s): {why}", self.name);
-        println!("the console's output is in {}", self.console().display());
+        println!("the end of the console's output, which is in {}:", self.console().display());
+        let console = fs::read_to_string(self.console()).unwrap_or_default();
+        for line in tail(&console, CONSOLE_TAIL) {
+            println!("  {line}");
+        }
         false
     }
 
@@ -149,6 +156,11 @@ impl Machine {
     fn console(&self) -> PathBuf {
         tree::target("vm").join(format!("{}.log", self.name))
     }
+}
+
+/// The last `count` lines of `text`.
+fn tail(text: &str, count: usize) -> impl Iterator<Item = &str> {
+    text.lines().skip(text.lines().count().saturating_sub(count))
 }
 
 enum Outcome {
@@ -198,7 +210,13 @@ fn watch(console: impl Read + Send + 'static, log: &Path) -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, watch};
+    use super::{Outcome, tail, watch};
+
+    #[test]
+    fn the_tail_is_the_last_lines() {
+        assert_eq!(tail("a\nb\nc\n", 2).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(tail("a\n", 2).collect::<Vec<_>>(), ["a"]);
+    }
 
     #[test]
     fn judges_by_the_console() {

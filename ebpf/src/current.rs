@@ -1,12 +1,17 @@
 //! The running thread, the time, and the counters.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
-    generated::bpf_get_current_cgroup_id,
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
+        generated::bpf_get_current_cgroup_id,
+    },
 };
-use tokentap_abi::{ABI_VERSION, Counter, FdKey, HEADER_LEN, HandleKey, Header, Kind, Tracked};
+use tokentap_abi::{
+    ABI_VERSION, Counter, FdKey, HEADER_LEN, HandleKey, Header, Kind, TRACKED_FILTER, Tracked,
+};
 
-use crate::maps::{STATS, TRACKED};
+use crate::maps::{MAY_BE_TRACKED, STATS, TRACKED};
 
 /// The running thread, once it is known to belong to a tracked process.
 #[derive(Clone, Copy)]
@@ -18,11 +23,16 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// `None` ends the program for everybody else: one look-up.
+    /// `None` ends the program for everybody else.
     #[inline(always)]
     pub fn current() -> Option<Self> {
         let pid_tgid = bpf_get_current_pid_tgid();
-        let tracked = TRACKED.get_ptr_mut(&((pid_tgid >> 32) as u32))?;
+        let tgid = (pid_tgid >> 32) as u32;
+        // SAFETY: a live, aligned map value.
+        if unsafe { MAY_BE_TRACKED.get_ptr(tgid % TRACKED_FILTER)?.read_volatile() } == 0 {
+            return None;
+        }
+        let tracked = TRACKED.get_ptr_mut(&tgid)?;
         // SAFETY: a map value that was just found; an aligned u64 is read whole.
         let generation = unsafe { (*tracked).generation };
         Some(Self { pid_tgid, generation, tracked })
@@ -60,6 +70,22 @@ impl Watched {
             before & bit == 0
         }
     }
+}
+
+/// Tracks the process with this id from now on; a new entry replaces an older one. False when there is no room, which
+/// is counted.
+#[inline(always)]
+pub fn track(tgid: u32, generation: u64, bits: u32) -> bool {
+    if let Some(may_be) = MAY_BE_TRACKED.get_ptr_mut(tgid % TRACKED_FILTER) {
+        // SAFETY: a live, aligned map value, into which everybody writes the same.
+        unsafe { may_be.write_volatile(1) };
+    }
+    let entry = Tracked { generation, flags: bits, ..Tracked::default() };
+    let is_tracked = TRACKED.insert(&tgid, &entry, u64::from(BPF_ANY)).is_ok();
+    if !is_tracked {
+        count(Counter::MapFull, 1);
+    }
+    is_tracked
 }
 
 /// Sets what every frame has; the rest is zero. In place, because stack space is short.

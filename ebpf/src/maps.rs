@@ -10,7 +10,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use tokentap_abi::{
-    COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, Tracked, UringKey,
+    COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, TRACKED_FILTER, Tracked,
+    UringKey,
 };
 
 use crate::state::{Prefix, Stream, Thread, Transfer, Uring, UringCall};
@@ -43,6 +44,10 @@ pub static HAS_LOOP: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static ARM64: Global<u8> = Global::new(0);
 
+/// 1 when a program may read the registers of the running task in place.
+#[unsafe(no_mangle)]
+pub static HAS_TASK_REGS: Global<u8> = Global::new(0);
+
 /// What is done at the end of each system call, by number: [`tokentap_abi::Syscall`].
 #[unsafe(no_mangle)]
 pub static CALLS: Global<[u8; SYSCALLS]> = Global::new([0; SYSCALLS]);
@@ -54,6 +59,12 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 /// Who is tracked, by process id.
 #[map]
 pub static TRACKED: HashMap<u32, Tracked> = HashMap::with_max_entries(32768, BPF_F_NO_PREALLOC);
+
+/// Whether a process may be in [`TRACKED`], by the low bits of its id: what everybody else pays is a read of this, not a
+/// look-up there. Set before an entry is made and never cleared: wrongly set costs the look-up, wrongly clear would lose a
+/// process.
+#[map]
+pub static MAY_BE_TRACKED: Array<u32> = Array::with_max_entries(TRACKED_FILTER, 0);
 
 /// Cgroups whose processes are tracked from the moment they execute, by id, with [`tokentap_abi::tracked`] bits.
 #[map]

@@ -5,12 +5,12 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ANY, BPF_RB_FORCE_WAKEUP},
+    bindings::BPF_RB_FORCE_WAKEUP,
     helpers::bpf_get_current_pid_tgid,
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, Tracked, flags, tracked};
+use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, flags, tracked};
 
 use crate::{
     current::{self, Watched, count, unique},
@@ -107,10 +107,7 @@ fn executed(filename: u64) -> Option<()> {
     // Another image has other handles: none of the old keys may match.
     let generation = unique();
     if is_tracked {
-        let entry = Tracked { generation, flags: bits, ..Tracked::default() };
-        if TRACKED.insert(&tgid, &entry, u64::from(BPF_ANY)).is_err() {
-            count(Counter::MapFull, 1);
-        }
+        current::track(tgid, generation, bits);
     } else if before.is_some() {
         TRACKED.remove(&tgid).unwrap_or(());
     }
@@ -147,9 +144,7 @@ fn forked(who: &Watched, child: u32) {
     }
     let generation = unique();
     let bits = who.flags() & (tracked::FOLLOW | tracked::BY_RULE);
-    let entry = Tracked { generation, flags: bits, ..Tracked::default() };
-    if TRACKED.insert(&child, &entry, u64::from(BPF_ANY)).is_err() {
-        count(Counter::MapFull, 1);
+    if !current::track(child, generation, bits) {
         return;
     }
     ring::event(

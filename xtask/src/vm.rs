@@ -18,11 +18,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::setup::Part;
 use crate::setup::kernels::{self, Architecture, Image};
-use crate::shell::say;
 use crate::tree;
 
-/// The first line of `vm-init`. A kernel that panics before it is started once more: emulated boots fail now
-/// and then, tests do not.
+/// The first line of `vm-init`.
 const STARTED: &str = "vm-init: started";
 /// The last line of `vm-init` when all is well.
 const PASSED: &str = "vm-init: passed";
@@ -89,13 +87,7 @@ impl Machine {
     /// Boots it and says how it went, with the place of the console's output when it did not pass.
     pub(crate) fn passes(&self) -> bool {
         let started = Instant::now();
-        let result = match self.boot() {
-            Ok(Outcome::NeverStarted) => {
-                say(format_args!("kernel {} did not reach vm-init; booting it once more", self.name));
-                self.boot()
-            }
-            result => result,
-        };
+        let result = self.boot();
         let seconds = started.elapsed().as_secs_f64();
         let why = match result {
             Ok(Outcome::Passed) => {
@@ -137,7 +129,7 @@ impl Machine {
                 ("qemu-system-aarch64", &["-machine", "virt", "-cpu", "max,pauth-impdef=on"], "ttyAMA0")
             }
         };
-        let mut qemu = Command::new(program);
+        let mut qemu = kernels::qemu(program);
         qemu.args(board)
             .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"])
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"])

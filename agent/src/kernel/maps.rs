@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use tokentap_abi::{
-    Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, THREAD_BYTES, Tracked, URING_BYTES, URING_CALL_BYTES,
-    UringKey, Verdict,
+    Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, THREAD_BYTES, TRACKED_FILTER, Tracked, URING_BYTES,
+    URING_CALL_BYTES, UringKey, Verdict,
 };
 
 use super::{Attacher, KernelError, Programs, Ring};
@@ -31,6 +31,8 @@ impl Kernel {
         let ring = Ring::new(ring, ring_bytes as usize).map_err(KernelError::Ring)?;
         let maps = KernelMaps {
             tracked: HashMap::try_from(take(&mut ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
+            may_be_tracked: Array::try_from(take(&mut ebpf, "MAY_BE_TRACKED")?)
+                .map_err(in_map("MAY_BE_TRACKED"))?,
             cgroups: HashMap::try_from(take(&mut ebpf, "CGROUPS")?).map_err(in_map("CGROUPS"))?,
             fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
             handles: HashMap::try_from(take(&mut ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
@@ -59,6 +61,7 @@ pub(super) fn in_map(name: &'static str) -> impl Fn(MapError) -> KernelError {
 /// Who is watched, which descriptors are sockets, what is decided about streams, and the counters.
 pub struct KernelMaps {
     tracked: HashMap<MapData, u32, Plain<Tracked>>,
+    may_be_tracked: Array<MapData, u32>,
     cgroups: HashMap<MapData, u64, u32>,
     fds: HashMap<MapData, Plain<FdKey>, u64>,
     handles: HashMap<MapData, Plain<HandleKey>, u64>,
@@ -88,10 +91,9 @@ impl KernelMaps {
     pub fn track(&mut self, pid: u32, bits: u32) -> Result<u64, KernelError> {
         self.generations += 1;
         let generation = GIVEN_HERE | self.generations;
-        let value = Tracked { generation, flags: bits, ..Tracked::default() };
-        match self.tracked.insert(&pid, &Plain(value), NOEXIST) {
+        match self.insert(pid, generation, bits) {
             Ok(()) => Ok(generation),
-            Err(error) => self.generation(pid).ok_or_else(|| in_map("TRACKED")(error)),
+            Err(error) => self.generation(pid).ok_or(error),
         }
     }
 
@@ -100,12 +102,17 @@ impl KernelMaps {
     /// # Errors
     /// As [`Self::track`].
     pub fn adopt(&mut self, pid: u32, generation: u64, bits: u32) -> Result<(), KernelError> {
-        let value = Tracked { generation, flags: bits, ..Tracked::default() };
-        match self.tracked.insert(&pid, &Plain(value), NOEXIST) {
-            Ok(()) => Ok(()),
-            Err(_) if self.generation(pid).is_some() => Ok(()),
-            Err(error) => Err(in_map("TRACKED")(error)),
+        match self.insert(pid, generation, bits) {
+            Err(error) if self.generation(pid).is_none() => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    /// The filter first: an entry behind a clear place in it is not found.
+    fn insert(&mut self, pid: u32, generation: u64, bits: u32) -> Result<(), KernelError> {
+        self.may_be_tracked.set(pid % TRACKED_FILTER, &1, 0).map_err(in_map("MAY_BE_TRACKED"))?;
+        let value = Tracked { generation, flags: bits, ..Tracked::default() };
+        self.tracked.insert(&pid, &Plain(value), NOEXIST).map_err(in_map("TRACKED"))
     }
 
     /// The image of a process that is tracked.

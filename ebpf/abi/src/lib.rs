@@ -12,7 +12,7 @@ pub use frame::{Bind, Close, DecodeError, Family, Frame, Kind, Open, Opened, dec
 pub use map::{
     COUNTERS, Class, Counter, FD_ASKED, FD_NAMED, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK, MAX_CHUNKS,
     NamePattern, PATTERN_BYTES, PATTERNS, STREAM_BYTES, STREAMS_PER_PROCESS, SYSCALLS, Syscall, THREAD_BYTES,
-    TlsFunction, Tracked, URING_BYTES, URING_CALL_BYTES, UringKey, Verdict, tail, tracked,
+    TRACKED_FILTER, TlsFunction, Tracked, URING_BYTES, URING_CALL_BYTES, UringKey, Verdict, tail, tracked,
 };
 
 /// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.

@@ -84,6 +84,9 @@ pub struct NamePattern {
     pub bytes: [u8; PATTERN_BYTES],
 }
 
+/// Entries of the filter before the table of tracked processes: a process id modulo this is the index.
+pub const TRACKED_FILTER: u32 = 16384;
+
 /// Number of entries of the table of system calls; higher numbers are none of ours on any architecture.
 pub const SYSCALLS: usize = 512;
 

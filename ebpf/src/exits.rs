@@ -21,8 +21,8 @@ use crate::{
     current::{self, Watched, zero},
     maps::{ARM64, CALLS, HAS_TASK_REGS, TAIL_CALLS},
     ring, socket,
-    transfer::{self, Call},
-    uring,
+    state::Call,
+    transfer, uring,
 };
 
 /// Where the number of the call is in `struct pt_regs`.
@@ -53,7 +53,7 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
         unsafe { bpf_tail_call(ctx.as_ptr(), (&raw const TAIL_CALLS).cast_mut().cast(), next) };
         return 0;
     }
-    let mut call = Call { fd: 0, kind, reason: 0, pointer: zero(), count: zero(), flags: zero(), result };
+    let mut call = Call { fd: 0, kind, pointer: zero(), count: zero(), flags: zero(), result };
     if read_call(regs, &mut call) != 0 {
         transfer::transferred(&who, &call).unwrap_or(());
     }
@@ -84,7 +84,8 @@ pub fn passed_by(ctx: RawTracePointContext) -> i32 {
         // splice(in, offset, out, …): one of the two is a pipe. sendfile(out, in, …): what it comes from is no socket.
         let (from, to) = if splice { (first, third) } else { (second, first) };
         let reason = if splice { Counter::LostSplice as u8 } else { Counter::LostSendfile as u8 };
-        transfer::passed_by(&who, from as u32, to as u32, result, reason);
+        transfer::unseen(&who, from as u32, Syscall::RECEIVES, result, reason);
+        transfer::unseen(&who, to as u32, 0, result, reason);
     }
     0
 }

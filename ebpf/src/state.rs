@@ -106,6 +106,20 @@ pub struct Cursor {
     pub left: u64,
 }
 
+/// A system call that may have moved bytes.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Call {
+    pub pointer: u64,
+    pub count: u64,
+    /// `MSG_*`
+    pub flags: u64,
+    pub result: i64,
+    pub fd: u32,
+    /// Bits of [`tokentap_abi::Syscall`].
+    pub kind: u8,
+}
+
 /// A system call that has returned, and the copying of what it moved. One per CPU: it is used by the program at
 /// `sys_exit` only, which the kernel does not start again on a CPU where it runs.
 #[derive(Clone, Copy, Default)]
@@ -115,6 +129,10 @@ pub struct Transfer {
     pub pointer: u64,
     /// Count of `iovec`s or of messages, by the call.
     pub count: u64,
+    /// An operation of an io_uring.
+    pub operation: Call,
+    /// 1 while its bytes are copied.
+    pub under_way: u64,
     pub cursor: Cursor,
     pub copy: Copy,
 }

@@ -7,8 +7,8 @@ use crate::{
     current::{Watched, now},
     maps::TRANSFER,
     records, socket,
-    state::{Cursor, Stream, Transfer},
-    stream::{self, GO_ON, Moved, READ, STOP, WRITE},
+    state::{Call, Cursor, Stream, Transfer},
+    stream::{self, GO_ON, Moved, READ, STOP},
     tls, user,
 };
 
@@ -24,21 +24,6 @@ const MSG_IOV: u64 = 16;
 const MSG_IOVLEN: u64 = 24;
 const MMSG_SIZE: u64 = 64;
 const MMSG_LEN: u64 = 56;
-
-/// A system call that may have moved bytes.
-pub struct Call {
-    pub fd: u32,
-    /// Bits of [`Syscall`].
-    pub kind: u8,
-    /// The bytes are in no buffer that can be read: a [`Counter`]; else 0. They count where the connection is known to
-    /// carry what is copied.
-    pub reason: u8,
-    pub pointer: u64,
-    pub count: u64,
-    /// `MSG_*`
-    pub flags: u64,
-    pub result: i64,
-}
 
 impl Call {
     #[inline(always)]
@@ -61,12 +46,21 @@ fn failed(result: i64) -> bool {
 /// Copies what a call moved.
 #[inline(always)]
 pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
-    transferred_with::<true>(who, call)
+    let transfer = begin::<true>(who, call)?;
+    if call.pieces() == 0 {
+        stream::flat(&mut transfer.copy, who);
+    } else {
+        gather(transfer, who);
+    }
+    Some(())
 }
 
-/// `RECORDS`: ciphertext is looked at, where it says which TLS stream the socket carries.
+/// Takes in what a call moved, up to where its bytes are copied; `None` when none are.
+///
+/// `SYSCALL`: an operation of an io_uring is none. Only of a system call, ciphertext is looked at, where it says which TLS
+/// stream the socket carries, and a call can have moved several messages.
 #[inline(always)]
-fn transferred_with<const RECORDS: bool>(who: &Watched, call: &Call) -> Option<()> {
+fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut Transfer> {
     // Bytes that are only looked at will be read again; the other two are not the stream.
     if call.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return None;
@@ -85,20 +79,12 @@ fn transferred_with<const RECORDS: bool>(who: &Watched, call: &Call) -> Option<(
         ended(who, state, call);
         return None;
     }
-    if class == Class::Tls as u8 && !(RECORDS && records::wanted(who, state)) {
+    if class == Class::Tls as u8 && !(SYSCALL && records::wanted(who, state)) {
         socket::bind(who, state);
         return None;
     }
     // SAFETY: the only user of this entry, on this CPU.
     let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
-    if call.reason != 0 {
-        if class != Class::Unknown as u8 && !(RECORDS && class == Class::Tls as u8) {
-            stream::announce(who, state);
-            let moved = Moved { dir: call.direction(), total: call.result as u64, from: 0, time: now() };
-            stream::unseen(&mut transfer.copy, who, state, &moved, call.reason);
-        }
-        return None;
-    }
     // Bytes that are thrown away reach no buffer: they count as unreadable.
     transfer.pointer = if call.flags & MSG_TRUNC != 0 { 0 } else { call.pointer };
     transfer.count = call.count;
@@ -110,7 +96,7 @@ fn transferred_with<const RECORDS: bool>(who: &Watched, call: &Call) -> Option<(
     } else {
         start(transfer, total, call.pieces());
     }
-    if RECORDS && class == Class::Tls as u8 {
+    if SYSCALL && class == Class::Tls as u8 {
         let len = transfer.cursor.len.min(transfer.cursor.left);
         records::moved(who, state, transfer.cursor.base, len, call.direction());
         return None;
@@ -133,17 +119,12 @@ fn transferred_with<const RECORDS: bool>(who: &Watched, call: &Call) -> Option<(
         }
     }
     stream::announce(who, state);
-    if call.pieces() == Syscall::MESSAGES {
+    if SYSCALL && call.pieces() == Syscall::MESSAGES {
         total = lengths(transfer);
     }
     let moved = Moved { dir: call.direction(), total, from: transfer.cursor.base, time: now() };
     stream::begin(&mut transfer.copy, who, state, &moved);
-    if call.pieces() == 0 {
-        stream::flat(&mut transfer.copy, who);
-    } else {
-        gather(transfer, who);
-    }
-    Some(())
+    Some(transfer)
 }
 
 /// A read that found the end, or a call that found the connection broken. On the socket of a TLS connection the TLS call
@@ -177,38 +158,43 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
     }
 }
 
-/// As [`transferred`], for programs whose stack is short: a function of its own, which does not look at ciphertext.
+/// Takes in the operation of an io_uring that is in the [`Transfer`] of this CPU; whether bytes are to be copied, by
+/// [`copy_piece`].
+///
+/// A global function, which the verifier follows once and by itself. Where it is called, in a loop, the verifiers of Linux
+/// 6.17 to 7.0 drop few states: it would take them minutes and gigabytes.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn transferred_apart(who: &Watched, call: &Call) {
-    transferred_with::<false>(who, call).unwrap_or(());
+pub extern "C" fn begin_operation() -> u64 {
+    let Some(who) = Watched::current() else { return 0 };
+    let Some(transfer) = TRANSFER.get_ptr(0) else { return 0 };
+    // SAFETY: a live map value, copied out at once.
+    let call = unsafe { (*transfer).operation };
+    u64::from(begin::<false>(&who, &call).is_some())
 }
 
-/// Bytes that a call moved from one descriptor to the other past every buffer of the process, as `sendfile` and `splice`
-/// do.
-#[inline(always)]
-pub fn passed_by(who: &Watched, from: u32, to: u32, result: i64, reason: u8) {
-    if result > 0 {
-        // A loop, so that the verifier follows one way for both.
-        stream::repeat(&mut PassedBy { who, from, to, result, reason }, pass_by);
+/// Bytes that a call moved past every buffer that could be read, for `reason`, a [`Counter`]. They count where the
+/// connection is known to carry what is copied. `kind`: bits of [`Syscall`].
+#[inline(never)]
+pub fn unseen(who: &Watched, fd: u32, kind: u8, result: i64, reason: u8) -> u64 {
+    let state = socket::stream_of(who, fd, kind & Syscall::SOCKET_ONLY != 0);
+    if result <= 0 || state.is_null() {
+        return 0;
     }
-}
-
-#[repr(C)]
-struct PassedBy<'a> {
-    who: &'a Watched,
-    from: u32,
-    to: u32,
-    result: i64,
-    reason: u8,
-}
-
-#[inline(never)]
-extern "C" fn pass_by(index: u32, passed: &mut PassedBy<'_>) -> u64 {
-    let (fd, dir) = if index == 0 { (passed.from, READ) } else { (passed.to, WRITE) };
-    let PassedBy { result, reason, .. } = *passed;
-    let kind = Syscall::TRANSFER | dir;
-    transferred_apart(passed.who, &Call { fd, kind, reason, pointer: 0, count: 1, flags: 0, result });
-    if index == 0 { GO_ON } else { STOP }
+    // SAFETY: a live map value.
+    let class = unsafe { (*state).class };
+    if class == Class::Tls as u8 {
+        socket::bind(who, state);
+    } else if class != Class::Unknown as u8
+        && let Some(transfer) = TRANSFER.get_ptr_mut(0)
+    {
+        // SAFETY: the only user of this entry, on this CPU.
+        let copy = unsafe { &mut (*transfer).copy };
+        stream::announce(who, state);
+        let moved = Moved { dir: kind & Syscall::RECEIVES, total: result as u64, from: 0, time: now() };
+        stream::unseen(copy, who, state, &moved, reason);
+    }
+    0
 }
 
 /// Puts the cursor on the first vector.
@@ -272,7 +258,13 @@ extern "C" fn lengths_step(index: u32, state: &mut Lengths<'_>) -> u64 {
 
 #[inline(never)]
 extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {
-    let Transfer { copy, cursor, .. } = &mut *state.transfer;
+    copy_piece(state.transfer, state.who)
+}
+
+/// Copies the next piece of what a call moved; [`STOP`] when there is none.
+#[inline(always)]
+pub fn copy_piece(transfer: &mut Transfer, who: &Watched) -> u64 {
+    let Transfer { copy, cursor, .. } = transfer;
     if copy.left == 0 {
         return STOP;
     }
@@ -297,7 +289,7 @@ extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {
         return GO_ON;
     }
     copy.from = cursor.base;
-    stream::piece(copy, state.who, len);
+    stream::piece(copy, who, len);
     cursor.base = cursor.base.wrapping_add(len);
     cursor.len = cursor.len.wrapping_sub(len);
     cursor.left = cursor.left.wrapping_sub(len);

@@ -10,12 +10,11 @@ use tokentap_abi::{Counter, Kind, Syscall, UringKey, tracked};
 use crate::{
     current::{self, Watched, count},
     exits::Args,
-    maps::{URING_CALLS, URINGS},
+    maps::{TRANSFER, URING_CALLS, URINGS},
     ring, socket,
-    state::{Uring, UringCall},
+    state::{Call, Transfer, Uring, UringCall},
     stream::{self, GO_ON, STOP},
-    transfer::{self, Call},
-    user,
+    transfer, user,
 };
 
 /// `struct io_uring_params`: `flags`, `sq_off`, `cq_off`.
@@ -98,6 +97,7 @@ pub fn uring_enter(ctx: RawTracePointContext) -> i32 {
 struct Progress<'a> {
     who: &'a Watched,
     uring: &'a mut Uring,
+    transfer: &'a mut Transfer,
     ring: u32,
     end: u32,
     /// Completions before this one were taken by the process.
@@ -116,10 +116,17 @@ fn entered(who: &Watched, fd: u32) -> Option<()> {
     let head = number(uring.submissions, uring.head)?;
     let done = number(completions, uring.done_tail)?;
     let taken = number(completions, uring.done_head)?;
-    let mut progress = Progress { who, uring, ring: fd, end: head, taken };
+    // SAFETY: the only user of this entry, on this CPU.
+    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    transfer.under_way = 0;
+    let mut progress = Progress { who, uring, transfer, ring: fd, end: head, taken };
     stream::repeat(&mut progress, submission);
     progress.end = done;
     stream::repeat(&mut progress, completion);
+    let transfer = progress.transfer;
+    if transfer.under_way != 0 {
+        stream::finish(&mut transfer.copy, Counter::LostTooLarge as u8);
+    }
     Some(())
 }
 
@@ -205,9 +212,23 @@ struct Completion {
     flags: u32,
 }
 
-/// Copies what the next completion moved.
+/// Copies a piece of what a completion moved, or takes in the next one: one loop, because the verifier follows a loop in a
+/// loop for very long.
 #[inline(never)]
 extern "C" fn completion(_index: u32, progress: &mut Progress<'_>) -> u64 {
+    if progress.transfer.under_way != 0 {
+        if transfer::copy_piece(progress.transfer, progress.who) == STOP {
+            stream::finish(&mut progress.transfer.copy, Counter::LostTooLarge as u8);
+            progress.transfer.under_way = 0;
+        }
+        return GO_ON;
+    }
+    next_completion(progress)
+}
+
+/// Takes in the next completion.
+#[inline(always)]
+fn next_completion(progress: &mut Progress<'_>) -> u64 {
     let uring = &mut *progress.uring;
     if uring.completed == progress.end {
         return STOP;
@@ -228,10 +249,9 @@ extern "C" fn completion(_index: u32, progress: &mut Progress<'_>) -> u64 {
     // SAFETY: a live map value, which stays readable until the program ends.
     let call = unsafe { &*call };
     let hidden = call.hidden != 0;
-    let mut moved = Call {
+    let moved = Call {
         fd: call.fd,
         kind: call.kind,
-        reason: 0,
         pointer: call.address,
         count: call.count,
         flags: 0,
@@ -245,9 +265,11 @@ extern "C" fn completion(_index: u32, progress: &mut Progress<'_>) -> u64 {
         return GO_ON;
     }
     // A completion that the process has taken: it may have used the buffer since.
-    if hidden || (at.wrapping_sub(progress.taken) as i32) < 0 {
-        moved.reason = Counter::LostIoUring as u8;
+    if moved.result > 0 && (hidden || (at.wrapping_sub(progress.taken) as i32) < 0) {
+        transfer::unseen(progress.who, moved.fd, moved.kind, moved.result, Counter::LostIoUring as u8);
+    } else {
+        progress.transfer.operation = moved;
+        progress.transfer.under_way = transfer::begin_operation();
     }
-    transfer::transferred_apart(progress.who, &moved);
     GO_ON
 }

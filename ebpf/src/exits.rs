@@ -18,6 +18,7 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tail, tracked};
 
 use crate::{
+    again,
     current::{self, Watched, zero},
     maps::{ARM64, CALLS, HAS_TASK_REGS, TAIL_CALLS},
     ring, socket,
@@ -42,6 +43,9 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
         return 0;
     }
     let Some(who) = Watched::current() else { return 0 };
+    if !again::handles_exit(&who) {
+        return 0;
+    }
     if kind & Syscall::TRANSFER == 0 {
         let next = match Syscall(kind) {
             Syscall::URING_ENTER => tail::URING_ENTER,
@@ -56,6 +60,23 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
     let mut call = Call { fd: 0, kind, pointer: zero(), count: zero(), flags: zero(), result };
     if read_call(regs, &mut call) != 0 {
         transfer::transferred(&who, &call).unwrap_or(());
+    }
+    0
+}
+
+/// Behind [`sys_exit`], where that can be preempted.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tracepoint/sys_exit")]
+pub extern "C" fn sys_exit_again(ctx: *mut c_void) -> i32 {
+    let ctx = RawTracePointContext::new(ctx);
+    if kind_of(number(ctx.arg::<u64>(0))) != Syscall::NONE.0
+        && let Some(who) = Watched::current()
+        && again::repeats_exit(&who)
+    {
+        // SAFETY: as in `sys_exit`.
+        unsafe {
+            bpf_tail_call(ctx.as_ptr(), (&raw const TAIL_CALLS).cast_mut().cast(), tail::SYS_EXIT);
+        }
     }
     0
 }

@@ -8,11 +8,12 @@
 //! | program | preempted by another program | nests in itself on a CPU | its scratch space |
 //! |---|---|---|---|
 //! | `tls_enter*`, `tls_return*` | yes, where the kernel is preemptible | yes, of another thread | the thread's entry |
-//! | `sys_exit` | by interrupts only | no: the kernel skips it, and counts that | one per CPU |
-//! | `process_exec*` | by interrupts only | no | one per CPU |
-//! | `task_newtask*`, `process_exit` | by interrupts only | no | none |
+//! | `sys_exit` | from Linux 7.0 on | no: the kernel skips it, and counts that | one per CPU; from 7.0 on the thread's entry |
+//! | `process_exec*` | from Linux 7.0 on | no | one per CPU and program |
+//! | `task_newtask*`, `process_exit` | from Linux 7.0 on | no | none |
 //!
-//! A stack of their own keeps the first kind apart (`tls::keep_own_stack`).
+//! A stack of their own keeps the first kind apart (`tls::keep_own_stack`). What the others are skipped for where they can
+//! be preempted, second programs do ([`again`]).
 //!
 //! None may fault: memory of the target that is not resident is counted as unreadable.
 
@@ -21,6 +22,7 @@
 #![feature(asm_experimental_arch)]
 #![expect(unreachable_pub, reason = "programs are public to their macros only")]
 
+mod again;
 mod bench;
 mod classify;
 mod current;

@@ -14,7 +14,7 @@ use tokentap_abi::{
     UringKey,
 };
 
-use crate::state::{Prefix, Stream, Thread, Transfer, Uring, UringCall};
+use crate::state::{Exit, Prefix, Stream, Thread, Transfer, Uring, UringCall};
 
 /// 1 when every process that executes is tracked.
 #[unsafe(no_mangle)]
@@ -47,6 +47,10 @@ pub static ARM64: Global<u8> = Global::new(0);
 /// 1 when a program may read the registers of the running task in place.
 #[unsafe(no_mangle)]
 pub static HAS_TASK_REGS: Global<u8> = Global::new(0);
+
+/// 1 when programs at tracepoints can be preempted.
+#[unsafe(no_mangle)]
+pub static PREEMPTIBLE: Global<u8> = Global::new(0);
 
 /// What is done at the end of each system call, by number: [`tokentap_abi::Syscall`].
 #[unsafe(no_mangle)]
@@ -112,9 +116,21 @@ pub static RECEIVED_RECORDS: LruHashMap<Prefix, u64> = LruHashMap::with_max_entr
 
 /// Programs that `sys_exit` goes on with, by [`tokentap_abi::tail`].
 #[map]
-pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
-/// The system call that has just returned on this CPU.
+/// Events that the first program of a tracepoint has handled, by thread and process id and kind, until the second knows.
+#[map]
+pub static HANDLED: HashMap<u64, u8> = HashMap::with_max_entries(32768, BPF_F_NO_PREALLOC);
+
+/// Threads that have made a system call that matters, by thread and process id, where programs can be preempted.
+#[map]
+pub static EXITS: HashMap<u64, Exit> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// A thread that has made none; never written.
+#[map]
+pub static NEW_EXIT: Array<Exit> = Array::with_max_entries(1, 0);
+
+/// The system call that has just returned on this CPU, where programs are not preempted.
 #[map]
 pub static TRANSFER: PerCpuArray<Transfer> = PerCpuArray::with_max_entries(1, 0);
 

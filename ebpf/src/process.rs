@@ -13,6 +13,7 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, flags, tracked};
 
 use crate::{
+    again::{self, Which},
     current::{self, Watched, count, unique},
     files,
     maps::{AGENT, ALL, EVENTS, PATTERN_COUNT, THREADS, TRACKED},
@@ -27,7 +28,16 @@ const CLONE_THREAD: u64 = 0x10000;
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(ctx: RawTracePointContext) -> i32 {
     if let Some(address) = files::filename_of(ctx.arg::<u64>(2)) {
-        executed(address);
+        executed(address, Which::First);
+    }
+    0
+}
+
+/// Behind [`process_exec`].
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec_again(ctx: RawTracePointContext) -> i32 {
+    if let Some(address) = files::filename_of(ctx.arg::<u64>(2)) {
+        executed(address, Which::Second);
     }
     0
 }
@@ -37,7 +47,7 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
 pub fn process_exec_record(ctx: TracePointContext) -> u32 {
     // SAFETY: a field of the record, at this offset in every kernel.
     if let Ok(location) = unsafe { ctx.read_at::<u32>(8) } {
-        executed((ctx.as_ptr() as u64).wrapping_add(u64::from(location & 0xffff)));
+        executed((ctx.as_ptr() as u64).wrapping_add(u64::from(location & 0xffff)), Which::First);
     }
     0
 }
@@ -46,12 +56,23 @@ pub fn process_exec_record(ctx: TracePointContext) -> u32 {
 /// the child's first instruction.
 #[raw_tracepoint(tracepoint = "task_newtask")]
 pub fn task_newtask(ctx: RawTracePointContext) -> i32 {
+    new_task(&ctx, Which::First)
+}
+
+/// Behind [`task_newtask`].
+#[raw_tracepoint(tracepoint = "task_newtask")]
+pub fn task_newtask_again(ctx: RawTracePointContext) -> i32 {
+    new_task(&ctx, Which::Second)
+}
+
+#[inline(always)]
+fn new_task(ctx: &RawTracePointContext, which: Which) -> i32 {
     let clone_flags = ctx.arg::<u64>(1);
     if clone_flags & CLONE_THREAD == 0
         && let Some(who) = Watched::current()
         && let Some(child) = files::pid_of(ctx.arg::<u64>(0))
     {
-        forked(&who, child);
+        forked(&who, child, which);
     }
     0
 }
@@ -64,7 +85,7 @@ pub fn task_newtask_record(ctx: TracePointContext) -> u32 {
     if let (Ok(child), Ok(clone_flags)) = unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }
         && clone_flags & CLONE_THREAD == 0
     {
-        forked(&who, child);
+        forked(&who, child, Which::First);
     }
     0
 }
@@ -76,8 +97,15 @@ pub fn process_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// Behind [`process_exit`]: to what that one has done, there is nothing to do.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit_again(_ctx: RawTracePointContext) -> i32 {
+    exited();
+    0
+}
+
 #[inline(always)]
-fn executed(filename: u64) -> Option<()> {
+fn executed(filename: u64, which: Which) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tgid = (pid_tgid >> 32) as u32;
     let before = TRACKED.get_ptr_mut(&tgid);
@@ -88,10 +116,10 @@ fn executed(filename: u64) -> Option<()> {
     {
         return None;
     }
-    if tgid == AGENT.load() {
+    if tgid == AGENT.load() || !again::handles(again::EXEC, which) {
         return None;
     }
-    let name = rules::name(filename)?;
+    let name = rules::name(filename, which)?;
     let (old, mut bits) = match before {
         // SAFETY: a live map value, copied out at once.
         Some(entry) => unsafe {
@@ -138,8 +166,8 @@ fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, nam
 }
 
 #[inline(always)]
-fn forked(who: &Watched, child: u32) {
-    if who.flags() & tracked::FOLLOW == 0 {
+fn forked(who: &Watched, child: u32, which: Which) {
+    if who.flags() & tracked::FOLLOW == 0 || !again::handles(again::FORK, which) {
         return;
     }
     let generation = unique();
@@ -168,6 +196,7 @@ fn exited() -> Option<()> {
         }
         THREADS.remove(&who.pid_tgid).unwrap_or(());
     }
+    again::forget(&who);
     let first = who.pid_tgid as u32 == who.tgid();
     let announce = |flags: u16| {
         ring::bare(

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use tokentap_abi::PATTERN_BYTES;
 
 use crate::{
+    again::Which,
     maps::{ALL, CGROUPS, HAS_CGROUPS, HAS_LOOP, PATTERN_COUNT, PATTERNS, RULE_FLAGS},
     stream::{GO_ON, STOP, repeat},
     user::at_most,
@@ -16,8 +17,8 @@ use crate::{
 /// Longest name that is compared and carried by a frame.
 pub const NAME: usize = 256;
 
-/// A name and the state of its comparison with patterns. One per CPU: the kernel runs the programs that use it without
-/// preemption.
+/// A name and the state of its comparison with patterns. One per CPU and program: the kernel does not start a program
+/// again on a CPU where it runs.
 #[repr(C)]
 pub struct Name {
     pub bytes: [u8; NAME],
@@ -37,13 +38,13 @@ pub struct Name {
 }
 
 #[map]
-static NAMES: PerCpuArray<Name> = PerCpuArray::with_max_entries(1, 0);
+static NAMES: PerCpuArray<Name> = PerCpuArray::with_max_entries(2, 0);
 
 /// Reads the name that an image was started as, from kernel memory.
 #[inline(always)]
-pub fn name(address: u64) -> Option<&'static mut Name> {
+pub fn name(address: u64, which: Which) -> Option<&'static mut Name> {
     // SAFETY: the only user of this entry, on this CPU.
-    let name = unsafe { &mut *NAMES.get_ptr_mut(0)? };
+    let name = unsafe { &mut *NAMES.get_ptr_mut(which as u32)? };
     // SAFETY: the helper checks the source; the destination has as many bytes.
     let copied = unsafe {
         bpf_probe_read_kernel_str(name.bytes.as_mut_ptr().cast(), NAME as u32, address as *const _)

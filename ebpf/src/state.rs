@@ -54,6 +54,7 @@ pub struct Stream {
 const _: () = assert!(size_of::<Stream>() == tokentap_abi::STREAM_BYTES);
 
 const _: () = assert!(size_of::<Thread>() == tokentap_abi::THREAD_BYTES);
+const _: () = assert!(size_of::<Exit>() == tokentap_abi::EXIT_BYTES);
 const _: () = assert!(size_of::<Uring>() == tokentap_abi::URING_BYTES);
 const _: () = assert!(size_of::<UringCall>() == tokentap_abi::URING_CALL_BYTES);
 
@@ -120,8 +121,8 @@ pub struct Call {
     pub kind: u8,
 }
 
-/// A system call that has returned, and the copying of what it moved. One per CPU: it is used by the program at
-/// `sys_exit` only, which the kernel does not start again on a CPU where it runs.
+/// A system call that has returned, and the copying of what it moved. One per CPU, which the program at `sys_exit` uses
+/// only, and which the kernel does not start again on a CPU where it runs; where it can be preempted, one per thread.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Transfer {
@@ -135,6 +136,15 @@ pub struct Transfer {
     pub under_way: u64,
     pub cursor: Cursor,
     pub copy: Copy,
+}
+
+/// A thread at the end of its system calls.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Exit {
+    /// Which program handles this one, see [`crate::again`].
+    pub state: u64,
+    pub transfer: Transfer,
 }
 
 /// TLS calls that one thread may have under way, one inside the other (TLS inside TLS).

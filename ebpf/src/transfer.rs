@@ -3,9 +3,9 @@
 use tokentap_abi::{Class, Counter, MAX_CHUNK, Syscall, flags};
 
 use crate::{
+    again,
     classify::classify,
     current::{Watched, now},
-    maps::TRANSFER,
     records, socket,
     state::{Call, Cursor, Stream, Transfer},
     stream::{self, GO_ON, Moved, READ, STOP},
@@ -83,8 +83,8 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
         socket::bind(who, state);
         return None;
     }
-    // SAFETY: the only user of this entry, on this CPU.
-    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    // SAFETY: nobody else uses it meanwhile.
+    let transfer = unsafe { &mut *again::transfer(who)? };
     // Bytes that are thrown away reach no buffer: they count as unreadable.
     transfer.pointer = if call.flags & MSG_TRUNC != 0 { 0 } else { call.pointer };
     transfer.count = call.count;
@@ -167,7 +167,7 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
 #[inline(never)]
 pub extern "C" fn begin_operation() -> u64 {
     let Some(who) = Watched::current() else { return 0 };
-    let Some(transfer) = TRANSFER.get_ptr(0) else { return 0 };
+    let Some(transfer) = again::transfer(&who) else { return 0 };
     // SAFETY: a live map value, copied out at once.
     let call = unsafe { (*transfer).operation };
     u64::from(begin::<false>(&who, &call).is_some())
@@ -186,9 +186,9 @@ pub fn unseen(who: &Watched, fd: u32, kind: u8, result: i64, reason: u8) -> u64 
     if class == Class::Tls as u8 {
         socket::bind(who, state);
     } else if class != Class::Unknown as u8
-        && let Some(transfer) = TRANSFER.get_ptr_mut(0)
+        && let Some(transfer) = again::transfer(who)
     {
-        // SAFETY: the only user of this entry, on this CPU.
+        // SAFETY: nobody else uses it meanwhile.
         let copy = unsafe { &mut (*transfer).copy };
         stream::announce(who, state);
         let moved = Moved { dir: kind & Syscall::RECEIVES, total: result as u64, from: 0, time: now() };

@@ -8,9 +8,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tokentap_abi::{Counter, Kind, Syscall, UringKey, tracked};
 
 use crate::{
+    again,
     current::{self, Watched, count},
     exits::Args,
-    maps::{TRANSFER, URING_CALLS, URINGS},
+    maps::{URING_CALLS, URINGS},
     ring, socket,
     state::{Call, Transfer, Uring, UringCall},
     stream::{self, GO_ON, STOP},
@@ -116,8 +117,8 @@ fn entered(who: &Watched, fd: u32) -> Option<()> {
     let head = number(uring.submissions, uring.head)?;
     let done = number(completions, uring.done_tail)?;
     let taken = number(completions, uring.done_head)?;
-    // SAFETY: the only user of this entry, on this CPU.
-    let transfer = unsafe { &mut *TRANSFER.get_ptr_mut(0)? };
+    // SAFETY: nobody else uses it meanwhile.
+    let transfer = unsafe { &mut *again::transfer(who)? };
     transfer.under_way = 0;
     let mut progress = Progress { who, uring, transfer, ring: fd, end: head, taken };
     stream::repeat(&mut progress, submission);

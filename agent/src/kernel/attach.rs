@@ -104,15 +104,20 @@ pub struct Attacher {
     multi: bool,
 }
 
-/// Raw tracepoints, with the program of each. All that is left of the programs where the kernel's layout is not known.
+/// Raw tracepoints, with the programs of each, which run in the order in which they are attached. Those that are not loaded
+/// are not attached.
 const RAW: &[(&str, &str)] = &[
     ("process_exec", "sched_process_exec"),
+    ("process_exec_again", "sched_process_exec"),
     ("task_newtask", "task_newtask"),
+    ("task_newtask_again", "task_newtask"),
     ("process_exit", "sched_process_exit"),
+    ("process_exit_again", "sched_process_exit"),
     ("sys_exit", "sys_exit"),
+    ("sys_exit_again", "sys_exit"),
 ];
 
-/// Instead of the first two, where the kernel's layout is not known.
+/// Instead of those at the first two, where the kernel's layout is not known.
 const RECORDS: &[(&str, &str, &str)] = &[
     ("process_exec_record", "sched", "sched_process_exec"),
     ("task_newtask_record", "task", "task_newtask"),

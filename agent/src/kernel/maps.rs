@@ -7,8 +7,8 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use tokentap_abi::{
-    Counter, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, THREAD_BYTES, TRACKED_FILTER, Tracked, URING_BYTES,
-    URING_CALL_BYTES, UringKey, Verdict,
+    Counter, EXIT_BYTES, FD_NAMED, FdKey, HandleKey, STREAM_BYTES, THREAD_BYTES, TRACKED_FILTER, Tracked,
+    URING_BYTES, URING_CALL_BYTES, UringKey, Verdict,
 };
 
 use super::{Attacher, KernelError, Programs, Ring};
@@ -38,6 +38,8 @@ impl Kernel {
             handles: HashMap::try_from(take(&mut ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
             streams: HashMap::try_from(take(&mut ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
             threads: HashMap::try_from(take(&mut ebpf, "THREADS")?).map_err(in_map("THREADS"))?,
+            exits: HashMap::try_from(take(&mut ebpf, "EXITS")?).map_err(in_map("EXITS"))?,
+            handled: HashMap::try_from(take(&mut ebpf, "HANDLED")?).map_err(in_map("HANDLED"))?,
             urings: HashMap::try_from(take(&mut ebpf, "URINGS")?).map_err(in_map("URINGS"))?,
             uring_calls: HashMap::try_from(take(&mut ebpf, "URING_CALLS")?).map_err(in_map("URING_CALLS"))?,
             verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
@@ -68,6 +70,8 @@ pub struct KernelMaps {
     /// Only the kernel side knows what is in them.
     streams: HashMap<MapData, u64, [u8; STREAM_BYTES]>,
     threads: HashMap<MapData, u64, [u8; THREAD_BYTES]>,
+    exits: HashMap<MapData, u64, [u8; EXIT_BYTES]>,
+    handled: HashMap<MapData, u64, u8>,
     urings: HashMap<MapData, Plain<FdKey>, [u8; URING_BYTES]>,
     uring_calls: HashMap<MapData, Plain<UringKey>, [u8; URING_CALL_BYTES]>,
     verdicts: HashMap<MapData, u64, u8>,
@@ -189,15 +193,26 @@ impl KernelMaps {
         let handles: Vec<(HandleKey, u64)> =
             self.handles.iter().flatten().map(|(key, stream)| (key.0, stream)).collect();
         let threads: Vec<u64> = self.threads.keys().flatten().collect();
+        let exits: Vec<u64> = self.exits.keys().flatten().collect();
+        let handled: Vec<u64> = self.handled.keys().flatten().collect();
         let urings: Vec<FdKey> = self.urings.keys().flatten().map(|key| key.0).collect();
         let uring_calls: Vec<UringKey> = self.uring_calls.keys().flatten().map(|key| key.0).collect();
         let tracked: Vec<(u32, Tracked)> =
             self.tracked.iter().flatten().map(|(pid, Plain(tracked))| (pid, tracked)).collect();
         let living: HashSet<u64> = tracked.iter().map(|(_, tracked)| tracked.generation).collect();
         let pids: HashSet<u32> = tracked.iter().map(|(pid, _)| *pid).collect();
+        let gone = |thread: &u64| !pids.contains(&((thread >> 32) as u32));
         // A thread that is gone meanwhile was removed by the kernel side.
-        for thread in threads.into_iter().filter(|thread| !pids.contains(&((thread >> 32) as u32))) {
+        for thread in threads.into_iter().filter(gone) {
             self.threads.remove(&thread).unwrap_or(());
+        }
+        for thread in exits.into_iter().filter(gone) {
+            self.exits.remove(&thread).unwrap_or(());
+        }
+        // Marks that stay are of events that the second program was skipped for. One that is set at this moment is removed
+        // too: its event is then handled twice, and the process gets one more generation before its first instruction.
+        for thread in handled {
+            self.handled.remove(&thread).unwrap_or(());
         }
         for key in urings.into_iter().filter(|key| !living.contains(&key.generation)) {
             self.urings.remove(&Plain(key)).unwrap_or(());

@@ -115,6 +115,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
         && helper("bpf_get_current_task_btf", BpfHelper::BPF_FUNC_get_current_task_btf)
         && helper("bpf_task_pt_regs", BpfHelper::BPF_FUNC_task_pt_regs);
     let has_task_regs = flag(has_task_regs);
+    let preemptible = flag(layout.is_some() && requirements::preempts_tracepoints());
     let arm64 = flag(cfg!(target_arch = "aarch64"));
     let calls = calls::table();
     let known = flag(layout.is_some());
@@ -127,6 +128,7 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
         .override_global("AGENT", &agent, true)
         .override_global("HAS_LOOP", &has_loop, true)
         .override_global("HAS_TASK_REGS", &has_task_regs, true)
+        .override_global("PREEMPTIBLE", &preemptible, true)
         .override_global("ARM64", &arm64, true)
         .override_global("CALLS", &calls, true)
         .override_global("KNOWN", &known, true)
@@ -140,8 +142,17 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
             loader.map_max_entries(map, PREALLOCATED);
         }
     }
+    if preemptible == 0 {
+        for map in ["EXITS", "HANDLED"] {
+            loader.map_max_entries(map, 1);
+        }
+    }
     let mut ebpf = loader.load(&object::bytes(on_demand))?;
-    let needs = Needs { multi_uprobes: has_multi_uprobes(), layout: layout.is_some() };
+    let needs = Needs {
+        multi_uprobes: has_multi_uprobes(),
+        layout: layout.is_some(),
+        second_programs: preemptible != 0,
+    };
     load_programs(ebpf.programs_mut().filter(|(name, _)| needs.include(name)))?;
     let mut array: Array<_, Plain<NamePattern>> = Array::try_from(
         ebpf.map_mut("PATTERNS").ok_or_else(|| KernelError::Missing("map PATTERNS".to_owned()))?,
@@ -150,8 +161,12 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     for (index, pattern) in (0..).zip(patterns) {
         array.set(index, &Plain(pattern), 0).map_err(maps::in_map("PATTERNS"))?;
     }
-    let next =
-        [(tail::OTHER, "sys_exit_other"), (tail::URING_ENTER, "uring_enter"), (tail::PASSED_BY, "passed_by")];
+    let next = [
+        (tail::OTHER, "sys_exit_other"),
+        (tail::URING_ENTER, "uring_enter"),
+        (tail::PASSED_BY, "passed_by"),
+        (tail::SYS_EXIT, "sys_exit"),
+    ];
     let next: Vec<(u32, ProgramFd)> = next
         .into_iter()
         .map(|(index, name)| Ok((index, programs::fd(&ebpf, name)?)))
@@ -188,16 +203,21 @@ fn patterns(globs: &[String]) -> (Vec<NamePattern>, bool) {
     (patterns, unmatched)
 }
 
-/// Of programs that exist in two forms, the one that this kernel takes.
+/// How the name of a program ends that does what the first at a tracepoint was skipped for.
+const SECOND: &str = "_again";
+
+/// Of programs that exist in two forms, the one that this kernel takes, and second programs where it needs them.
 struct Needs {
     multi_uprobes: bool,
     layout: bool,
+    second_programs: bool,
 }
 
 impl Needs {
     fn include(&self, program: &str) -> bool {
         let of_two = |second: &str, chosen: bool| program.ends_with(second) == chosen;
         match program {
+            name if name.ends_with(SECOND) => self.second_programs,
             name if name.starts_with("tls_") || name.starts_with("empty_") => {
                 of_two("_multi", self.multi_uprobes)
             }

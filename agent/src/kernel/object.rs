@@ -43,6 +43,9 @@ mod tests {
     fn maps_can_be_made_to_take_their_memory_at_once() {
         let changed = preallocated(OBJECT).expect("the object has maps");
         let differences = OBJECT.iter().zip(&changed).filter(|(before, after)| before != after).count();
-        assert_eq!(differences, 8, "TRACKED, CGROUPS, FDS, HANDLES, STREAMS, THREADS, URINGS, URING_CALLS");
+        assert_eq!(
+            differences, 10,
+            "TRACKED, CGROUPS, FDS, HANDLES, STREAMS, THREADS, URINGS, URING_CALLS, HANDLED, EXITS"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use aya::{Ebpf, programs::ProgramFd};
 
-use super::KernelError;
+use super::{KernelError, SECOND};
 
 /// A loaded program's descriptor.
 pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
@@ -28,11 +28,18 @@ pub(super) struct Programs {
 impl Programs {
     pub(super) fn of(ebpf: &Ebpf) -> Self {
         // Those that this kernel does not need are not loaded.
-        let loaded = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        Self { descriptors: loaded.map(|fd| fd.as_fd().as_raw_fd()).collect(), skipped: Cell::new(0) }
+        let loaded = |name: &str| ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+        let descriptors = ebpf
+            .programs()
+            // What the first at a tracepoint was skipped for, the second has done.
+            .filter(|(name, _)| !loaded(&format!("{name}{SECOND}")))
+            .filter_map(|(_, program)| program.fd().ok())
+            .map(|fd| fd.as_fd().as_raw_fd())
+            .collect();
+        Self { descriptors, skipped: Cell::new(0) }
     }
 
-    /// `recursion_misses` of all programs, as `/proc/self/fdinfo` shows it (kernel/bpf/syscall.c).
+    /// `recursion_misses` of the programs that nothing stands behind, as `/proc/self/fdinfo` shows it (kernel/bpf/syscall.c).
     pub(super) fn skipped_runs(&self) -> u64 {
         let of = |fd: &RawFd| -> Option<u64> {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;

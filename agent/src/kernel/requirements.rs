@@ -227,6 +227,11 @@ pub(super) fn kernel_version() -> (u32, u32) {
     version(&release())
 }
 
+/// Whether programs at raw tracepoints run with preemption enabled, as they do since Linux 7.0 (`__bpf_trace_run`).
+pub(super) fn preempts_tracepoints() -> bool {
+    kernel_version() >= (7, 0)
+}
+
 fn version(release: &str) -> (u32, u32) {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))

@@ -10,9 +10,10 @@ mod map;
 
 pub use frame::{Bind, Close, DecodeError, Family, Frame, Kind, Open, Opened, decode, encode};
 pub use map::{
-    COUNTERS, Class, Counter, FD_ASKED, FD_NAMED, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK, MAX_CHUNKS,
-    NamePattern, PATTERN_BYTES, PATTERNS, STREAM_BYTES, STREAMS_PER_PROCESS, SYSCALLS, Syscall, THREAD_BYTES,
-    TRACKED_FILTER, TlsFunction, Tracked, URING_BYTES, URING_CALL_BYTES, UringKey, Verdict, tail, tracked,
+    COUNTERS, Class, Counter, EXIT_BYTES, FD_ASKED, FD_NAMED, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK,
+    MAX_CHUNKS, NamePattern, PATTERN_BYTES, PATTERNS, STREAM_BYTES, STREAMS_PER_PROCESS, SYSCALLS, Syscall,
+    THREAD_BYTES, TRACKED_FILTER, TlsFunction, Tracked, URING_BYTES, URING_CALL_BYTES, UringKey, Verdict,
+    tail, tracked,
 };
 
 /// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.

@@ -24,6 +24,9 @@ pub const HEAD_BYTES: u64 = 4 << 10;
 /// Size of a value of the `STREAMS` map, which only the kernel side reads.
 pub const STREAM_BYTES: usize = 144;
 
+/// Size of a value of the `EXITS` map, which only the kernel side reads.
+pub const EXIT_BYTES: usize = 264;
+
 /// Size of a value of the `THREADS` map, which only the kernel side reads.
 pub const THREAD_BYTES: usize = 376;
 
@@ -98,6 +101,8 @@ pub mod tail {
     pub const URING_ENTER: u32 = 1;
     /// `passed_by`
     pub const PASSED_BY: u32 = 2;
+    /// `sys_exit` itself
+    pub const SYS_EXIT: u32 = 3;
 }
 
 /// What the kernel side does at the end of a system call; entry of the table by system call number, which user space

@@ -1,0 +1,109 @@
+//! Second programs at a tracepoint, each behind the first.
+//!
+//! Linux 7.0 and later leave preemption enabled while programs of tracepoints run. On a CPU where a thread was preempted in
+//! a program, the kernel skips that program for all other threads until it goes on (`bpf_prog_get_recursion_context`):
+//! without a word, an `exec` would not be seen, or what a system call moved. So the second program does what the first one
+//! was skipped for. It is skipped itself only where a thread was preempted in it too, and it is rarely in there.
+
+use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
+use tokentap_abi::Counter;
+
+use crate::{
+    current::{Watched, count},
+    maps::{EXITS, HANDLED, NEW_EXIT, PREEMPTIBLE, TRANSFER},
+    state::{Exit, Transfer},
+};
+
+/// Which of the two programs runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    First,
+    Second,
+}
+
+/// A process executes a file.
+pub const EXEC: u64 = 1 << 63;
+/// A process has a child.
+pub const FORK: u64 = 1 << 62;
+
+/// Whether a rare event of the running thread is this program's to handle. `event` is above all process ids.
+#[inline(always)]
+pub fn handles(event: u64, which: Which) -> bool {
+    let key = bpf_get_current_pid_tgid() | event;
+    match which {
+        // What cannot be marked as handled is left to the second.
+        Which::First => PREEMPTIBLE.load() == 0 || HANDLED.insert(&key, &1, u64::from(BPF_ANY)).is_ok(),
+        Which::Second => HANDLED.remove(&key).is_err(),
+    }
+}
+
+/// [`Exit::state`]: between two system calls.
+const IDLE: u64 = 0;
+/// [`Exit::state`]: the first program has handled the end of the call.
+const HANDLED_BY_FIRST: u64 = 1;
+/// [`Exit::state`]: the second goes on with the first, which was skipped.
+const REPEATED: u64 = 2;
+
+/// In the first program at the end of a system call: whether it is to handle it.
+#[inline(always)]
+pub fn handles_exit(who: &Watched) -> bool {
+    if PREEMPTIBLE.load() == 0 {
+        return true;
+    }
+    let exit = exit_of(who);
+    if exit.is_null() {
+        return false;
+    }
+    // SAFETY: the running thread's own entry.
+    let state = unsafe { &mut (*exit).state };
+    *state = if *state == REPEATED { IDLE } else { HANDLED_BY_FIRST };
+    true
+}
+
+/// In the second program: whether the first was skipped, and is to be repeated.
+#[inline(always)]
+pub fn repeats_exit(who: &Watched) -> bool {
+    let exit = exit_of(who);
+    if exit.is_null() {
+        return false;
+    }
+    // SAFETY: the running thread's own entry.
+    let state = unsafe { &mut (*exit).state };
+    let handled = *state == HANDLED_BY_FIRST;
+    *state = if handled { IDLE } else { REPEATED };
+    !handled
+}
+
+/// The running thread's entry, made when there is none; null when there is no room.
+#[inline(never)]
+fn exit_of(who: &Watched) -> *mut Exit {
+    if let Some(exit) = EXITS.get_ptr_mut(&who.pid_tgid) {
+        return exit;
+    }
+    if let Some(new) = NEW_EXIT.get(0)
+        && EXITS.insert(&who.pid_tgid, new, 0).is_err()
+    {
+        count(Counter::MapFull, 1);
+    }
+    EXITS.get_ptr_mut(&who.pid_tgid).unwrap_or(core::ptr::null_mut())
+}
+
+/// Where the running program works on a system call that has returned. Nobody else uses it meanwhile: it is this CPU's
+/// where programs are not preempted, else this thread's.
+#[inline(always)]
+pub fn transfer(who: &Watched) -> Option<*mut Transfer> {
+    if PREEMPTIBLE.load() == 0 {
+        return TRANSFER.get_ptr_mut(0);
+    }
+    // SAFETY: a field of a live map value.
+    EXITS.get_ptr_mut(&who.pid_tgid).map(|exit| unsafe { &raw mut (*exit).transfer })
+}
+
+/// Forgets a thread that ends.
+#[inline(always)]
+pub fn forget(who: &Watched) {
+    if PREEMPTIBLE.load() != 0 {
+        EXITS.remove(&who.pid_tgid).unwrap_or(());
+        HANDLED.remove(&(who.pid_tgid | FORK)).unwrap_or(());
+    }
+}

@@ -37,12 +37,12 @@ pub fn handles(event: u64, which: Which) -> bool {
     }
 }
 
-/// [`Exit::state`]: between two system calls.
+/// [`Exit::state`]: no program has handled the thread's next end of a system call.
 const IDLE: u64 = 0;
-/// [`Exit::state`]: the first program has handled the end of the call.
-const HANDLED_BY_FIRST: u64 = 1;
-/// [`Exit::state`]: the second goes on with the first, which was skipped.
-const REPEATED: u64 = 2;
+/// [`Exit::state`]: one has, and the last has not run yet.
+const HANDLED_ALREADY: u64 = 1;
+/// [`Exit::state`]: the last program repeats the first.
+const LAST: u64 = 2;
 
 /// In the first program at the end of a system call: whether it is to handle it.
 #[inline(always)]
@@ -56,22 +56,22 @@ pub fn handles_exit(who: &Watched) -> bool {
     }
     // SAFETY: the running thread's own entry.
     let state = unsafe { &mut (*exit).state };
-    *state = if *state == REPEATED { IDLE } else { HANDLED_BY_FIRST };
+    *state = if *state == LAST { IDLE } else { HANDLED_ALREADY };
     true
 }
 
-/// In the second program: whether the first was skipped, and is to be repeated.
+/// In a later one: whether all before were skipped, so that the first is to be repeated. The `last` one makes the entry ready
+/// for the thread's next call.
 #[inline(always)]
-pub fn repeats_exit(who: &Watched) -> bool {
-    let exit = exit_of(who);
-    if exit.is_null() {
-        return false;
-    }
+pub fn repeats_exit(who: &Watched, last: bool) -> bool {
+    let Some(exit) = EXITS.get_ptr_mut(&who.pid_tgid) else { return true };
     // SAFETY: the running thread's own entry.
     let state = unsafe { &mut (*exit).state };
-    let handled = *state == HANDLED_BY_FIRST;
-    *state = if handled { IDLE } else { REPEATED };
-    !handled
+    let repeats = *state != HANDLED_ALREADY;
+    if last {
+        *state = if repeats { LAST } else { IDLE };
+    }
+    repeats
 }
 
 /// The running thread's entry, made when there is none; null when there is no room.

@@ -68,10 +68,21 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tracepoint/sys_exit")]
 pub extern "C" fn sys_exit_again(ctx: *mut c_void) -> i32 {
-    let ctx = RawTracePointContext::new(ctx);
+    again(&RawTracePointContext::new(ctx), false)
+}
+
+/// Behind [`sys_exit_again`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tracepoint/sys_exit")]
+pub extern "C" fn sys_exit_again_again(ctx: *mut c_void) -> i32 {
+    again(&RawTracePointContext::new(ctx), true)
+}
+
+#[inline(always)]
+fn again(ctx: &RawTracePointContext, last: bool) -> i32 {
     if kind_of(number(ctx.arg::<u64>(0))) != Syscall::NONE.0
         && let Some(who) = Watched::current()
-        && again::repeats_exit(&who)
+        && again::repeats_exit(&who, last)
     {
         // SAFETY: as in `sys_exit`.
         unsafe {

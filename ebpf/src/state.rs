@@ -142,7 +142,7 @@ pub struct Transfer {
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Exit {
-    /// Which program handles this one, see [`crate::again`].
+    /// Whether one of the programs has handled this one, see [`crate::again`].
     pub state: u64,
     pub transfer: Transfer,
 }

@@ -41,7 +41,7 @@ pub(crate) struct Machine {
     options: &'static str,
 }
 
-pub(crate) const MACHINES: [Machine; 4] = [
+pub(crate) const MACHINES: [Machine; 6] = [
     Machine { name: "6.1", kernel: kernels::LINUX_6_1, options: "" },
     Machine { name: "6.12", kernel: kernels::LINUX_6_12, options: "" },
     // Programs that run in a process's context can be preempted at any instruction.
@@ -50,6 +50,10 @@ pub(crate) const MACHINES: [Machine; 4] = [
         kernel: kernels::LINUX_6_12,
         options: "preempt=full TOKENTAP_VM_TEST=load",
     },
+    // Its verifier does the most work for a loop.
+    Machine { name: "6.19", kernel: kernels::LINUX_6_19, options: "" },
+    // Programs at tracepoints can be preempted too.
+    Machine { name: "7.0", kernel: kernels::LINUX_7_0, options: "TOKENTAP_VM_TEST=load" },
     Machine { name: "6.12-arm64", kernel: kernels::LINUX_6_12_ARM64, options: "" },
 ];
 

@@ -115,6 +115,7 @@ const RAW: &[(&str, &str)] = &[
     ("process_exit_again", "sched_process_exit"),
     ("sys_exit", "sys_exit"),
     ("sys_exit_again", "sys_exit"),
+    ("sys_exit_again_again", "sys_exit"),
 ];
 
 /// Instead of those at the first two, where the kernel's layout is not known.

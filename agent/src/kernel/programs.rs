@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     fs,
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
 };
@@ -20,32 +21,34 @@ pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
 /// The loaded programs, by descriptors that the [`super::Attacher`] owns: a second descriptor of each would show every
 /// program twice to those who look into `/proc`.
 pub(super) struct Programs {
-    descriptors: Vec<RawFd>,
+    /// Programs that do the same for each other.
+    groups: Vec<Vec<RawFd>>,
     /// What was seen last, for when they are gone.
     skipped: Cell<u64>,
 }
 
 impl Programs {
     pub(super) fn of(ebpf: &Ebpf) -> Self {
-        // Those that this kernel does not need are not loaded.
-        let loaded = |name: &str| ebpf.program(name).is_some_and(|program| program.fd().is_ok());
-        let descriptors = ebpf
-            .programs()
-            // What the first at a tracepoint was skipped for, the second has done.
-            .filter(|(name, _)| !loaded(&format!("{name}{SECOND}")))
-            .filter_map(|(_, program)| program.fd().ok())
-            .map(|fd| fd.as_fd().as_raw_fd())
-            .collect();
-        Self { descriptors, skipped: Cell::new(0) }
+        let mut groups: BTreeMap<&str, Vec<RawFd>> = BTreeMap::new();
+        for (name, program) in ebpf.programs() {
+            // Those that this kernel does not need are not loaded.
+            if let Ok(fd) = program.fd() {
+                let first = name.trim_end_matches(SECOND);
+                groups.entry(first).or_default().push(fd.as_fd().as_raw_fd());
+            }
+        }
+        Self { groups: groups.into_values().collect(), skipped: Cell::new(0) }
     }
 
-    /// `recursion_misses` of the programs that nothing stands behind, as `/proc/self/fdinfo` shows it (kernel/bpf/syscall.c).
+    /// Runs that the kernel skipped and that no other program can have done: `recursion_misses`, as `/proc/self/fdinfo`
+    /// shows it (kernel/bpf/syscall.c), of the program of a group that was skipped least.
     pub(super) fn skipped_runs(&self) -> u64 {
         let of = |fd: &RawFd| -> Option<u64> {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
             info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
         };
-        self.skipped.set(self.skipped.get().max(self.descriptors.iter().filter_map(of).sum()));
+        let skipped = self.groups.iter().filter_map(|group| group.iter().filter_map(of).min()).sum();
+        self.skipped.set(self.skipped.get().max(skipped));
         self.skipped.get()
     }
 }

@@ -27,23 +27,26 @@ pub(crate) struct Image {
     pub(crate) architecture: Architecture,
     /// The suite of Debian whose newest cloud kernel of the series it is.
     suite: &'static str,
+    /// How the name of the package with the image begins.
+    package: &'static str,
 }
 
-pub(crate) const LINUX_6_1: Image = debian("6.1", "6.1", Architecture::X86_64, "bookworm");
-pub(crate) const LINUX_6_12: Image = debian("6.12", "6.12", Architecture::X86_64, "bookworm-backports");
+pub(crate) const LINUX_6_1: Image = Image {
+    name: "6.1",
+    series: "6.1",
+    architecture: Architecture::X86_64,
+    suite: "bookworm",
+    package: "linux-image",
+};
+pub(crate) const LINUX_6_12: Image =
+    Image { name: "6.12", series: "6.12", suite: "bookworm-backports", ..LINUX_6_1 };
 pub(crate) const LINUX_6_12_ARM64: Image =
-    debian("6.12-arm64", "6.12", Architecture::Arm64, "bookworm-backports");
+    Image { name: "6.12-arm64", architecture: Architecture::Arm64, ..LINUX_6_12 };
+pub(crate) const LINUX_6_19: Image =
+    Image { name: "6.19", series: "6.19", suite: "trixie-backports", package: "linux-binary", ..LINUX_6_1 };
+pub(crate) const LINUX_7_0: Image = Image { name: "7.0", series: "7.0", ..LINUX_6_19 };
 
-const IMAGES: [Image; 3] = [LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64];
-
-const fn debian(
-    name: &'static str,
-    series: &'static str,
-    architecture: Architecture,
-    suite: &'static str,
-) -> Image {
-    Image { name, series, architecture, suite }
-}
+const IMAGES: [Image; 5] = [LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64, LINUX_6_19, LINUX_7_0];
 
 /// Programs for arm64 that virtual machines run, and the headers and libraries that ours are built with.
 const ARM64_PACKAGES: [&str; 3] = ["curl", "libc6", "libssl-dev"];
@@ -65,12 +68,12 @@ impl Image {
         let unpacked = folder.join("unpacked");
         fs::create_dir_all(&unpacked)?;
         let archive = Archive::open(self.architecture, &[self.suite])?;
-        let package = newest(&archive.packages()?, self.series, self.architecture)
+        let package = newest(&archive.packages(self.package)?, self)
             .with_context(|| format!("Debian has no cloud kernel {} any more", self.series))?;
         archive.download(&package, &folder)?;
         let package = only_file(&folder, |name| name.ends_with(".deb"))?;
         run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked))?;
-        fs::rename(only_file(&unpacked.join("boot"), |name| name.starts_with("vmlinuz"))?, self.path())?;
+        fs::rename(image_below(&unpacked)?, self.path())?;
         fs::remove_dir_all(&unpacked)?;
         fs::remove_file(&package)?;
         Ok(())
@@ -175,8 +178,8 @@ impl Archive {
         Ok(archive)
     }
 
-    fn packages(&self) -> Result<String> {
-        read(self.apt("apt-cache").args(["pkgnames", "linux-image-"]))
+    fn packages(&self, prefix: &str) -> Result<String> {
+        read(self.apt("apt-cache").args(["pkgnames", prefix]))
     }
 
     fn download(&self, package: &str, folder: &Path) -> Result<()> {
@@ -244,10 +247,10 @@ fn mirror() -> Result<String> {
     }
 }
 
-/// The newest package of a series among `names`, one per line.
-fn newest(names: &str, series: &str, architecture: Architecture) -> Option<String> {
-    let prefix = format!("linux-image-{series}.");
-    let suffix = format!("-cloud-{}", architecture.debian());
+/// The newest package with an image among `names`, one per line.
+fn newest(names: &str, image: &Image) -> Option<String> {
+    let prefix = format!("{}-{}.", image.package, image.series);
+    let suffix = format!("-cloud-{}", image.architecture.debian());
     names
         .lines()
         .filter(|name| name.starts_with(&prefix) && name.ends_with(&suffix))
@@ -265,6 +268,16 @@ fn by_numbers(a: &str, b: &str) -> Ordering {
     numbers(a).cmp(&numbers(b))
 }
 
+/// Where a package has its image: in `boot`, or with the modules.
+fn image_below(unpacked: &Path) -> Result<PathBuf> {
+    let wanted = |name: &str| name.starts_with("vmlinuz");
+    let boot = unpacked.join("boot");
+    if boot.exists() {
+        return only_file(&boot, wanted);
+    }
+    only_file(&only_file(&unpacked.join("usr/lib/modules"), |_| true)?, wanted)
+}
+
 /// The file in `folder` whose name is as wanted.
 fn only_file(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
@@ -278,7 +291,9 @@ fn only_file(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Architecture, major_version, newest};
+    use super::{
+        Image, LINUX_6_1, LINUX_6_12, LINUX_6_12_ARM64, LINUX_6_19, LINUX_7_0, major_version, newest,
+    };
 
     #[test]
     fn reads_the_version_of_qemu() {
@@ -291,14 +306,13 @@ mod tests {
     fn picks_the_newest_of_the_series() {
         let names = "linux-image-6.1.0-47-cloud-amd64\nlinux-image-6.1.0-50-cloud-amd64\nlinux-image-6.12.9+deb12-cloud-amd64\n\
                      linux-image-6.12.43+deb12-cloud-amd64\nlinux-image-6.12.43+deb12-amd64\n\
-                     linux-image-6.12.95+deb12-cloud-arm64\nlinux-image-6.12.95+deb12-cloud-arm64-unsigned";
-        let newest = |series| newest(names, series, Architecture::X86_64);
-        assert_eq!(newest("6.1").as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
-        assert_eq!(newest("6.12").as_deref(), Some("linux-image-6.12.43+deb12-cloud-amd64"));
-        assert_eq!(newest("6.6"), None);
-        assert_eq!(
-            super::newest(names, "6.12", Architecture::Arm64).as_deref(),
-            Some("linux-image-6.12.95+deb12-cloud-arm64")
-        );
+                     linux-image-6.12.95+deb12-cloud-arm64\nlinux-image-6.12.95+deb12-cloud-arm64-unsigned\n\
+                     linux-binary-7.0.9+deb13-cloud-amd64\nlinux-binary-7.0.12+deb13-cloud-amd64";
+        let newest = |image: Image| newest(names, &image);
+        assert_eq!(newest(LINUX_6_1).as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
+        assert_eq!(newest(LINUX_6_12).as_deref(), Some("linux-image-6.12.43+deb12-cloud-amd64"));
+        assert_eq!(newest(LINUX_6_12_ARM64).as_deref(), Some("linux-image-6.12.95+deb12-cloud-arm64"));
+        assert_eq!(newest(LINUX_7_0).as_deref(), Some("linux-binary-7.0.12+deb13-cloud-amd64"));
+        assert_eq!(newest(LINUX_6_19), None);
     }
 }

@@ -261,30 +261,16 @@ fn next_completion(progress: &mut Progress<'_>) -> u64 {
     if done.flags & MORE == 0 {
         URING_CALLS.remove(&key).unwrap_or(());
     }
-    // A completion that the process has taken: it may have used the buffer since.
-    let gone = hidden || (at.wrapping_sub(progress.taken) as i32) < 0;
-    progress.transfer.operation = moved;
-    progress.transfer.under_way = completed(u32::from(gone));
-    GO_ON
-}
-
-/// Takes in the operation that is in the [`Transfer`] of this CPU, whose buffer may be `gone`; 1 when bytes are to be copied.
-///
-/// A global function, which the verifier follows once and by itself. It is called in a loop, where the verifiers of Linux
-/// 6.17 to 7.0 drop few states: it would take them minutes and gigabytes.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn completed(gone: u32) -> u64 {
-    let Some(who) = Watched::current() else { return 0 };
-    let Some(transfer) = again::transfer(&who) else { return 0 };
-    // SAFETY: a live map value, copied out at once.
-    let call = unsafe { (*transfer).operation };
-    if call.kind == 0 {
-        socket::close(&who, call.fd);
-    } else if call.result > 0 && gone != 0 {
-        transfer::unseen(&who, call.fd, call.kind, call.result, Counter::LostIoUring as u8);
-    } else {
-        return u64::from(transfer::begin_operation(&who, &call));
+    if moved.kind == 0 {
+        socket::close(progress.who, moved.fd);
+        return GO_ON;
     }
-    0
+    // A completion that the process has taken: it may have used the buffer since.
+    if moved.result > 0 && (hidden || (at.wrapping_sub(progress.taken) as i32) < 0) {
+        transfer::unseen(progress.who, moved.fd, moved.kind, moved.result, Counter::LostIoUring as u8);
+    } else {
+        progress.transfer.operation = moved;
+        progress.transfer.under_way = transfer::begin_operation();
+    }
+    GO_ON
 }

@@ -47,7 +47,11 @@ impl Programs {
             let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
             info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
         };
-        let skipped = self.groups.iter().filter_map(|group| group.iter().filter_map(of).min()).sum();
+        // A group of which one is gone already says nothing: those that are left may have been skipped more.
+        let of_group = |group: &Vec<RawFd>| {
+            group.iter().map(of).try_fold(u64::MAX, |least, skipped| Some(least.min(skipped?)))
+        };
+        let skipped = self.groups.iter().filter_map(of_group).sum();
         self.skipped.set(self.skipped.get().max(skipped));
         self.skipped.get()
     }

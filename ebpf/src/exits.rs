@@ -8,10 +8,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_get_current_task_btf, bpf_tail_call, bpf_task_pt_regs},
-    },
+    helpers::{bpf_probe_read_kernel, generated::bpf_tail_call},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -20,7 +17,7 @@ use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tail, tracked};
 use crate::{
     again,
     current::{self, Watched, zero},
-    maps::{ARM64, CALLS, HAS_TASK_REGS, TAIL_CALLS},
+    maps::{ARM64, CALLS, TAIL_CALLS},
     ring, socket,
     state::Call,
     transfer, uring,
@@ -126,14 +123,6 @@ pub fn passed_by(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn number(regs: u64) -> u32 {
     let at = if ARM64.load() == 0 { NUMBER_X86 } else { NUMBER_ARM64 };
-    if HAS_TASK_REGS.load() != 0 {
-        // SAFETY: these are the registers that the tracepoint has too, with a type that lets the verifier check the read
-        // in place: a call of a helper less for everybody on the host.
-        unsafe {
-            let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as u64;
-            return (regs.wrapping_add(at) as *const u32).read_volatile();
-        }
-    }
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(regs.wrapping_add(at) as *const u32) }.unwrap_or(u32::MAX)
 }

@@ -44,10 +44,6 @@ pub static HAS_LOOP: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static ARM64: Global<u8> = Global::new(0);
 
-/// 1 when a program may read the registers of the running task in place.
-#[unsafe(no_mangle)]
-pub static HAS_TASK_REGS: Global<u8> = Global::new(0);
-
 /// 1 when programs at tracepoints can be preempted.
 #[unsafe(no_mangle)]
 pub static PREEMPTIBLE: Global<u8> = Global::new(0);

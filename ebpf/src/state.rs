@@ -121,8 +121,9 @@ pub struct Call {
     pub kind: u8,
 }
 
-/// A system call that has returned, and the copying of what it moved. One per CPU, which the program at `sys_exit` uses
-/// only, and which the kernel does not start again on a CPU where it runs; where it can be preempted, one per thread.
+/// A system call that has returned, and the copying of what it moved. There is one per CPU: only the program at `sys_exit`
+/// uses it, and the kernel does not start that program again on a CPU where it runs. Where that program can be preempted,
+/// there is one per thread ([`Exit`]).
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Transfer {

@@ -27,7 +27,7 @@ const PASSED: &str = "vm-init: passed";
 /// The last line of `vm-init` when it is not, with the reason after it.
 const FAILED: &str = "vm-init: failed";
 
-/// Emulated, a boot and the test take half a minute to a minute.
+/// Emulated, a boot and the test take 4 to 15 s where nothing else runs.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Lines of the console that a failure prints: a kernel's report of a fault with its two call traces fits.

@@ -110,11 +110,6 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
     let rule_flags = tracked::BY_RULE | if options.follow { tracked::FOLLOW } else { 0 };
     let agent = std::process::id();
     let has_loop = flag(helper("bpf_loop", BpfHelper::BPF_FUNC_loop));
-    // The types of what these two return are in the kernel's BTF.
-    let has_task_regs = layout.is_some()
-        && helper("bpf_get_current_task_btf", BpfHelper::BPF_FUNC_get_current_task_btf)
-        && helper("bpf_task_pt_regs", BpfHelper::BPF_FUNC_task_pt_regs);
-    let has_task_regs = flag(has_task_regs);
     let preemptible = flag(layout.is_some() && requirements::preempts_tracepoints());
     let arm64 = flag(cfg!(target_arch = "aarch64"));
     let calls = calls::table();
@@ -127,7 +122,6 @@ pub fn load(options: &LoadOptions) -> Result<Kernel, KernelError> {
         .override_global("RULE_FLAGS", &rule_flags, true)
         .override_global("AGENT", &agent, true)
         .override_global("HAS_LOOP", &has_loop, true)
-        .override_global("HAS_TASK_REGS", &has_task_regs, true)
         .override_global("PREEMPTIBLE", &preemptible, true)
         .override_global("ARM64", &arm64, true)
         .override_global("CALLS", &calls, true)

@@ -6,11 +6,11 @@
 //! was skipped for. It is skipped itself only where a thread was preempted in it too, and it is rarely in there.
 
 use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
-use tokentap_abi::Counter;
+use tokentap_abi::{Counter, repeated};
 
 use crate::{
-    current::{Watched, count},
-    maps::{EXITS, HANDLED, NEW_EXIT, PREEMPTIBLE, TRANSFER},
+    current::{Watched, add_one, count},
+    maps::{EXITS, HANDLED, NEW_EXIT, PREEMPTIBLE, REPEATED, TRANSFER},
     state::{Exit, Transfer},
 };
 
@@ -21,19 +21,45 @@ pub enum Which {
     Second,
 }
 
-/// A process executes a file.
-pub const EXEC: u64 = 1 << 63;
-/// A process has a child.
-pub const FORK: u64 = 1 << 62;
+/// A rare event of a thread.
+#[derive(Clone, Copy)]
+pub enum Event {
+    /// A process executes a file.
+    Exec,
+    /// A process has a child.
+    Fork,
+}
 
-/// Whether a rare event of the running thread is this program's to handle. `event` is above all process ids.
+impl Event {
+    /// The event of a thread in [`HANDLED`]: a bit above all process ids.
+    const fn key(self, thread: u64) -> u64 {
+        thread | 1 << (63 - self as u64)
+    }
+
+    /// Its place in [`REPEATED`].
+    const fn index(self) -> u32 {
+        match self {
+            Self::Exec => repeated::EXEC,
+            Self::Fork => repeated::FORK,
+        }
+    }
+}
+
+/// Whether a rare event of the running thread is this program's to handle.
 #[inline(always)]
-pub fn handles(event: u64, which: Which) -> bool {
-    let key = bpf_get_current_pid_tgid() | event;
+pub fn handles(event: Event, which: Which) -> bool {
+    let key = event.key(bpf_get_current_pid_tgid());
     match which {
         // What cannot be marked as handled is left to the second.
         Which::First => PREEMPTIBLE.load() == 0 || HANDLED.insert(&key, &1, u64::from(BPF_ANY)).is_ok(),
-        Which::Second => HANDLED.remove(&key).is_err(),
+        Which::Second => {
+            let repeats = HANDLED.remove(&key).is_err();
+            if repeats && let Some(count) = REPEATED.get_ptr_mut(event.index()) {
+                // SAFETY: a live, aligned map value.
+                unsafe { add_one(count) };
+            }
+            repeats
+        }
     }
 }
 
@@ -104,6 +130,6 @@ pub fn transfer(who: &Watched) -> Option<*mut Transfer> {
 pub fn forget(who: &Watched) {
     if PREEMPTIBLE.load() != 0 {
         EXITS.remove(&who.pid_tgid).unwrap_or(());
-        HANDLED.remove(&(who.pid_tgid | FORK)).unwrap_or(());
+        HANDLED.remove(&Event::Fork.key(who.pid_tgid)).unwrap_or(());
     }
 }

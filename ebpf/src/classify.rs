@@ -9,6 +9,26 @@ use crate::user::at_most;
 /// of a request alone. `late`: the connection may have been open before, and its preface have passed.
 #[inline(always)]
 pub fn classify(from: u64, len: u64, late: bool) -> Class {
+    class_of(classify_first_bytes(from, len, u64::from(late)))
+}
+
+const fn class_of(number: u64) -> Class {
+    match number as u8 {
+        n if n == Class::Tls as u8 => Class::Tls,
+        n if n == Class::Http as u8 => Class::Http,
+        n if n == Class::Tunnel as u8 => Class::Tunnel,
+        _ => Class::Unknown,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn classify_first_bytes(from: u64, len: u64, late: u64) -> u64 {
+    classify_now(from, len, late != 0) as u64
+}
+
+#[inline(always)]
+fn classify_now(from: u64, len: u64, late: bool) -> Class {
     let mut first = [0u8; FRAME_HEADER];
     let n = at_most::<{ FRAME_HEADER as u64 }>(len);
     // SAFETY: `first` has as many bytes as `n` is at most; the helper checks `from`.

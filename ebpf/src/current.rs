@@ -152,6 +152,16 @@ pub fn count_index(counter: u32, n: u64) {
     }
 }
 
+/// Adds one to a number that several CPUs count.
+///
+/// # Safety
+/// `number` is an aligned u64 in a live map value.
+#[inline(always)]
+pub unsafe fn add_one(number: *mut u64) {
+    // SAFETY: as the caller promises.
+    unsafe { core::arch::asm!("lock *(u64 *)({slot} + 0) += {n}", slot = in(reg) number, n = in(reg) 1u64) };
+}
+
 /// Adds to a number that several CPUs count; `n` may be a negative number's two's complement.
 ///
 /// # Safety

@@ -175,11 +175,6 @@ const ARM64_START: u64 = 264;
 const ARM64_32_BIT: u64 = 0x10;
 
 impl Args {
-    #[inline(always)]
-    pub const fn first(&self) -> u64 {
-        self.0[0]
-    }
-
     /// `None` for calls of 32-bit code, which is not followed.
     #[inline(always)]
     pub fn read(regs: u64) -> Option<Self> {
@@ -188,7 +183,14 @@ impl Args {
     }
 }
 
-/// A function of its own, so that its stack space is free again.
+/// The descriptor that a call was made with; more than fits 32 bits when it cannot be read. A function of its own, so that
+/// its stack space is free again.
+#[inline(never)]
+pub fn descriptor(regs: u64) -> u64 {
+    Args::read(regs).map_or(u64::MAX, |args| args.0[0] & 0xffff_ffff)
+}
+
+/// As [`descriptor`].
 #[inline(never)]
 fn read_args(regs: u64, args: &mut Args) -> u64 {
     // SAFETY: the helper checks the addresses.

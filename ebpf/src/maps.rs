@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use tokentap_abi::{
     COUNTERS, FdKey, HandleKey, NamePattern, PATTERNS as MAX_PATTERNS, SYSCALLS, TRACKED_FILTER, Tracked,
-    UringKey,
+    UringKey, repeated,
 };
 
 use crate::state::{Exit, Prefix, Stream, Thread, Transfer, Uring, UringCall};
@@ -117,6 +117,11 @@ pub static TAIL_CALLS: ProgramArray = ProgramArray::with_max_entries(4, 0);
 /// Events that the first program of a tracepoint has handled, by thread and process id and kind, until the second knows.
 #[map]
 pub static HANDLED: HashMap<u64, u8> = HashMap::with_max_entries(32768, BPF_F_NO_PREALLOC);
+
+/// Events that the second program of a tracepoint has handled because the first was skipped, by
+/// [`tokentap_abi::repeated`].
+#[map]
+pub static REPEATED: Array<u64> = Array::with_max_entries(repeated::COUNT, 0);
 
 /// Threads that have made a system call that matters, by thread and process id, where programs can be preempted.
 #[map]

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, flags, tracked};
 
 use crate::{
-    again::{self, Which},
+    again::{self, Event, Which},
     current::{self, Watched, count, unique},
     files,
     maps::{AGENT, ALL, EVENTS, PATTERN_COUNT, THREADS, TRACKED},
@@ -116,7 +116,7 @@ fn executed(filename: u64, which: Which) -> Option<()> {
     {
         return None;
     }
-    if tgid == AGENT.load() || !again::handles(again::EXEC, which) {
+    if tgid == AGENT.load() || !again::handles(Event::Exec, which) {
         return None;
     }
     let name = rules::name(filename, which)?;
@@ -167,7 +167,7 @@ fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, nam
 
 #[inline(always)]
 fn forked(who: &Watched, child: u32, which: Which) {
-    if who.flags() & tracked::FOLLOW == 0 || !again::handles(again::FORK, which) {
+    if who.flags() & tracked::FOLLOW == 0 || !again::handles(Event::Fork, which) {
         return;
     }
     let generation = unique();
@@ -205,7 +205,8 @@ fn exited() -> Option<()> {
                 header.stream = who.generation;
                 header.flags = flags;
             },
-            true,
+            // Nothing is urgent about it.
+            false,
         )
     };
     match files::last_thread() {

@@ -153,7 +153,8 @@ pub fn taken(who: &Watched, len: i32) {
     }
     // SAFETY: copied out at once.
     if let Some(id) = (unsafe { RECEIVED_RECORDS.get(&prefix) }).copied() {
-        socket::bind_streams_apart(who, stream::find(id), tls);
+        // SAFETY: a live map value.
+        socket::bind_streams(id, unsafe { (*tls).id });
     }
 }
 
@@ -192,7 +193,7 @@ pub fn moved(who: &Watched, socket: *mut Stream, base: u64, len: u64, dir: u8) {
     };
     stream::repeat(&mut walk, next_record);
     if walk.tls != 0 {
-        socket::bind_streams_apart(who, socket, stream::find(walk.tls));
+        socket::bind_streams(walk.socket, walk.tls);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use tokentap_abi::{Class, Counter, FD_ASKED, FD_NAMED, Kind, Open, Opened, flags};
+use tokentap_abi::{Class, Counter, FD_ASKED, FD_NAMED, FdKey, Kind, Open, Opened, flags};
 
 use crate::{
     current::{self, Watched, count},
@@ -38,55 +38,64 @@ pub fn stream_of(who: &Watched, fd: u32, socket_only: bool) -> *mut Stream {
             return stream;
         }
     }
-    seen_first(who, fd, known, &is, u64::from(socket_only))
+    stream::find(seen_first(fd, known, u64::from(socket_only)))
 }
 
 /// Value of `known` for a descriptor that is not in the table.
 const UNNAMED: u64 = u64::MAX;
 
-/// A descriptor is used whose opening was not seen, or that is something else than before.
+/// A descriptor is used whose opening was not seen, or that is something else than before: the id of its stream, 0 when
+/// there is none.
+///
+/// A global function, as all are that are rare and that much leads to: the verifier follows those once and by themselves.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn seen_first(who: &Watched, fd: u32, known: u64, is: &Descriptor, socket_only: u64) -> *mut Stream {
+pub extern "C" fn seen_first(fd: u32, known: u64, socket_only: u64) -> u64 {
     const NOEXIST: u64 = 1;
+    let Some(who) = &Watched::current() else { return 0 };
+    let is = &files::descriptor(fd);
+    let key = &who.fd(fd);
     if is.kind == files::UNKNOWN {
         if known == UNNAMED && socket_only == 0 {
-            if FDS.insert(&who.fd(fd), &FD_ASKED, NOEXIST).is_ok() {
+            if FDS.insert(key, &FD_ASKED, NOEXIST).is_ok() {
                 ring::event(|header| current::fill(header, Kind::UnknownDescriptor, who, 4), &u64::from(fd));
             }
-            return ptr::null_mut();
+            return 0;
         }
         if known != FD_NAMED && socket_only == 0 {
-            return ptr::null_mut();
+            return 0;
         }
     } else if known != UNNAMED {
-        unname(who, fd, known);
+        unname(who, key, known);
     }
     if is.kind == files::OTHER || is.kind == files::CLOSED {
-        return ptr::null_mut();
+        return 0;
     }
-    opened(who, fd, Opened::Seen as u64 | u64::from(flags::LATE) << 16, is)
+    let stream = opened(who, key, Opened::Seen as u64 | u64::from(flags::LATE) << 16, is);
+    // SAFETY: a live map value.
+    if stream.is_null() { 0 } else { unsafe { (*stream).id } }
 }
 
 /// A descriptor does not name this stream any more.
 #[inline(always)]
-fn unname(who: &Watched, fd: u32, id: u64) {
-    FDS.remove(&who.fd(fd)).unwrap_or(());
+fn unname(who: &Watched, key: &FdKey, id: u64) {
+    FDS.remove(key).unwrap_or(());
     release(who, id);
 }
 
 /// Gives a descriptor a new stream. `how`: an [`Opened`], with flags from bit 16 on.
 #[inline(always)]
-fn opened(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
+fn opened(who: &Watched, key: &FdKey, how: u64, is: &Descriptor) -> *mut Stream {
     let stream = stream::create(who, how as u8, Class::Unknown as u8, (how >> 16) as u16);
     if stream.is_null() {
         return stream;
     }
     // SAFETY: a live map value.
     let new = unsafe { &mut *stream };
-    new.open.fd = fd as i32;
+    new.open.fd = key.fd as i32;
     new.inode = is.inode;
     is.peer(&mut new.open);
-    if FDS.insert(&who.fd(fd), &new.id, 0).is_err() {
+    if FDS.insert(key, &new.id, 0).is_err() {
         count(Counter::MapFull, 1);
         stream::forget(who, new.id);
         return ptr::null_mut();
@@ -97,14 +106,15 @@ fn opened(who: &Watched, fd: u32, how: u64, is: &Descriptor) -> *mut Stream {
 /// A new connection has this number: whatever had it before is over.
 #[inline(never)]
 fn connected(who: &Watched, fd: u32, how: u64, address: u64) {
+    let key = &who.fd(fd);
     // SAFETY: copied out at once.
-    if let Some(old) = (unsafe { FDS.get(&who.fd(fd)) }).copied() {
-        unname(who, fd, old);
+    if let Some(old) = (unsafe { FDS.get(key) }).copied() {
+        unname(who, key, old);
     }
     let is = files::descriptor(fd);
     // Not when it was closed or replaced since, by another thread.
     if is.kind == files::SOCKET || is.kind == files::UNKNOWN {
-        let stream = opened(who, fd, how, &is);
+        let stream = opened(who, key, how, &is);
         if is.kind == files::UNKNOWN && address != 0 && !stream.is_null() {
             // SAFETY: a live map value.
             peer(unsafe { &mut (*stream).open }, address);
@@ -152,8 +162,9 @@ fn peer(open: &mut Open, address: u64) {
 /// `close(fd)`. Another thread may have been given the number already: then the table shows another socket.
 #[inline(never)]
 pub fn close(who: &Watched, fd: u32) {
+    let key = &who.fd(fd);
     // SAFETY: copied out at once.
-    let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied() else { return };
+    let Some(id) = (unsafe { FDS.get(key) }).copied() else { return };
     let is = files::descriptor(fd);
     if is.kind == files::SOCKET
         && let Some(state) = STREAMS.get_ptr_mut(&id)
@@ -162,7 +173,7 @@ pub fn close(who: &Watched, fd: u32) {
     {
         return;
     }
-    unname(who, fd, id);
+    unname(who, key, id);
 }
 
 /// Descriptors that `close_range` looks at from its first one on; streams beyond end when their number is used again.
@@ -243,9 +254,10 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
         return;
     }
     let new = result as u32;
+    let key = &who.fd(new);
     // SAFETY: copied out at once.
-    if let Some(old) = (unsafe { FDS.get(&who.fd(new)) }).copied() {
-        unname(who, new, old);
+    if let Some(old) = (unsafe { FDS.get(key) }).copied() {
+        unname(who, key, old);
     }
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied().filter(|&id| id != FD_ASKED) else { return };
@@ -258,7 +270,7 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
     if !same && is.kind != files::UNKNOWN {
         return;
     }
-    if FDS.insert(&who.fd(new), &id, 0).is_err() {
+    if FDS.insert(key, &id, 0).is_err() {
         count(Counter::MapFull, 1);
         return;
     }
@@ -268,7 +280,7 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
 
 /// A socket call inside a TLS call of the same thread is that connection's socket, whatever else the thread
 /// does. Only the first such call is looked at.
-#[inline(never)]
+#[inline(always)]
 pub fn bind(who: &Watched, socket: *mut Stream) {
     let call = tls::under_way(who);
     if call.is_null() {
@@ -279,32 +291,33 @@ pub fn bind(who: &Watched, socket: *mut Stream) {
     call.nested = 1;
     // SAFETY: a live map value.
     if unsafe { (*socket).bound } == 0 {
-        bind_streams(who, socket, tls::stream_of(who, call.handle));
+        let tls = tls::stream_of(who, call.handle);
+        if !tls.is_null() {
+            // SAFETY: live map values.
+            unsafe { bind_streams((*socket).id, (*tls).id) };
+        }
     }
 }
 
-/// As [`bind_streams`], for those that find the two by themselves.
+/// Binds a TLS stream to the socket stream that carries it, by their ids; a global function, as [`seen_first`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn bind_streams_apart(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
-    bind_streams(who, socket, tls);
-}
-
-/// Binds a TLS stream to the socket stream that carries it.
-#[inline(always)]
-fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
+pub extern "C" fn bind_streams(socket: u64, tls: u64) -> u64 {
+    let Some(who) = &Watched::current() else { return 0 };
+    let (socket, tls) = (stream::find(socket), stream::find(tls));
     if socket.is_null() || tls.is_null() {
-        return;
+        return 0;
     }
     // SAFETY: live map values.
     let (below, above) = unsafe { (&mut *socket, &mut *tls) };
     if below.bound != 0 || above.bound != 0 {
-        return;
+        return 0;
     }
     below.bound = above.id;
     above.bound = below.id;
     above.open = Open { fd: above.open.fd, ..below.open };
-    stream::announce(who, socket);
-    stream::announce(who, tls);
+    stream::announce(socket);
+    stream::announce(tls);
     let payload = tokentap_abi::Bind { socket: below.id, open: above.open, reserved: 0 };
     ring::event(
         |header| {
@@ -314,4 +327,5 @@ fn bind_streams(who: &Watched, socket: *mut Stream, tls: *mut Stream) {
         },
         &payload,
     );
+    0
 }

@@ -135,6 +135,13 @@ pub struct Transfer {
     pub operation: Call,
     /// 1 while its bytes are copied.
     pub under_way: u64,
+    /// Descriptor of the io_uring.
+    pub ring: u32,
+    /// Where the walk through its submissions or completions ends.
+    pub end: u32,
+    /// Completions before this one were taken by the process.
+    pub taken: u32,
+    pub reserved: u32,
     pub cursor: Cursor,
     pub copy: Copy,
 }

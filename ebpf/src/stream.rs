@@ -82,15 +82,24 @@ fn fill(header: &mut Header, kind: Kind, who: &Watched, stream: &Stream, len: us
 
 /// Announces a stream to user space, once; again when the event did not fit.
 #[inline(always)]
-pub fn announce(who: &Watched, stream: *mut Stream) {
+pub fn announce(stream: *mut Stream) {
     // SAFETY: a live map value.
-    if unsafe { (*stream).announced } == 0 {
-        announce_now(who, stream);
+    unsafe {
+        if (*stream).announced == 0 {
+            announce_now((*stream).id);
+        }
     }
 }
 
+/// A global function: what is rare, and what much leads to, the verifier follows once and by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn announce_now(who: &Watched, stream: *mut Stream) {
+pub extern "C" fn announce_now(id: u64) -> u64 {
+    let Some(who) = &Watched::current() else { return 0 };
+    let stream = find(id);
+    if stream.is_null() {
+        return 0;
+    }
     // SAFETY: a live map value; the worst that a concurrent announcement does is send it twice.
     let stream = unsafe { &mut *stream };
     // A process can open streams without end: when the ring is nearly full, that comes out of its share.
@@ -98,6 +107,7 @@ fn announce_now(who: &Watched, stream: *mut Stream) {
         let sent = ring::event(|header| fill(header, Kind::Open, who, stream, Open::LEN), &stream.open);
         stream.announced = u8::from(sent);
     }
+    0
 }
 
 /// Announces the end of a stream that was announced, and forgets it.

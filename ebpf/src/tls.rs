@@ -282,7 +282,7 @@ fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) ->
         count(Counter::LostQuota, total);
         return None;
     }
-    stream::announce(who, state);
+    stream::announce(state);
     if call.nested == 0 {
         records::ask(who, state);
     }

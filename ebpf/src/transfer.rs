@@ -5,7 +5,7 @@ use tokentap_abi::{Class, Counter, MAX_CHUNK, Syscall, flags};
 use crate::{
     again,
     classify::classify,
-    current::{Watched, now},
+    current::{Watched, now, zero},
     records, socket,
     state::{Call, Cursor, Stream, Transfer},
     stream::{self, GO_ON, Moved, READ, STOP},
@@ -46,12 +46,7 @@ fn failed(result: i64) -> bool {
 /// Copies what a call moved.
 #[inline(always)]
 pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
-    let transfer = begin::<true>(who, call)?;
-    if call.pieces() == 0 {
-        stream::flat(&mut transfer.copy, who);
-    } else {
-        gather(transfer, who);
-    }
+    gather(begin::<true>(who, call)?, who);
     Some(())
 }
 
@@ -93,6 +88,8 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
         transfer.cursor.base = transfer.pointer;
         transfer.cursor.len = total;
         transfer.cursor.left = total;
+        transfer.cursor.messages = zero();
+        transfer.cursor.vectors = zero();
     } else {
         start(transfer, total, call.pieces());
     }
@@ -118,7 +115,7 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
             unsafe { (*state).class = seen as u8 };
         }
     }
-    stream::announce(who, state);
+    stream::announce(state);
     if SYSCALL && call.pieces() == Syscall::MESSAGES {
         total = lengths(transfer);
     }
@@ -168,9 +165,9 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
 pub extern "C" fn begin_operation() -> u64 {
     let Some(who) = Watched::current() else { return 0 };
     let Some(transfer) = again::transfer(&who) else { return 0 };
-    // SAFETY: a live map value, copied out at once.
-    let call = unsafe { (*transfer).operation };
-    u64::from(begin::<false>(&who, &call).is_some())
+    // SAFETY: a live map value, of which this part is not written meanwhile.
+    let call = unsafe { &*&raw const (*transfer).operation };
+    u64::from(begin::<false>(&who, call).is_some())
 }
 
 /// Bytes that a call moved past every buffer that could be read, for `reason`, a [`Counter`]. They count where the
@@ -190,7 +187,7 @@ pub fn unseen(who: &Watched, fd: u32, kind: u8, result: i64, reason: u8) -> u64 
     {
         // SAFETY: nobody else uses it meanwhile.
         let copy = unsafe { &mut (*transfer).copy };
-        stream::announce(who, state);
+        stream::announce(state);
         let moved = Moved { dir: kind & Syscall::RECEIVES, total: result as u64, from: 0, time: now() };
         stream::unseen(copy, who, state, &moved, reason);
     }

@@ -10,10 +10,10 @@ use tokentap_abi::{Counter, Kind, Syscall, UringKey, tracked};
 use crate::{
     again,
     current::{self, Watched, count},
-    exits::Args,
+    exits,
     maps::{URING_CALLS, URINGS},
     ring, socket,
-    state::{Call, Transfer, Uring, UringCall},
+    state::{Transfer, Uring, UringCall},
     stream::{self, GO_ON, STOP},
     transfer, user,
 };
@@ -87,9 +87,9 @@ pub fn mapped(who: &Watched, fd: u32, offset: u64, address: i64) {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn uring_enter(ctx: RawTracePointContext) -> i32 {
     if let Some(who) = Watched::current()
-        && let Some(args) = Args::read(ctx.arg::<u64>(0))
+        && let Ok(fd) = u32::try_from(exits::descriptor(ctx.arg::<u64>(0)))
     {
-        entered(&who, args.first() as u32).unwrap_or(());
+        entered(&who, fd).unwrap_or(());
     }
     0
 }
@@ -99,10 +99,6 @@ struct Progress<'a> {
     who: &'a Watched,
     uring: &'a mut Uring,
     transfer: &'a mut Transfer,
-    ring: u32,
-    end: u32,
-    /// Completions before this one were taken by the process.
-    taken: u32,
 }
 
 #[inline(always)]
@@ -120,9 +116,12 @@ fn entered(who: &Watched, fd: u32) -> Option<()> {
     // SAFETY: nobody else uses it meanwhile.
     let transfer = unsafe { &mut *again::transfer(who)? };
     transfer.under_way = 0;
-    let mut progress = Progress { who, uring, transfer, ring: fd, end: head, taken };
+    transfer.ring = fd;
+    transfer.end = head;
+    transfer.taken = taken;
+    let mut progress = Progress { who, uring, transfer };
     stream::repeat(&mut progress, submission);
-    progress.end = done;
+    progress.transfer.end = done;
     stream::repeat(&mut progress, completion);
     let transfer = progress.transfer;
     if transfer.under_way != 0 {
@@ -135,7 +134,7 @@ fn entered(who: &Watched, fd: u32) -> Option<()> {
 #[inline(never)]
 extern "C" fn submission(_index: u32, progress: &mut Progress<'_>) -> u64 {
     let uring = &mut *progress.uring;
-    if uring.submitted == progress.end {
+    if uring.submitted == progress.transfer.end {
         return STOP;
     }
     let mut index = uring.submitted
@@ -161,7 +160,7 @@ extern "C" fn submission(_index: u32, progress: &mut Progress<'_>) -> u64 {
         reserved: 0,
     };
     let generation = progress.who.generation;
-    let key = UringKey { generation, user_data: entry.user_data, ring: progress.ring, reserved: 0 };
+    let key = UringKey { generation, user_data: entry.user_data, ring: progress.transfer.ring, reserved: 0 };
     if URING_CALLS.insert(&key, &call, 0).is_err() {
         count(Counter::MapFull, 1);
     }
@@ -231,7 +230,7 @@ extern "C" fn completion(_index: u32, progress: &mut Progress<'_>) -> u64 {
 #[inline(always)]
 fn next_completion(progress: &mut Progress<'_>) -> u64 {
     let uring = &mut *progress.uring;
-    if uring.completed == progress.end {
+    if uring.completed == progress.transfer.end {
         return STOP;
     }
     let at = uring.completed;
@@ -245,19 +244,19 @@ fn next_completion(progress: &mut Progress<'_>) -> u64 {
         return GO_ON;
     }
     let generation = progress.who.generation;
-    let key = UringKey { generation, user_data: done.user_data, ring: progress.ring, reserved: 0 };
+    let key = UringKey { generation, user_data: done.user_data, ring: progress.transfer.ring, reserved: 0 };
     let Some(call) = URING_CALLS.get_ptr(&key) else { return GO_ON };
     // SAFETY: a live map value, which stays readable until the program ends.
     let call = unsafe { &*call };
     let hidden = call.hidden != 0;
-    let moved = Call {
-        fd: call.fd,
-        kind: call.kind,
-        pointer: call.address,
-        count: call.count,
-        flags: 0,
-        result: i64::from(done.result),
-    };
+    // In place, because stack space is short.
+    let moved = &mut progress.transfer.operation;
+    moved.fd = call.fd;
+    moved.kind = call.kind;
+    moved.pointer = call.address;
+    moved.count = call.count;
+    moved.flags = 0;
+    moved.result = i64::from(done.result);
     if done.flags & MORE == 0 {
         URING_CALLS.remove(&key).unwrap_or(());
     }
@@ -266,10 +265,9 @@ fn next_completion(progress: &mut Progress<'_>) -> u64 {
         return GO_ON;
     }
     // A completion that the process has taken: it may have used the buffer since.
-    if moved.result > 0 && (hidden || (at.wrapping_sub(progress.taken) as i32) < 0) {
+    if moved.result > 0 && (hidden || (at.wrapping_sub(progress.transfer.taken) as i32) < 0) {
         transfer::unseen(progress.who, moved.fd, moved.kind, moved.result, Counter::LostIoUring as u8);
     } else {
-        progress.transfer.operation = moved;
         progress.transfer.under_way = transfer::begin_operation();
     }
     GO_ON

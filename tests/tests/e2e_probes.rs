@@ -5,6 +5,8 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -233,8 +235,11 @@ fn a_file_that_a_process_answers_for_is_named_and_not_probed() {
     assert_eq!(agent.wait().counter("agent.files_refused"), 1);
 }
 
+/// A process that ends before it could be looked into teaches nothing but that it was missed: on a busy machine the first
+/// one does.
 #[test]
-fn a_library_that_nobody_could_foresee_is_missed_once_at_most() {
+fn a_library_that_nobody_could_foresee_is_seen_once_a_process_could_be_looked_into() {
+    const SEEN: usize = 10;
     let mock = Mock::for_test();
     let folder = tempfile::tempdir().expect("a temporary folder");
     for library in ["libssl", "libcrypto"].map(system_library) {
@@ -243,17 +248,25 @@ fn a_library_that_nobody_could_foresee_is_missed_once_at_most() {
     let library = folder.path().join(system_library("libssl").file_name().expect("a name"));
     let agent = Agent::run(&["--exe", "curl"]);
     assert!(!is_probed(&library));
-    curl(&mock, Some(folder.path()));
-    wait_until("what one process had is probed for the others", || is_probed(&library));
-    for _ in 0..10 {
+    let mut first = 0;
+    wait_until("what one process had is probed for the others", || {
+        curl(&mock, Some(folder.path()));
+        first += 1;
+        let patience = Instant::now() + Duration::from_secs(1);
+        while !is_probed(&library) && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(10));
+        }
+        is_probed(&library)
+    });
+    for _ in 0..SEEN {
         curl(&mock, Some(folder.path()));
     }
-    let answers = mock.ledger().wait_for_answers(11);
+    let answers = mock.ledger().wait_for_answers(first + SEEN);
     let ended = agent.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
-    let missed = 11 - ended.spans.len();
+    let missed = answers.len() - ended.spans.len();
+    assert!(missed <= first, "{missed} missed, of which {first} at first\n{}", ended.log);
     check_calls(&ended.spans, &answers[missed..]);
-    assert!(missed <= 1, "{missed} of 11 missed\n{}", ended.log);
     let counted = ended.counter("agent.processes_missed") + ended.counter("agent.probes_late");
     assert!(counted + ended.counter("agent.processes_unread") >= missed as u64, "{}", ended.log);
 }

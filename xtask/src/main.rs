@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod conventions;
 mod demo;
 mod ebpf;
 mod fuzz;
@@ -53,6 +54,8 @@ enum Task {
         /// Only the checks whose name contains one of these
         only: Vec<String>,
     },
+    /// Make agent/conventions.tsv anew from the semantic conventions in ../shared/semconv
+    Conventions,
     /// Install what the tests, the demo and the benchmarks need, into target/parts
     Setup {
         /// Only these parts
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test(options) => return test::run(options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Vm { machines } => vm::run_all(&machines),
+        Task::Conventions => conventions::refresh(),
         Task::Lint { only } => lint::run(only),
         Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
         Task::Setup { only } => setup::install(&only),

@@ -44,6 +44,7 @@ impl Kernel {
             uring_calls: HashMap::try_from(take(&mut ebpf, "URING_CALLS")?).map_err(in_map("URING_CALLS"))?,
             verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
+            repeated: Array::try_from(take(&mut ebpf, "REPEATED")?).map_err(in_map("REPEATED"))?,
             programs: Programs::of(&ebpf),
             names_descriptors,
             generations: 0,
@@ -76,6 +77,7 @@ pub struct KernelMaps {
     uring_calls: HashMap<MapData, Plain<UringKey>, [u8; URING_CALL_BYTES]>,
     verdicts: HashMap<MapData, u64, u8>,
     stats: PerCpuArray<MapData, u64>,
+    repeated: Array<MapData, u64>,
     programs: Programs,
     names_descriptors: bool,
     generations: u64,
@@ -180,7 +182,7 @@ impl KernelMaps {
     #[must_use]
     pub fn counter(&self, counter: Counter) -> u64 {
         if counter == Counter::ProgramsSkipped {
-            return self.programs.skipped_runs();
+            return self.programs.skipped_runs(|event| self.repeated.get(&event, 0).unwrap_or(0));
         }
         self.stats.get(&(counter as u32), 0).map_or(0, |per_cpu| per_cpu.iter().sum())
     }

@@ -23,7 +23,7 @@ mod tests;
 pub mod worker;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -45,10 +45,16 @@ use crate::{
 
 /// Bytes of frames handed over at once.
 const BATCH_BYTES: usize = 256 << 10;
-/// Batches that wait for a worker. Together with the ring, this is how far a worker may fall behind.
-const QUEUED: usize = 64;
+/// Batches in a worker's queue. Those that do not fit wait with the reader of the ring, where small ones grow together:
+/// batches are handed over every few milliseconds, and few bytes of data are not to fill the queue.
+const QUEUED: usize = 8;
+/// Full batches that wait with the reader of the ring. Together with the queue and the ring, this is how far a worker
+/// may fall behind.
+const BACKLOG: usize = 56;
 /// Emptied batches that are kept to be filled again.
 const RECYCLED: usize = 8;
+/// How long events wait for frames, which spares a worker that has nothing to do a wake-up for each.
+const EVENTS_WAIT: Duration = Duration::from_millis(100);
 /// What is left of a batch without its data, while a worker does not keep up: bytes of frames…
 const MAX_KEPT_BYTES: usize = 4 * BATCH_BYTES;
 /// …and events.
@@ -126,6 +132,10 @@ pub struct Pipeline {
 
 struct Shard {
     batch: Batch,
+    /// Full batches before that one.
+    backlog: VecDeque<Batch>,
+    /// When the first event came of a batch that has no frames.
+    events_since: Option<Instant>,
     queue: SyncSender<Message>,
     /// Emptied batches come back to be filled again.
     empty: Receiver<Batch>,
@@ -164,7 +174,8 @@ impl Pipeline {
             let (recycle, empty) = sync_channel(RECYCLED);
             let work = make();
             let thread = Thread::named(&format!("worker-{number}")).spawn(move || work(&inbox, &recycle))?;
-            shards.push(Shard { batch: Batch::default(), queue, empty, thread });
+            let (batch, backlog) = (Batch::default(), VecDeque::new());
+            shards.push(Shard { batch, backlog, events_since: None, queue, empty, thread });
         }
         Ok(Self { shards, policy, telemetry: Arc::clone(telemetry) })
     }
@@ -230,32 +241,74 @@ impl Shard {
     }
 
     fn send(&mut self, policy: OverflowPolicy, telemetry: &Telemetry) {
-        if self.batch.is_empty() {
+        while let Some(batch) = self.backlog.pop_front() {
+            if let Some(batch) = self.try_send(policy, batch) {
+                self.backlog.push_front(batch);
+                break;
+            }
+        }
+        if self.batch.is_empty() || self.waits_for_frames() {
             return;
         }
-        let next = self.empty.try_recv().unwrap_or_default();
-        let full = std::mem::replace(&mut self.batch, next);
-        let unsent = match policy {
-            OverflowPolicy::Wait => self.queue.send(Message::Batch(full)).err().map(|e| e.0),
-            OverflowPolicy::Drop => match self.queue.try_send(Message::Batch(full)) {
-                Ok(()) => None,
-                Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Some(message),
-            },
-        };
-        if let Some(Message::Batch(batch)) = unsent {
-            // A small batch waits and grows: that the queue is full of small ones is no reason to lose data.
-            self.batch = if batch.frames.len() < BATCH_BYTES { batch } else { reduced(batch, telemetry) };
+        let mut batch = std::mem::take(&mut self.batch);
+        if self.backlog.is_empty() {
+            match self.try_send(policy, batch) {
+                Some(unsent) => batch = unsent,
+                None => {
+                    self.batch = self.empty.try_recv().unwrap_or_default();
+                    return;
+                }
+            }
+        }
+        if batch.frames.len() < BATCH_BYTES {
+            self.batch = batch;
+        } else if self.backlog.len() < BACKLOG {
+            self.backlog.push_back(batch);
+        } else {
+            self.batch = reduced(batch, telemetry);
         }
     }
 
-    /// Hands over what waits here, if the worker takes it in time; else counts what is lost of it.
-    fn hand_over_all(&mut self, deadline: Instant, telemetry: &Telemetry) {
-        let batch = std::mem::take(&mut self.batch);
-        if batch.is_empty() {
-            return;
+    /// Whether there are only events, and those are recent.
+    fn waits_for_frames(&mut self) -> bool {
+        if !self.batch.frames.is_empty() {
+            self.events_since = None;
+            return false;
         }
-        if let Err(Message::Batch(batch)) = send_until(&self.queue, Message::Batch(batch), deadline) {
-            without_data(batch, |_| true, telemetry);
+        let now = Instant::now();
+        let since = *self.events_since.get_or_insert(now);
+        let waits = now.duration_since(since) < EVENTS_WAIT;
+        if !waits {
+            self.events_since = None;
+        }
+        waits
+    }
+
+    /// Puts a batch into the queue; what does not fit comes back.
+    fn try_send(&self, policy: OverflowPolicy, batch: Batch) -> Option<Batch> {
+        let message = Message::Batch(batch);
+        let unsent = match policy {
+            OverflowPolicy::Wait => self.queue.send(message).err().map(|error| error.0),
+            OverflowPolicy::Drop => self.queue.try_send(message).err().map(|error| match error {
+                TrySendError::Full(message) | TrySendError::Disconnected(message) => message,
+            }),
+        };
+        match unsent? {
+            Message::Batch(batch) => Some(batch),
+            Message::Stop => None,
+        }
+    }
+
+    /// Hands over what waits here, as far as the worker takes it in time; counts what is lost of the rest.
+    fn hand_over_all(&mut self, deadline: Instant, telemetry: &Telemetry) {
+        let last = std::mem::take(&mut self.batch);
+        for batch in std::mem::take(&mut self.backlog).into_iter().chain([last]) {
+            if batch.is_empty() {
+                continue;
+            }
+            if let Err(Message::Batch(batch)) = send_until(&self.queue, Message::Batch(batch), deadline) {
+                without_data(batch, |_| true, telemetry);
+            }
         }
     }
 }

@@ -92,6 +92,36 @@ fn what_is_kept_for_a_worker_that_does_not_keep_up_is_bounded() {
     assert_eq!(telemetry.count(Event::WorkerFullEvents), 2 * more as u64);
 }
 
+/// What it may fall behind is measured in bytes, however often the little that came was handed over.
+#[test]
+fn a_worker_that_stalls_loses_nothing_of_little_data() {
+    let telemetry = Telemetry::new();
+    let (go_on, wait) = channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let (frames, received) = channel();
+    let mut pipeline = Pipeline::start_threads(1, OverflowPolicy::Drop, &telemetry, || {
+        let (wait, frames) = (Arc::clone(&wait), frames.clone());
+        move |inbox: &Receiver<Message>, _: &SyncSender<Batch>| {
+            wait.lock().unwrap().recv().unwrap();
+            while let Ok(Message::Batch(batch)) = inbox.recv() {
+                frames.send(batch.frames).unwrap();
+            }
+        }
+    })
+    .unwrap();
+    let mut sent = Vec::new();
+    for number in 0..1000_u16 {
+        let data = frame(Kind::Data, &number.to_le_bytes().repeat(1000));
+        pipeline.frame(&decode(&data).unwrap(), &data);
+        pipeline.flush();
+        sent.extend_from_slice(&data);
+    }
+    go_on.send(()).unwrap();
+    pipeline.stop(Instant::now() + Duration::from_secs(30));
+    assert!(received.try_iter().flatten().eq(sent), "every frame, in order");
+    assert_eq!(telemetry.count(Event::WorkerFullBytes), 0);
+}
+
 /// Neither a worker that takes nothing nor one that does not end holds up the end.
 #[test]
 fn workers_that_do_not_end_are_left_behind_and_counted() {

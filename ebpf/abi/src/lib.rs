@@ -13,7 +13,7 @@ pub use map::{
     COUNTERS, Class, Counter, EXIT_BYTES, FD_ASKED, FD_NAMED, FdKey, HEAD_BYTES, HandleKey, MAX_CHUNK,
     MAX_CHUNKS, NamePattern, PATTERN_BYTES, PATTERNS, STREAM_BYTES, STREAMS_PER_PROCESS, SYSCALLS, Syscall,
     THREAD_BYTES, TRACKED_FILTER, TlsFunction, Tracked, URING_BYTES, URING_CALL_BYTES, UringKey, Verdict,
-    tail, tracked,
+    repeated, tail, tracked,
 };
 
 /// Bumped whenever a byte on the ring, in a map or in a tape changes its meaning.

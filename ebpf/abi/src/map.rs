@@ -25,7 +25,7 @@ pub const HEAD_BYTES: u64 = 4 << 10;
 pub const STREAM_BYTES: usize = 144;
 
 /// Size of a value of the `EXITS` map, which only the kernel side reads.
-pub const EXIT_BYTES: usize = 264;
+pub const EXIT_BYTES: usize = 280;
 
 /// Size of a value of the `THREADS` map, which only the kernel side reads.
 pub const THREAD_BYTES: usize = 376;
@@ -103,6 +103,16 @@ pub mod tail {
     pub const PASSED_BY: u32 = 2;
     /// `sys_exit` itself
     pub const SYS_EXIT: u32 = 3;
+}
+
+/// Index into the `REPEATED` map: events that a second program handled because the first at its tracepoint was skipped.
+pub mod repeated {
+    /// `process_exec`
+    pub const EXEC: u32 = 0;
+    /// `task_newtask`
+    pub const FORK: u32 = 1;
+    /// Entries.
+    pub const COUNT: u32 = 2;
 }
 
 /// What the kernel side does at the end of a system call; entry of the table by system call number, which user space

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use crate::setup::{Part, python};
 use crate::shell::run_logged;
 use crate::toolchain::{self, Compiler};
-use crate::{ebpf, tree};
+use crate::{conventions, ebpf, tree};
 
 /// Everything that compiles for this machine.
 const HOST: [&str; 5] = ["--workspace", "--exclude", "tokentap-ebpf", "--features", "tokentap-fuzz/agent"];
@@ -30,6 +30,10 @@ pub(crate) fn run(only: Vec<String>) -> Result<()> {
         check("format", Command::new("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]))
     });
     checks.run("invariants", invariants::check);
+    checks.run("conventions", || match conventions::source() {
+        Some(source) => conventions::compare(&source).map(|()| Verdict::Passed),
+        None => Ok(Verdict::Skipped("the conventions do not lie beside the checkout")),
+    });
     checks.run("typos", || check("typos", Command::new(tools.join("typos")).arg("--color=never")));
     let deny = tools.join("cargo-deny");
     checks.run("dependencies", || {

@@ -10,7 +10,8 @@ use crate::exchange::{Capture, Exchange, lines};
 
 /// Every recorded call of the APIs that are read.
 static CALLS: LazyLock<Vec<(String, Exchange)>> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cassettes");
+    // The build script found it there.
+    let root = Path::new(option_env!("RECORDINGS").unwrap_or_default());
     let folders = [
         "openai-chat",
         "azure-openai",
@@ -34,7 +35,11 @@ static CALLS: LazyLock<Vec<(String, Exchange)>> = LazyLock::new(|| {
             let name = file.file_name().expect("a name").to_string_lossy().into_owned();
             let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
             let interactions = interactions(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            calls.extend(interactions.iter().filter_map(call).map(|call| (name.clone(), call)));
+            for (number, interaction) in interactions.iter().enumerate() {
+                let call = call(interaction)
+                    .unwrap_or_else(|what| panic!("{name}: interaction {number} has no {what}"));
+                calls.extend(call.map(|call| (name.clone(), call)));
+            }
         }
     }
     calls
@@ -45,18 +50,20 @@ fn interactions(text: &str) -> Result<Vec<Json>, serde_saphyr::Error> {
     let text = text.replace("string: !!binary |", "base64: |").replace("string: !binary |", "base64: |");
     let mut whole: BTreeMap<String, Json> = serde_saphyr::from_str(&text)?;
     let list = whole.remove("interactions").or_else(|| whole.remove("http_interactions"));
-    Ok(list.and_then(|list| list.as_array().cloned()).unwrap_or_default())
+    let list = list.and_then(|list| list.as_array().cloned()).filter(|list| !list.is_empty());
+    Ok(list.expect("a recording has interactions"))
 }
 
-/// The exchange, if it is a call of an API that is read.
-fn call(interaction: &Json) -> Option<Exchange> {
+/// The exchange, if it is a call of an API that is read; what it lacks when it cannot be told.
+fn call(interaction: &Json) -> Result<Option<Exchange>, &'static str> {
     let (request, response) = (&interaction["request"], &interaction["response"]);
-    let uri = request["uri"].as_str()?.strip_prefix("https://")?;
-    let (host, target) = uri.split_at(uri.find('/')?);
-    let path = target.split(['?', '#']).next()?;
-    let post = request["method"].as_str()?.eq_ignore_ascii_case("POST");
+    let uri = request["uri"].as_str().ok_or("URI")?;
+    let (_scheme, rest) = uri.split_once("://").ok_or("scheme")?;
+    let (host, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let post = request["method"].as_str().ok_or("method")?.eq_ignore_ascii_case("POST");
     if !(post && (path.ends_with("/chat/completions") || path.ends_with("/v1/messages"))) {
-        return None;
+        return Ok(None);
     }
     let body = body(response);
     let kept = |name: &str| match name {
@@ -64,19 +71,21 @@ fn call(interaction: &Json) -> Option<Exchange> {
         "content-encoding" => body.starts_with(&[0x1f, 0x8b]),
         _ => true,
     };
-    let fields = response["headers"].as_object()?.iter().flat_map(|(name, values)| {
-        let first = values.as_str().or_else(|| values[0].as_str()).unwrap_or_default();
-        kept(&name.to_ascii_lowercase()).then(|| (name.clone(), first.to_owned()))
-    });
-    Some(Exchange {
+    let fields =
+        response["headers"].as_object().ok_or("response headers")?.iter().flat_map(|(name, values)| {
+            let first = values.as_str().or_else(|| values[0].as_str()).unwrap_or_default();
+            kept(&name.to_ascii_lowercase()).then(|| (name.clone(), first.to_owned()))
+        });
+    let status = response["status"]["code"].as_u64().and_then(|code| code.try_into().ok());
+    Ok(Some(Exchange {
         host: host.to_owned(),
         target: target.to_owned(),
         request_fields: Vec::new(),
         request: self::body(request),
-        status: response["status"]["code"].as_u64()?.try_into().ok()?,
+        status: status.ok_or("status")?,
         response_fields: fields.collect(),
         response: body,
-    })
+    }))
 }
 
 fn body(message: &Json) -> Vec<u8> {
@@ -215,6 +224,7 @@ fn compared(span: &Span) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(recordings), ignore = "no recordings: TOKENTAP_RECORDINGS names their folder")]
 fn every_recorded_call_is_read_as_a_whole_parser_reads_it() {
     assert!(CALLS.len() >= 16, "{} calls were found", CALLS.len());
     for (name, exchange) in CALLS.iter() {
@@ -223,6 +233,7 @@ fn every_recorded_call_is_read_as_a_whole_parser_reads_it() {
 }
 
 #[test]
+#[cfg_attr(not(recordings), ignore = "no recordings: TOKENTAP_RECORDINGS names their folder")]
 fn recorded_providers_are_told_apart() {
     let mut providers: Vec<String> = CALLS
         .iter()
@@ -252,6 +263,7 @@ fn recorded_providers_are_told_apart() {
 
 proptest! {
     #[test]
+    #[cfg_attr(not(recordings), ignore = "no recordings: TOKENTAP_RECORDINGS names their folder")]
     fn recorded_calls_may_be_cut_anywhere(call in any::<prop::sample::Index>(), cuts in vec(0.0..1.0, 0..40)) {
         let (name, exchange) = &CALLS[call.index(CALLS.len())];
         let mut capture = Capture::new(Options::default());

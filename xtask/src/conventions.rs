@@ -24,7 +24,7 @@ const FILES: [&str; 4] =
 
 /// Where the conventions lie beside the checkout; `None` when they do not.
 pub(crate) fn source() -> Option<PathBuf> {
-    let folder = tree::root().join("../shared/semconv");
+    let folder = tree::shared().join("semconv");
     folder.is_dir().then_some(folder)
 }
 

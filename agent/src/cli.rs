@@ -4,10 +4,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
-
+use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
 use tokentap_genai::{Include, Rule};
 
-use crate::config::{ConsoleFormat, Glob, HeaderSetting, Protocol, RingSize};
+use crate::{kernel::RingSize, targets::Glob};
 
 const EXAMPLES: &str = "\
 Examples:

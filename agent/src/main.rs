@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
-use tokentap::{agent, cli::Cli, config::Config};
+use tokentap::{cli::Cli, commands, config::Config};
 
 /// Nothing was lost.
 const COMPLETE: u8 = 0;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     ) {
         Ok(config) => config,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             return ExitCode::from(USAGE);
         }
     };
@@ -40,11 +40,11 @@ fn main() -> ExitCode {
         tracing::info!("OTEL_SDK_DISABLED is set: nothing to do");
         return ExitCode::from(COMPLETE);
     }
-    match agent::run(config) {
-        Ok(agent::Outcome::Complete) => ExitCode::from(COMPLETE),
-        Ok(agent::Outcome::Lossy) => ExitCode::from(LOSSY),
+    match commands::execute(config) {
+        Ok(commands::Outcome::Complete) => ExitCode::from(COMPLETE),
+        Ok(commands::Outcome::Lossy) => ExitCode::from(LOSSY),
         Err(error) => {
-            complain(&format!("{error:#}"));
+            print_error(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }
@@ -64,6 +64,6 @@ fn give_memory_back() {
 }
 
 #[expect(clippy::print_stderr, reason = "errors go to standard error also when logging is off")]
-fn complain(error: &dyn std::fmt::Display) {
+fn print_error(error: &dyn std::fmt::Display) {
     eprintln!("error: {error}");
 }

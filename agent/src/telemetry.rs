@@ -12,6 +12,8 @@ use std::{
 };
 
 use tokentap_abi::{COUNTERS, Counter};
+use tokentap_export::{ExporterCounters, ExporterReport};
+use tokentap_tape::RecorderCounters;
 
 /// What user space counts, apart from the exporters ([`Loss`]) and the kernel side ([`Counter`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,12 +59,6 @@ pub enum Event {
     ProbesLate,
     /// The longest time between such a mapping and its probes, in microseconds.
     ProbeDelayMaxMicros,
-    /// Frames written to a tape.
-    TapeFrames,
-    /// Frames that a tape should have and could not be given.
-    TapeUnwrittenFrames,
-    /// Payload bytes left out of a tape because they could hold a secret that cannot be masked in place.
-    TapeWithheldBytes,
     /// Bytes at the end of a tape that are not a whole frame: its writer was killed.
     TapeTruncatedBytes,
     /// Requests to the targets thread given up because its queue was full: all processes are looked through
@@ -88,7 +84,7 @@ pub enum Event {
 
 impl Event {
     /// All, in order, with the name each is shown under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); 32] = [
+    pub const ALL: [(Self, &'static str, bool); 29] = [
         (Self::FramesRead, "frames.read", false),
         (Self::FramesMalformed, "frames.malformed", true),
         (Self::WorkerFullBytes, "lost.worker_full", true),
@@ -108,9 +104,6 @@ impl Event {
         (Self::ProcessesUnread, "processes_unread", false),
         (Self::ProbesLate, "probes_late", false),
         (Self::ProbeDelayMaxMicros, "probe_delay_max_us", false),
-        (Self::TapeFrames, "tape.frames", false),
-        (Self::TapeUnwrittenFrames, "tape.unwritten_frames", true),
-        (Self::TapeWithheldBytes, "tape.withheld_bytes", false),
         (Self::TapeTruncatedBytes, "tape.truncated_bytes", true),
         (Self::TargetsQueueFull, "events_lost.targets_full", true),
         (Self::RefusedBytes, "refused", false),
@@ -124,48 +117,13 @@ impl Event {
     ];
 }
 
-/// Why an exporter did not deliver a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(usize)]
-pub enum Loss {
-    /// The queue held its most items: the newest span was dropped.
-    QueueFull,
-    /// The queue was nearly full, and the process had its share of it: the newest span was dropped.
-    QueueShare,
-    /// The queue held its most bytes: the newest span was dropped.
-    QueueBytes,
-    /// The receiver refused it for good, alone or with its batch.
-    Rejected,
-    /// A receiver that answers asked to try again for longer than a batch is kept.
-    RetryExpired,
-    /// It was still waiting when the drain deadline passed.
-    DrainTimeout,
-    /// It was finished after the exporters had been told to drain.
-    Late,
-    /// The local output (console, file) could not be written.
-    WriteFailed,
-}
-
-impl Loss {
-    /// All, in order, with the name each is shown under.
-    pub const ALL: [(Self, &'static str); 8] = [
-        (Self::QueueFull, "queue_full"),
-        (Self::QueueShare, "queue_share"),
-        (Self::QueueBytes, "queue_bytes_full"),
-        (Self::Rejected, "rejected"),
-        (Self::RetryExpired, "retry_expired"),
-        (Self::DrainTimeout, "drain_timeout"),
-        (Self::Late, "late"),
-        (Self::WriteFailed, "write_failed"),
-    ];
-}
-
 /// Every counter of the agent.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     events: [AtomicU64; Event::ALL.len()],
     kernel: [AtomicU64; COUNTERS as usize],
     exporters: Mutex<Vec<Arc<ExporterCounters>>>,
+    recorder: Arc<RecorderCounters>,
 }
 
 impl Telemetry {
@@ -198,13 +156,16 @@ impl Telemetry {
         }
     }
 
-    /// A new set of counters for an exporter, shown under its name.
+    /// The counters of the recorder.
     #[must_use]
-    pub fn exporter(&self, name: String) -> Arc<ExporterCounters> {
-        let counters = Arc::new(ExporterCounters { name, ..ExporterCounters::default() });
+    pub const fn recorder(&self) -> &Arc<RecorderCounters> {
+        &self.recorder
+    }
+
+    /// Takes in an exporter's counters, which are shown under its name.
+    pub fn add_exporter(&self, counters: &Arc<ExporterCounters>) {
         let mut all = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::clone(&counters));
-        counters
+        all.push(Arc::clone(counters));
     }
 
     /// Every counter as it is now.
@@ -215,60 +176,12 @@ impl Telemetry {
             events: std::array::from_fn(|i| self.events[i].load(Relaxed)),
             kernel: std::array::from_fn(|i| self.kernel[i].load(Relaxed)),
             exporters: exporters.iter().map(|counters| counters.report()).collect(),
+            recorder: [
+                ("tape.frames", self.recorder.frames.load(Relaxed), false),
+                ("tape.unwritten_frames", self.recorder.unwritten_frames.load(Relaxed), true),
+                ("tape.withheld_bytes", self.recorder.withheld_bytes.load(Relaxed), false),
+            ],
         }
-    }
-}
-
-/// What happened to the spans given to one exporter.
-#[derive(Debug, Default)]
-pub struct ExporterCounters {
-    name: String,
-    exported: AtomicU64,
-    lost: [AtomicU64; Loss::ALL.len()],
-}
-
-impl ExporterCounters {
-    /// Spans that the receiver has confirmed.
-    pub fn exported(&self, n: u64) {
-        self.exported.fetch_add(n, Relaxed);
-    }
-
-    /// Spans that will never arrive.
-    pub fn lost(&self, why: Loss, n: u64) {
-        self.lost[why as usize].fetch_add(n, Relaxed);
-    }
-
-    /// The counters as they are now.
-    #[must_use]
-    pub fn report(&self) -> ExporterReport {
-        ExporterReport {
-            name: self.name.clone(),
-            exported: self.exported.load(Relaxed),
-            lost: Loss::ALL
-                .iter()
-                .map(|(why, name)| (*name, self.lost[*why as usize].load(Relaxed)))
-                .filter(|(_, n)| *n > 0)
-                .collect(),
-        }
-    }
-}
-
-/// What happened to the spans given to one exporter, up to some moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExporterReport {
-    /// Kind and destination, as `otlp/grpc http://collector:4317`.
-    pub name: String,
-    /// Spans delivered.
-    pub exported: u64,
-    /// Spans lost, by [`Loss`] name; reasons that never happened are left out.
-    pub lost: Vec<(&'static str, u64)>,
-}
-
-impl ExporterReport {
-    /// Spans lost for any reason.
-    #[must_use]
-    pub fn lost_total(&self) -> u64 {
-        self.lost.iter().map(|(_, n)| n).sum()
     }
 }
 
@@ -278,6 +191,8 @@ pub struct Snapshot {
     events: [u64; Event::ALL.len()],
     kernel: [u64; COUNTERS as usize],
     exporters: Vec<ExporterReport>,
+    /// Name, value, and whether it says that something was lost.
+    recorder: [(&'static str, u64, bool); 3],
 }
 
 impl Snapshot {
@@ -312,7 +227,9 @@ impl Snapshot {
             let lost = e.lost.iter().map(|(why, n)| row(format!("export[{}].lost.{why}", e.name), *n, true));
             std::iter::once(exported).chain(lost)
         });
-        kernel.chain(events).chain(exporters).collect()
+        let recorder =
+            self.recorder.iter().map(|(name, value, loss)| row(format!("agent.{name}"), *value, *loss));
+        kernel.chain(events).chain(recorder).chain(exporters).collect()
     }
 }
 
@@ -337,12 +254,13 @@ struct Row {
 
 #[cfg(test)]
 mod tests {
+    use tokentap_export::Loss;
+
     use super::*;
 
     #[test]
     fn tables_list_every_counter_at_its_own_index() {
         assert!(Event::ALL.iter().enumerate().all(|(i, (event, ..))| *event as usize == i));
-        assert!(Loss::ALL.iter().enumerate().all(|(i, (why, _))| *why as usize == i));
         assert!(Counter::ALL.iter().enumerate().all(|(i, (counter, ..))| *counter as usize == i));
     }
 
@@ -355,7 +273,8 @@ mod tests {
         kernel[Counter::Seen as usize] = 100;
         kernel[Counter::LostRingFull as usize] = 40;
         telemetry.set_kernel(&kernel);
-        let exporter = telemetry.exporter("otlp/grpc http://c:4317".into());
+        let exporter = ExporterCounters::named("otlp/grpc http://c:4317".into());
+        telemetry.add_exporter(&exporter);
         exporter.exported(5);
         exporter.lost(Loss::QueueFull, 2);
 

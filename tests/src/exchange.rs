@@ -6,8 +6,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokentap::tape::{Entry, TapeReader};
 use tokentap_abi::{Kind, flags};
+use tokentap_tape::{Entry, TapeReader};
 use tokentap_wire::{
     Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
     ResponseHead, Role, Sink, Version,

@@ -7,11 +7,8 @@ use std::{
     path::Path,
 };
 
-use tokentap::{
-    tape::{Entry, TapeReader, TapeWriter},
-    targets::ControlEvent,
-};
 use tokentap_abi::{Close, Direction, Header, Kind, flags};
+use tokentap_tape::{ControlEvent, Entry, TapeReader, TapeWriter};
 
 use crate::random::Random;
 

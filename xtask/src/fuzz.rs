@@ -19,16 +19,13 @@ use clap::Args;
 use crate::build::cargo;
 use crate::setup::Part;
 use crate::shell::{run, say};
-use crate::{ebpf, tree};
+use crate::tree;
 
 /// Edges, counted in place, and what is compared; overflow and debug assertions are findings, too.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
     -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing";
-
-/// Targets that are built with the agent, and so with its eBPF object.
-const OF_THE_AGENT: [&str; 3] = ["elf", "redact", "tape"];
 
 /// Targets that run at the same time.
 const JOBS: usize = 2;
@@ -242,10 +239,6 @@ fn build(targets: &[String]) -> Result<PathBuf> {
     Part::Packages.install()?;
     let mut command = cargo("build");
     command.args(["--release", "--package", "tokentap-fuzz"]).env("RUSTC_WORKSPACE_WRAPPER", compiler()?);
-    if targets.iter().any(|target| OF_THE_AGENT.contains(&target.as_str())) {
-        ebpf::build(false)?;
-        command.args(["--features", "agent"]);
-    }
     say("building fuzz targets");
     run(command.args(targets.iter().flat_map(|target| ["--bin", target])))?;
     Ok(tree::target("release"))
@@ -305,11 +298,5 @@ stat::average_exec_per_sec:     3
         {
             assert!(finding.contains(part), "{finding}");
         }
-    }
-
-    #[test]
-    fn targets_of_the_agent_exist() {
-        let all = targets().unwrap();
-        assert!(OF_THE_AGENT.iter().all(|target| all.iter().any(|known| known == target)), "{all:?}");
     }
 }

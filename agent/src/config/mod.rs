@@ -2,17 +2,19 @@
 
 mod env;
 mod otlp;
-mod units;
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
+use tokentap_export::config::{BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig};
 use tokentap_genai::{Include, Options};
 use tracing::level_filters::LevelFilter;
 
-use crate::cli::{self, Cli, Command};
+use crate::{
+    cli::{self, Cli, Command},
+    kernel::RingSize,
+    targets::Glob,
+};
 use env::Env;
-pub use otlp::{Compression, HeaderSetting, OtlpConfig, Protocol, TlsFiles};
-pub use units::{Glob, RingSize};
 
 /// Everything that the agent needs to know to run.
 #[derive(Debug)]
@@ -31,40 +33,52 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Action {
     /// Observe and export.
-    Run {
-        /// Which processes.
-        select: Select,
-        /// Which requests are LLM calls.
-        calls: Options,
-        /// A call in which nothing moved for so long is over.
-        stale_after: Duration,
-        /// Where to.
-        export: ExportConfig,
-        /// How long the end may take.
-        drain_timeout: Duration,
-    },
+    Run(RunConfig),
     /// Observe and write a tape.
-    Record {
-        /// Which processes.
-        select: Select,
-        /// The tape.
-        out: PathBuf,
-        /// Nothing is masked.
-        with_content: bool,
-    },
+    Record(RecordConfig),
     /// Read a tape and export.
-    Replay {
-        /// The tape.
-        tape: PathBuf,
-        /// Which requests are LLM calls.
-        calls: Options,
-        /// A call in which nothing moved for so long is over.
-        stale_after: Duration,
-        /// Where to.
-        export: ExportConfig,
-        /// How long the end may take.
-        drain_timeout: Duration,
-    },
+    Replay(ReplayConfig),
+}
+
+/// What `tokentap run` does.
+#[derive(Debug)]
+pub struct RunConfig {
+    /// Which processes.
+    pub select: Select,
+    /// Which requests are LLM calls.
+    pub calls: Options,
+    /// A call without traffic for this long is exported as incomplete.
+    pub stale_after: Duration,
+    /// Where to.
+    pub export: ExportConfig,
+    /// How long the end may take.
+    pub drain_timeout: Duration,
+}
+
+/// What `tokentap record` does.
+#[derive(Debug)]
+pub struct RecordConfig {
+    /// Which processes.
+    pub select: Select,
+    /// The tape.
+    pub out: PathBuf,
+    /// Nothing is redacted.
+    pub with_content: bool,
+}
+
+/// What `tokentap replay` does.
+#[derive(Debug)]
+pub struct ReplayConfig {
+    /// The tape.
+    pub tape: PathBuf,
+    /// Which requests are LLM calls.
+    pub calls: Options,
+    /// As [`RunConfig::stale_after`].
+    pub stale_after: Duration,
+    /// Where to.
+    pub export: ExportConfig,
+    /// How long the end may take.
+    pub drain_timeout: Duration,
 }
 
 /// Which processes are observed.
@@ -82,105 +96,6 @@ pub struct Select {
     pub ring_size: RingSize,
     /// `service.name` of everything observed.
     pub service_name: Option<String>,
-}
-
-/// Where spans go.
-#[derive(Clone, Debug, Default)]
-pub struct ExportConfig {
-    /// Each with its own queue.
-    pub exporters: Vec<ExporterConfig>,
-    /// How spans are queued and gathered.
-    pub batch: BatchConfig,
-}
-
-/// One destination.
-#[derive(Clone, Debug)]
-pub enum ExporterConfig {
-    /// An OTLP receiver.
-    Otlp(Box<OtlpConfig>),
-    /// Standard output.
-    Console {
-        /// How spans are printed.
-        format: ConsoleFormat,
-        /// With colours: it is a terminal, and `NO_COLOR` is not set.
-        color: bool,
-    },
-}
-
-impl ExporterConfig {
-    /// Kind and destination: the exporter's name in logs and counters.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Otlp(otlp) => otlp.name(),
-            Self::Console { format, .. } => format!("console/{format}"),
-        }
-    }
-}
-
-/// What is used, for people; secrets are masked.
-impl fmt::Display for ExporterConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Otlp(otlp) => otlp.fmt(f),
-            Self::Console { .. } => f.write_str(&self.name()),
-        }
-    }
-}
-
-/// How spans are queued and gathered, for every exporter alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchConfig {
-    /// Longest that a span waits for company. The specification's default is 5 s; ours keeps the promise
-    /// that a span is handed on within a second of its call's end.
-    pub schedule_delay: Duration,
-    /// Most spans that wait.
-    pub max_queue_size: usize,
-    /// Most bytes that wait, as [`crate::export::Record::size`] counts them.
-    pub max_queue_bytes: usize,
-    /// Most spans in a batch.
-    pub max_export_batch_size: usize,
-}
-
-impl Default for BatchConfig {
-    fn default() -> Self {
-        Self {
-            schedule_delay: Duration::from_millis(500),
-            max_queue_size: 2048,
-            max_queue_bytes: 8 << 20,
-            max_export_batch_size: 512,
-        }
-    }
-}
-
-/// How spans are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConsoleFormat {
-    /// A line for people.
-    Pretty,
-    /// A JSON object per line.
-    Json,
-}
-
-impl FromStr for ConsoleFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "pretty" => Ok(Self::Pretty),
-            "json" => Ok(Self::Json),
-            _ => Err("use pretty or json".into()),
-        }
-    }
-}
-
-impl fmt::Display for ConsoleFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pretty => "pretty",
-            Self::Json => "json",
-        })
-    }
 }
 
 /// Why there is no configuration; each says how to mend it.
@@ -239,25 +154,25 @@ impl Config {
             }
         };
         let action = match cli.command {
-            Command::Run(run) => Action::Run {
+            Command::Run(run) => Action::Run(RunConfig {
                 select: select(run.select),
                 stale_after: run.rules.stale_after,
                 calls: calls(run.rules),
                 export: export(&run.export)?,
                 drain_timeout: run.export.drain_timeout,
-            },
-            Command::Record(record) => Action::Record {
+            }),
+            Command::Record(record) => Action::Record(RecordConfig {
                 select: select(record.select),
                 out: record.out,
                 with_content: record.with_content,
-            },
-            Command::Replay(replay) => Action::Replay {
+            }),
+            Command::Replay(replay) => Action::Replay(ReplayConfig {
                 tape: replay.tape,
                 stale_after: replay.rules.stale_after,
                 calls: calls(replay.rules),
                 export: export(&replay.export)?,
                 drain_timeout: replay.export.drain_timeout,
-            },
+            }),
         };
         Ok(Self { disabled, log_level, warnings: env.warnings, action })
     }

@@ -1,162 +1,16 @@
 //! Settings of OTLP receivers: flags, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery};
-
+use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
+use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, TlsFiles};
 
 use super::{ConfigError, env::Env};
 use crate::cli;
 
 /// Where the specification puts the traces of an OTLP/HTTP receiver.
 const TRACES_PATH: &str = "/v1/traces";
-
-/// How spans are carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// OTLP/gRPC.
-    Grpc,
-    /// OTLP/HTTP with binary protobuf bodies.
-    HttpProtobuf,
-}
-
-impl FromStr for Protocol {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "grpc" => Ok(Self::Grpc),
-            "http/protobuf" => Ok(Self::HttpProtobuf),
-            _ => Err("use grpc or http/protobuf".into()),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Grpc => "grpc",
-            Self::HttpProtobuf => "http/protobuf",
-        })
-    }
-}
-
-/// Content coding of what is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// As it is.
-    #[default]
-    None,
-    /// gzip.
-    Gzip,
-}
-
-impl FromStr for Compression {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "none" => Ok(Self::None),
-            "gzip" => Ok(Self::Gzip),
-            _ => Err("use gzip or none"),
-        }
-    }
-}
-
-/// A header of every request. The value is a secret: neither `Debug` nor [`OtlpConfig`]'s `Display` shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HeaderSetting {
-    /// Field name, lower case.
-    pub name: HeaderName,
-    /// Field value.
-    pub value: HeaderValue,
-}
-
-impl HeaderSetting {
-    fn new(name: &str, value: &str) -> Result<Self, String> {
-        // The name is not shown: what is malformed may be a secret in the wrong place.
-        let name: HeaderName = name.trim().parse().map_err(|_| "its name is not a header name")?;
-        let mut value = HeaderValue::from_str(value.trim())
-            .map_err(|_| format!("the value of {name} has a control character"))?;
-        value.set_sensitive(true);
-        Ok(Self { name, value })
-    }
-}
-
-/// `name=value`, taken literally.
-impl FromStr for HeaderSetting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
-        Self::new(name, value)
-    }
-}
-
-impl fmt::Debug for HeaderSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=****", self.name)
-    }
-}
-
-/// PEM files for TLS, beside the built-in behaviour.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Authorities to trust instead of the system's.
-    pub authorities: Option<PathBuf>,
-    /// Our certificate chain and its key, for mutual TLS.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// One OTLP receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtlpConfig {
-    /// How spans are carried.
-    pub protocol: Protocol,
-    /// Absolute URL: for gRPC the origin, for HTTP with the path to post to.
-    pub endpoint: Uri,
-    /// Sent with every request.
-    pub headers: Vec<HeaderSetting>,
-    /// Longest time for one attempt.
-    pub timeout: Duration,
-    /// Coding of what is sent.
-    pub compression: Compression,
-    /// TLS files.
-    pub tls: TlsFiles,
-}
-
-impl OtlpConfig {
-    /// A receiver with default settings.
-    #[must_use]
-    pub fn new(protocol: Protocol, endpoint: Uri) -> Self {
-        Self {
-            protocol,
-            endpoint,
-            headers: Vec::new(),
-            timeout: Duration::from_secs(10),
-            compression: Compression::None,
-            tls: TlsFiles::default(),
-        }
-    }
-
-    /// Kind and destination, as `otlp/grpc http://collector:4317/`: the exporter's name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        format!("otlp/{} {}", self.protocol, self.endpoint)
-    }
-}
-
-/// What is used, for people; header values are masked.
-impl fmt::Display for OtlpConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} timeout={:?}", self.name(), self.timeout)?;
-        if self.compression == Compression::Gzip {
-            f.write_str(" gzip")?;
-        }
-        self.headers.iter().try_for_each(|header| write!(f, " {header:?}"))
-    }
-}
 
 /// Every receiver that flags and environment name; `wanted` when `OTEL_TRACES_EXPORTER` asks for OTLP by
 /// name (then there is a default one), `unwanted` when it leaves OTLP out (then only flags count).

@@ -1,6 +1,7 @@
 //! What flags and environment come to.
 
 use clap::Parser as _;
+use tokentap_export::config::{Compression, OtlpConfig, Protocol};
 use tokentap_genai::Rule;
 
 use super::*;
@@ -15,8 +16,8 @@ fn resolved(line: &str, vars: &[(&str, &str)], terminal: bool) -> Result<Config,
 
 fn export(line: &str, vars: &[(&str, &str)]) -> ExportConfig {
     match resolved(line, vars, false).unwrap().action {
-        Action::Run { export, .. } | Action::Replay { export, .. } => export,
-        Action::Record { .. } => ExportConfig::default(),
+        Action::Run(RunConfig { export, .. }) | Action::Replay(ReplayConfig { export, .. }) => export,
+        Action::Record(_) => ExportConfig::default(),
     }
 }
 
@@ -137,7 +138,7 @@ fn destinations_add_up() {
 #[test]
 fn without_a_destination_a_terminal_is_one() {
     let config = resolved("run --all", &[], true).unwrap();
-    let Action::Run { export, .. } = config.action else { panic!("{config:?}") };
+    let Action::Run(RunConfig { export, .. }) = config.action else { panic!("{config:?}") };
     let console = &export.exporters[..];
     assert!(matches!(console, [ExporterConfig::Console { format: ConsoleFormat::Pretty, color: true }]));
     let said = resolved("run --all", &[], false).unwrap_err().to_string();
@@ -150,7 +151,8 @@ fn without_a_destination_a_terminal_is_one() {
 #[test]
 fn colours_are_for_terminals_that_want_them() {
     let color = |vars: &[(&str, &str)], terminal| {
-        let Action::Run { export, .. } = resolved("run --all --console", vars, terminal).unwrap().action
+        let Action::Run(RunConfig { export, .. }) =
+            resolved("run --all --console", vars, terminal).unwrap().action
         else {
             panic!("not a run")
         };
@@ -269,7 +271,7 @@ fn processes_and_calls_reach_the_configuration() {
                 --stale-after 90s --host-include openai-chat=llm.corp --console --log-level debug";
     let config = resolved(line, &[("OTEL_LOG_LEVEL", "error")], false).unwrap();
     assert_eq!(config.log_level, LevelFilter::DEBUG);
-    let Action::Run { select, calls, stale_after, drain_timeout, .. } = config.action else {
+    let Action::Run(RunConfig { select, calls, stale_after, drain_timeout, .. }) = config.action else {
         panic!("{config:?}")
     };
     assert_eq!(stale_after, Duration::from_secs(90));
@@ -285,9 +287,9 @@ fn processes_and_calls_reach_the_configuration() {
 #[test]
 fn records_and_replays() {
     let config = resolved("record --out x.tape --pid 7", &[], false).unwrap();
-    assert!(matches!(config.action, Action::Record { with_content: false, .. }), "{config:?}");
+    assert!(matches!(config.action, Action::Record(RecordConfig { with_content: false, .. })), "{config:?}");
     let config = resolved("replay x.tape --console=json --log-level off", &[], false).unwrap();
-    assert!(matches!(config.action, Action::Replay { .. }), "{config:?}");
+    assert!(matches!(config.action, Action::Replay(_)), "{config:?}");
 }
 
 #[test]

@@ -29,36 +29,9 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use tokentap_abi::TlsFunction;
+use tokentap_tls::TlsPoint;
 
 use super::KernelError;
-
-/// A file, wherever it is mounted and whether or not it still has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId {
-    /// Device number as `/proc/<pid>/maps` gives it.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
-}
-
-/// A function in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TlsPoint {
-    /// Which one: the cookie of its probes.
-    pub function: TlsFunction,
-    /// Where its first instruction is, from the start of the file.
-    pub offset: u64,
-    /// Where in the connection object it is kept that the peer ended the connection, for functions that do not return
-    /// it; 0 when that is not known.
-    pub state: u32,
-}
-
-impl TlsPoint {
-    const fn cookie(&self) -> u64 {
-        self.function as u64 | (self.state as u64) << 32
-    }
-}
 
 /// Whose calls a probe sees. A probe for one process patches only that process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

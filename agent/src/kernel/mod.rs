@@ -8,11 +8,13 @@ mod object;
 mod programs;
 mod requirements;
 mod ring;
+mod ring_size;
 
-pub use attach::{AttachError, Attacher, FileId, Scope, TlsPoint, TlsProbes};
+pub use attach::{AttachError, Attacher, Scope, TlsProbes};
 pub use maps::{Kernel, KernelMaps};
 pub use requirements::{Requirement, attaching, check, inspecting, opening_mapped_files, writing_maps};
 pub use ring::Ring;
+pub use ring_size::RingSize;
 
 use std::{sync::LazyLock, time::Instant};
 

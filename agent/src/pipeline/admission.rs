@@ -24,10 +24,11 @@ use std::{
 };
 
 use tokentap_abi::{Frame, Kind, STREAMS_PER_PROCESS, decode};
+use tokentap_tape::{ControlEvent, ProcessKey};
 
 use super::{FrameSink, frame};
 use crate::{
-    targets::{ControlEvent, Outcome, ProcessKey, Request, Requests, peer},
+    targets::{Outcome, Request, Requests, peer},
     telemetry::{Event, Telemetry},
 };
 

@@ -1,8 +1,7 @@
 //! What a frame says of its process. No other code of the data path knows which fields hold that.
 
 use tokentap_abi::{Frame, Kind, flags};
-
-use crate::targets::ProcessKey;
+use tokentap_tape::ProcessKey;
 
 /// The generation of the process that sent a frame; `None` when the frame does not carry it.
 pub(super) const fn generation(frame: &Frame<'_>) -> Option<u64> {

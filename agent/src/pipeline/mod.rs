@@ -33,12 +33,11 @@ use std::{
 };
 
 use tokentap_abi::{Frame, Kind};
+use tokentap_tape::{ControlEvent, Recorder};
 
 use crate::{
     pipeline::worker::Worker,
     privileges::Thread,
-    tape::Recorder,
-    targets::ControlEvent,
     telemetry::{Event, Telemetry},
     threads::join_until,
 };

@@ -5,15 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use tokentap_export::Record;
+use tokentap_genai::Resource;
+use tokentap_tape::{Process, ProcessKey};
 use tokentap_wire::Nanos;
 
-use crate::{
-    export::Record,
-    targets::{
-        Process, ProcessKey,
-        attributes::{Describer, Facts, Resource},
-    },
-};
+use crate::targets::attributes::{Describer, Facts};
 
 /// How long a span waits for the description of its process.
 const PATIENCE: Nanos = Nanos(2_000_000_000);

@@ -2,11 +2,10 @@
 
 use std::io::Read;
 
+use tokentap_tape::{Entry, TapeError, TapeReader};
+
 use super::{FrameSink as _, Pipeline};
-use crate::{
-    tape::{Entry, TapeError, TapeReader},
-    telemetry::{Event, Telemetry},
-};
+use crate::telemetry::{Event, Telemetry};
 
 /// Runs a tape through a pipeline, up to its end.
 ///

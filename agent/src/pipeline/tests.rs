@@ -3,18 +3,17 @@
 use std::sync::mpsc::channel;
 
 use tokentap_abi::{ABI_VERSION, Direction, Header, decode, encode};
-use tokentap_genai::{Options, Span, SpanKind, SpanStatus, Value};
+use tokentap_export::{
+    Record,
+    config::{BatchConfig, ExportConfig},
+    prepare,
+};
+use tokentap_genai::{Options, Resource, Span, SpanKind, SpanStatus, Value};
+use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 
 use super::{admission::Admission, clock::Clock, processes::Processes, worker::Context, *};
-use crate::{
-    config::{BatchConfig, ExportConfig},
-    export::{self, Record},
-    targets::{
-        self, Inbox, Outcome, Process, ProcessKey, Request,
-        attributes::{Describer, Resource},
-    },
-};
+use crate::targets::{self, Inbox, Outcome, Request, attributes::Describer};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -381,7 +380,7 @@ fn worker(stale_after: Nanos) -> (Worker, Arc<Telemetry>) {
     let context = Context {
         options: Arc::new(Options::default()),
         stale_after,
-        export: export::start(&config, &telemetry).unwrap(),
+        export: prepare(&config).unwrap().0,
         telemetry: Arc::clone(&telemetry),
         clock: Clock::recorded(0),
         describer: Arc::default(),

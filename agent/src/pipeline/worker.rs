@@ -10,16 +10,17 @@ use std::{
 };
 
 use tokentap_abi::{Direction, Frame, HEAD_BYTES, Kind, Verdict, decode, flags};
+use tokentap_export::{ExportHandle, Record};
 use tokentap_genai::{Calls, Options, Transport, semconv};
+use tokentap_tape::{ControlEvent, ProcessKey};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
 use crate::{
-    export::{ExportHandle, Record},
     pipeline::clock::Clock,
     pipeline::processes::{Processes, Ready},
     pipeline::sweep::SweepQueue,
     pipeline::{Batch, Message, frame},
-    targets::{ControlEvent, ProcessKey, Request, Requests, attributes::Describer},
+    targets::{Request, Requests, attributes::Describer},
     telemetry::{Event, Telemetry},
 };
 

@@ -15,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokentap_tape::ProcessKey;
+
 use super::{
-    ProcessKey,
     attributes::Facts,
     queue::{Request, Requests},
     system::ProcessSource,

@@ -6,7 +6,7 @@
 
 pub mod attributes;
 mod describe;
-mod event;
+mod glob;
 pub mod peer;
 pub mod prober;
 pub mod procfs;
@@ -18,7 +18,7 @@ mod tracker;
 use std::io;
 
 pub use describe::Report;
-pub use event::{ControlEvent, Process, ProcessKey};
+pub use glob::Glob;
 pub use queue::{Inbox, Outcome, Request, Requests, Started, requests};
 pub use select::Selector;
 pub use system::{KernelSide, Probes, Proc, ProcessSource};

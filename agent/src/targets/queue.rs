@@ -7,8 +7,9 @@ use std::sync::{
 };
 
 use tokentap_abi::Verdict;
+use tokentap_tape::{Process, ProcessKey};
 
-use super::{NotObserved, Process, ProcessKey, describe::Report};
+use super::{NotObserved, describe::Report};
 use crate::telemetry::{Event, Telemetry};
 
 /// Requests that wait for the targets thread.

@@ -4,8 +4,7 @@ use std::io;
 
 use tokentap_abi::tracked;
 
-use super::{NotObserved, procfs};
-use crate::config::Glob;
+use super::{NotObserved, glob::Glob, procfs};
 
 /// Whether a process that was named by its id can be observed.
 ///

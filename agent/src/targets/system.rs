@@ -1,9 +1,9 @@
 //! What the targets thread needs of the operating system, each as narrow as it can be: tests put their own in place.
 
 use tokentap_abi::{COUNTERS, Counter, Verdict};
+use tokentap_tape::ProcessKey;
 
 use super::{
-    ProcessKey,
     attributes::Facts,
     procfs::{self, Identity},
 };

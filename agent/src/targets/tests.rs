@@ -13,6 +13,7 @@ use std::{
 
 use tokentap_abi::{COUNTERS, Verdict};
 use tokentap_genai::Value;
+use tokentap_tape::ProcessKey;
 
 use super::{
     attributes::{Describer, Facts},

@@ -22,9 +22,10 @@ use std::{
 };
 
 use tokentap_abi::Counter;
+use tokentap_tape::{Process, ProcessKey};
 
 use super::{
-    Inbox, NotObserved, Outcome, Process, ProcessKey, Request, Requests, Selector, Started,
+    Inbox, NotObserved, Outcome, Request, Requests, Selector, Started,
     attributes::{Describer, Facts},
     describe::{Found, Job, Readers, Report},
     procfs::{self, Identity},

@@ -1,8 +1,17 @@
 //! What the engine tells about: requests and responses, as they pass.
 
+use std::time::Duration;
+
 /// Nanoseconds since boot, as the kernel side stamps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
+
+impl From<Duration> for Nanos {
+    /// The longest time that fits for what does not.
+    fn from(time: Duration) -> Self {
+        Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
 
 /// Numbers an exchange within its connection, from 0, in the order of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

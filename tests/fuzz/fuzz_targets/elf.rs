@@ -5,7 +5,7 @@ use std::{fs::File, io::Write as _, os::fd::AsRawFd as _};
 
 use libfuzzer_sys::fuzz_target;
 use rustix::fs::{MemfdFlags, memfd_create};
-use tokentap::tls::Finder;
+use tokentap_tls::Finder;
 
 fuzz_target!(|image: &[u8]| {
     let mut file = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("a file in memory"));

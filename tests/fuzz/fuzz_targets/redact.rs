@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokentap::redact::Masker;
 use tokentap_fuzz::{replay, script};
+use tokentap_tape::redact::Masker;
 
 fuzz_target!(|input: &[u8]| {
     let mut masker = Masker::default();

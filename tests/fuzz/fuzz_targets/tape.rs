@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokentap::tape::{Entry, TapeReader, TapeWriter};
 use tokentap_abi::encode;
+use tokentap_tape::{Entry, TapeReader, TapeWriter};
 
 fuzz_target!(|tape: &[u8]| {
     let Ok(mut reader) = TapeReader::new(tape) else { return };

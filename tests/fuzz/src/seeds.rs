@@ -81,7 +81,7 @@ fn of_tape(seeds: &mut Seeds<'_>, frames: &[Frame<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// The frames of a tape, up to the first thing in it that is none; the format is in `agent/src/tape/mod.rs`.
+/// The frames of a tape, up to the first thing in it that is none; the format is in `agent/tape/src/lib.rs`.
 fn frames(tape: &[u8]) -> Vec<Frame<'_>> {
     let text = |at: usize| at + 2 + usize::from(u16::from_le_bytes([tape[at], tape[at + 1]]));
     let mut rest = &tape[text(text(20))..];

@@ -5,7 +5,7 @@ mod process;
 
 use std::sync::Arc;
 
-use tokentap_genai::{Attribute, Value};
+use tokentap_genai::Resource;
 
 pub use host::HostAttributes;
 pub use process::Facts;
@@ -29,41 +29,5 @@ impl Describer {
     pub fn resource(&self, pid: u32, facts: &Facts) -> Arc<Resource> {
         let attributes = process::attributes(pid, facts, self.service_name.as_deref(), &self.host);
         Arc::new(Resource::new(attributes))
-    }
-}
-
-/// The attributes of one observed process. Shared by every span of that process behind one `Arc`, whose
-/// address is its identity: exporters group spans by it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Resource {
-    attributes: Vec<Attribute>,
-}
-
-impl Resource {
-    /// A resource with these attributes, each key once.
-    #[must_use]
-    pub const fn new(attributes: Vec<Attribute>) -> Self {
-        Self { attributes }
-    }
-
-    /// Every attribute, in the order given.
-    #[must_use]
-    pub fn attributes(&self) -> &[Attribute] {
-        &self.attributes
-    }
-
-    /// The value of an attribute.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.attributes.iter().find(|a| a.key == key).map(|a| &a.value)
-    }
-
-    /// `service.name`, when it is a string.
-    #[must_use]
-    pub fn service_name(&self) -> Option<&str> {
-        match self.get("service.name") {
-            Some(Value::Str(name)) => Some(name),
-            _ => None,
-        }
     }
 }

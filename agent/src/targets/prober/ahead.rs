@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use crate::{targets::Selector, tls::system_libraries};
+use tokentap_tls::system_libraries;
+
+use crate::targets::Selector;
 
 /// The system's libraries, and matching executables on the search path, which may have TLS code in them.
 pub(super) fn files(selector: &Selector) -> Vec<PathBuf> {

@@ -13,9 +13,10 @@ use rustix::{
     fs::inotify::{self, ReadFlags},
     io::Errno,
 };
+use tokentap_tls::BreakNotices;
 
 use super::{Order, leases::Leases, place};
-use crate::{kernel::TlsProbes, tls::BreakNotices};
+use crate::kernel::TlsProbes;
 
 /// What the thread `file-changes` waits for.
 pub(super) struct Changes {

@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::tls::Lease;
+use tokentap_tls::Lease;
 
 /// Probes, and the lease on their file where there is one. They are dropped in this order: no write is let in before
 /// the probes are gone.
@@ -98,10 +98,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        privileges::Thread,
-        tls::{BreakNotices, OpenFile},
-    };
+    use tokentap_tls::{BreakNotices, OpenFile};
+
+    use crate::privileges::Thread;
 
     /// Sees at its end whether the file is as it was.
     struct Probe<'a>(&'a Path, &'a AtomicBool);

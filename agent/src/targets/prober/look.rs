@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokentap_tls::{FileId, Finder, Found, Mapping, Refused, Sought, executable_files};
+
 use super::{Order, ahead};
 use crate::{
-    kernel::{FileId, opening_mapped_files},
+    kernel::opening_mapped_files,
     privileges::Thread,
     targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
-    tls::{Finder, Found, Mapping, Refused, Sought, executable_files},
 };
 
 /// How long one file may take.

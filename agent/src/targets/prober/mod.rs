@@ -33,12 +33,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokentap_tls::Found;
+
 use crate::{
     kernel::{Attacher, attaching},
     privileges::Thread,
     targets::{Selector, procfs},
     telemetry::{Event, Telemetry},
-    tls::Found,
 };
 use look::{Late, Looked, Lookers, Subject};
 use place::{Kernel, Placed};

@@ -21,6 +21,7 @@ use rustix::{
     fs::inotify::{self, CreateFlags, WatchFlags},
     io::Errno,
 };
+use tokentap_tls::{BreakNotices, FileId, Found, Lease, NoLease};
 
 use super::{
     Order, changes,
@@ -28,10 +29,9 @@ use super::{
     placement::{Place, Unplaced},
 };
 use crate::{
-    kernel::{Attacher, FileId, Scope, TlsProbes},
+    kernel::{Attacher, Scope, TlsProbes},
     privileges::{Thread, drop_in_parallel},
     telemetry::{Event, Telemetry},
-    tls::{BreakNotices, Found, Lease, NoLease},
 };
 
 /// Most files of which it is remembered that there was no lease.

@@ -19,10 +19,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    kernel::{FileId, Scope},
-    tls::{Found, Stamp, TlsCode},
-};
+use tokentap_tls::{FileId, Found, Stamp, TlsCode};
+
+use crate::kernel::Scope;
 
 /// Most files that are probed for processes that do not exist yet, beyond those known ahead.
 pub(super) const MAX_KEPT: usize = 64;

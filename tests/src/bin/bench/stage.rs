@@ -13,16 +13,14 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
-use tokentap::{
-    kernel::{self, LoadOptions, Scope},
-    tls::{Finder, executable_files},
-};
+use tokentap::kernel::{self, LoadOptions, Scope};
 use tokentap_tests::{
     agent::Agent,
     parts,
     process::{PATIENCE, Process},
     programs,
 };
+use tokentap_tls::{Finder, executable_files};
 
 use crate::figure::Compared;
 

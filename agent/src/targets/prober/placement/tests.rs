@@ -1,9 +1,9 @@
 use std::{cell::RefCell, fs::File, os::fd::AsRawFd as _, path::Path, rc::Rc};
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use tokentap_tls::OpenFile;
 
 use super::*;
-use crate::tls::OpenFile;
 
 /// What is in the kernel: probes by number, each with the file below and its scope.
 #[derive(Default)]
@@ -92,7 +92,12 @@ fn file(inode: u64, name: &str, code: &[u8], changed: i64) -> Found {
     file.stamp = Stamp { device: 1, inode, size: 100, changed: (changed, 0) };
     file.mount = 1;
     let id = FileId { device: 1, inode };
-    Found { id, name: name.to_owned(), file, code: TlsCode::for_test(code) }
+    Found {
+        id,
+        name: name.to_owned(),
+        file,
+        code: Arc::new(TlsCode::new("test", Vec::new(), Vec::new(), code.to_vec())),
+    }
 }
 
 /// The same through an overlay: another device, which is also its mount.

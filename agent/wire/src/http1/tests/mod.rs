@@ -5,10 +5,9 @@ mod loss;
 mod properties;
 mod rules;
 
-use Direction::{Read, Write};
-
 use super::*;
 use crate::{Connection, Protocol, recorder::Recorder};
+use Direction::{Read, Write};
 
 /// A captured call: its direction, seen from the client, and its bytes.
 type Call<'a> = (Direction, &'a str);

@@ -5,10 +5,9 @@ mod properties;
 mod recorded;
 mod rules;
 
-use Direction::{Read, Write};
-
 use super::*;
 use crate::{Connection, Protocol, recorder::Recorder};
+use Direction::{Read, Write};
 
 /// A frame, or the preface.
 type Bytes = Vec<u8>;

@@ -4,14 +4,14 @@ mod http2;
 
 use std::io::Write as _;
 
-use Direction::{Read, Write};
-use MessageKind::{Binary, Text};
 use proptest::prelude::*;
 
 use crate::{
     Connection, Direction, Ending, Limits, MessageKind, Nanos, Protocol, Role,
     recorder::{Message, Recorder},
 };
+use Direction::{Read, Write};
+use MessageKind::{Binary, Text};
 
 const ASK: &str = "GET /live HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";

@@ -1,0 +1,254 @@
+//! Where spans go, and how: checked values. What makes them of flags and variables is the agent's.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use http::{HeaderName, HeaderValue, Uri};
+
+/// Where spans go.
+#[derive(Clone, Debug, Default)]
+pub struct ExportConfig {
+    /// Each with its own queue.
+    pub exporters: Vec<ExporterConfig>,
+    /// How spans are queued and gathered.
+    pub batch: BatchConfig,
+}
+
+/// One destination.
+#[derive(Clone, Debug)]
+pub enum ExporterConfig {
+    /// An OTLP receiver.
+    Otlp(Box<OtlpConfig>),
+    /// Standard output.
+    Console {
+        /// How spans are printed.
+        format: ConsoleFormat,
+        /// With colours: it is a terminal, and `NO_COLOR` is not set.
+        color: bool,
+    },
+}
+
+impl ExporterConfig {
+    /// Kind and destination: the exporter's name in logs and counters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Otlp(otlp) => otlp.name(),
+            Self::Console { format, .. } => format!("console/{format}"),
+        }
+    }
+}
+
+/// What is used, for people; secrets are masked.
+impl fmt::Display for ExporterConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Otlp(otlp) => otlp.fmt(f),
+            Self::Console { .. } => f.write_str(&self.name()),
+        }
+    }
+}
+
+/// How spans are queued and gathered, for every exporter alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchConfig {
+    /// Longest that a span waits for company. The specification's default is 5 s; ours keeps the promise
+    /// that a span is handed on within a second of its call's end.
+    pub schedule_delay: Duration,
+    /// Most spans that wait.
+    pub max_queue_size: usize,
+    /// Most bytes that wait, as [`crate::Record::size`] counts them.
+    pub max_queue_bytes: usize,
+    /// Most spans in a batch.
+    pub max_export_batch_size: usize,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self {
+            schedule_delay: Duration::from_millis(500),
+            max_queue_size: 2048,
+            max_queue_bytes: 8 << 20,
+            max_export_batch_size: 512,
+        }
+    }
+}
+
+/// How spans are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleFormat {
+    /// A line for people.
+    Pretty,
+    /// A JSON object per line.
+    Json,
+}
+
+impl FromStr for ConsoleFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err("use pretty or json".into()),
+        }
+    }
+}
+
+impl fmt::Display for ConsoleFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// How spans are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with binary protobuf bodies.
+    HttpProtobuf,
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "http/protobuf" => Ok(Self::HttpProtobuf),
+            _ => Err("use grpc or http/protobuf".into()),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        })
+    }
+}
+
+/// Content coding of what is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+impl FromStr for Compression {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip),
+            _ => Err("use gzip or none"),
+        }
+    }
+}
+
+/// A header of every request. The value is a secret: neither `Debug` nor [`OtlpConfig`]'s `Display` shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HeaderSetting {
+    /// Field name, lower case.
+    pub name: HeaderName,
+    /// Field value.
+    pub value: HeaderValue,
+}
+
+impl HeaderSetting {
+    /// A header of this name and value.
+    ///
+    /// # Errors
+    /// When one of them is none; what is wrong.
+    pub fn new(name: &str, value: &str) -> Result<Self, String> {
+        // The name is not shown: what is malformed may be a secret in the wrong place.
+        let name: HeaderName = name.trim().parse().map_err(|_| "its name is not a header name")?;
+        let mut value = HeaderValue::from_str(value.trim())
+            .map_err(|_| format!("the value of {name} has a control character"))?;
+        value.set_sensitive(true);
+        Ok(Self { name, value })
+    }
+}
+
+/// `name=value`, taken literally.
+impl FromStr for HeaderSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write it as name=value")?;
+        Self::new(name, value)
+    }
+}
+
+impl fmt::Debug for HeaderSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=****", self.name)
+    }
+}
+
+/// PEM files for TLS, beside the built-in behaviour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Authorities to trust instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate chain and its key, for mutual TLS.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// One OTLP receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// How spans are carried.
+    pub protocol: Protocol,
+    /// Absolute URL: for gRPC the origin, for HTTP with the path to post to.
+    pub endpoint: Uri,
+    /// Sent with every request.
+    pub headers: Vec<HeaderSetting>,
+    /// Longest time for one attempt.
+    pub timeout: Duration,
+    /// Coding of what is sent.
+    pub compression: Compression,
+    /// TLS files.
+    pub tls: TlsFiles,
+}
+
+impl OtlpConfig {
+    /// A receiver with default settings.
+    #[must_use]
+    pub fn new(protocol: Protocol, endpoint: Uri) -> Self {
+        Self {
+            protocol,
+            endpoint,
+            headers: Vec::new(),
+            timeout: Duration::from_secs(10),
+            compression: Compression::None,
+            tls: TlsFiles::default(),
+        }
+    }
+
+    /// Kind and destination, as `otlp/grpc http://collector:4317/`: the exporter's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("otlp/{} {}", self.protocol, self.endpoint)
+    }
+}
+
+/// What is used, for people; header values are masked.
+impl fmt::Display for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} timeout={:?}", self.name(), self.timeout)?;
+        if self.compression == Compression::Gzip {
+            f.write_str(" gzip")?;
+        }
+        self.headers.iter().try_for_each(|header| write!(f, " {header:?}"))
+    }
+}

@@ -1,0 +1,111 @@
+//! What became of every span that an exporter was given.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Why an exporter did not deliver a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Loss {
+    /// The queue held its most items: the newest span was dropped.
+    QueueFull,
+    /// The queue was nearly full, and the process had its share of it: the newest span was dropped.
+    QueueShare,
+    /// The queue held its most bytes: the newest span was dropped.
+    QueueBytes,
+    /// The receiver refused it for good, alone or with its batch.
+    Rejected,
+    /// A receiver that answers asked to try again for longer than a batch is kept.
+    RetryExpired,
+    /// It was still waiting when the drain deadline passed.
+    DrainTimeout,
+    /// It was finished after the exporters had been told to drain.
+    Late,
+    /// The local output (console, file) could not be written.
+    WriteFailed,
+}
+
+impl Loss {
+    /// All, in order, with the name each is shown under.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::QueueFull, "queue_full"),
+        (Self::QueueShare, "queue_share"),
+        (Self::QueueBytes, "queue_bytes_full"),
+        (Self::Rejected, "rejected"),
+        (Self::RetryExpired, "retry_expired"),
+        (Self::DrainTimeout, "drain_timeout"),
+        (Self::Late, "late"),
+        (Self::WriteFailed, "write_failed"),
+    ];
+}
+
+/// What happened to the spans given to one exporter.
+#[derive(Debug, Default)]
+pub struct ExporterCounters {
+    name: String,
+    exported: AtomicU64,
+    lost: [AtomicU64; Loss::ALL.len()],
+}
+
+impl ExporterCounters {
+    /// All zero, of the exporter with this name.
+    #[must_use]
+    pub fn named(name: String) -> Arc<Self> {
+        Arc::new(Self { name, ..Self::default() })
+    }
+
+    /// Spans that the receiver has confirmed.
+    pub fn exported(&self, n: u64) {
+        self.exported.fetch_add(n, Relaxed);
+    }
+
+    /// Spans that will never arrive.
+    pub fn lost(&self, why: Loss, n: u64) {
+        self.lost[why as usize].fetch_add(n, Relaxed);
+    }
+
+    /// The counters as they are now.
+    #[must_use]
+    pub fn report(&self) -> ExporterReport {
+        ExporterReport {
+            name: self.name.clone(),
+            exported: self.exported.load(Relaxed),
+            lost: Loss::ALL
+                .iter()
+                .map(|(why, name)| (*name, self.lost[*why as usize].load(Relaxed)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+        }
+    }
+}
+
+/// What happened to the spans given to one exporter, up to some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExporterReport {
+    /// Kind and destination, as `otlp/grpc http://collector:4317`.
+    pub name: String,
+    /// Spans delivered.
+    pub exported: u64,
+    /// Spans lost, by [`Loss`] name; reasons that never happened are left out.
+    pub lost: Vec<(&'static str, u64)>,
+}
+
+impl ExporterReport {
+    /// Spans lost for any reason.
+    #[must_use]
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().map(|(_, n)| n).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Loss;
+
+    #[test]
+    fn the_table_lists_every_reason_at_its_own_index() {
+        assert!(Loss::ALL.iter().enumerate().all(|(i, (why, _))| *why as usize == i));
+    }
+}

@@ -1,0 +1,128 @@
+//! The exporters as the rest of the agent has them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::{ExportConfig, ExporterConfig},
+    console::Console,
+    counters::{ExporterCounters, ExporterReport},
+    drain::Drain,
+    error::StartError,
+    otlp::Otlp,
+    queue,
+    record::Record,
+    worker::{Exporter, Worker},
+};
+
+/// What the end of the thread may take beyond the deadline that its workers keep themselves.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What became of all spans, at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Each exporter's account since the start.
+    pub exporters: Vec<ExporterReport>,
+}
+
+impl DrainReport {
+    /// Deliveries that succeeded, over all exporters.
+    #[must_use]
+    pub fn exported(&self) -> u64 {
+        self.exporters.iter().map(|e| e.exported).sum()
+    }
+
+    /// Deliveries that will never happen, over all exporters.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.exporters.iter().map(ExporterReport::lost_total).sum()
+    }
+}
+
+/// Makes the exporters, and the work that they do: to be run on a thread of its own, until [`ExportHandle::drain`] ends it.
+/// Needs no receiver to be there yet, and does not look.
+///
+/// # Errors
+/// [`StartError`] when a TLS file cannot be used or there can be no runtime.
+pub fn prepare(
+    config: &ExportConfig,
+) -> Result<(ExportHandle, impl FnOnce() + Send + 'static + use<>), StartError> {
+    let (order, drain) = Drain::new();
+    let mut queues = Vec::new();
+    let mut workers = Vec::new();
+    let mut counters = Vec::new();
+    for destination in &config.exporters {
+        let exporter = match destination {
+            ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
+            ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
+        };
+        let account = ExporterCounters::named(destination.name());
+        let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());
+        tracing::info!("spans go to {destination}");
+        queues.push(sender);
+        workers.push(Worker { exporter, receiver, counters: Arc::clone(&account), drain: drain.clone() });
+        counters.push(account);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (finished, done) = mpsc::channel();
+    let work = move || {
+        let tasks: Vec<_> = workers.into_iter().map(|worker| runtime.spawn(worker.run())).collect();
+        for task in tasks {
+            if let Err(panic) = runtime.block_on(task) {
+                tracing::error!("an exporter ended early: {panic}");
+            }
+        }
+        // A write to a terminal that nobody reads may still be stuck; it must not keep the process.
+        runtime.shutdown_background();
+        drop(finished);
+    };
+    Ok((ExportHandle { shared: Arc::new(Shared { queues, counters, order, done: Mutex::new(done) }) }, work))
+}
+
+/// Takes spans from any thread; clones share the same exporters.
+#[derive(Clone, Debug)]
+pub struct ExportHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queues: Vec<queue::Sender>,
+    counters: Vec<Arc<ExporterCounters>>,
+    order: watch::Sender<Option<tokio::time::Instant>>,
+    /// Closed when the export thread is done.
+    done: Mutex<mpsc::Receiver<()>>,
+}
+
+impl ExportHandle {
+    /// Each exporter's account.
+    #[must_use]
+    pub fn counters(&self) -> &[Arc<ExporterCounters>] {
+        &self.shared.counters
+    }
+
+    /// Hands a span to every exporter. Never waits: where a queue is full, the span is dropped and counted.
+    pub fn push(&self, record: Record) {
+        let record = Arc::new(record);
+        for queue in &self.shared.queues {
+            queue.push(&record);
+        }
+    }
+
+    /// Delivers what waits, until the deadline; what is left then is lost. Spans pushed from now on are
+    /// refused and counted. Blocks the calling thread; must not be called from an async task.
+    #[must_use]
+    pub fn drain(&self, deadline: Instant) -> DrainReport {
+        self.shared.order.send_replace(Some(deadline.into()));
+        let done = self.shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = deadline.saturating_duration_since(Instant::now()) + GRACE;
+        if done.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("the export thread did not end in time");
+        }
+        DrainReport { exporters: self.shared.counters.iter().map(|c| c.report()).collect() }
+    }
+}

@@ -1,0 +1,25 @@
+//! Spans leave the process here: OTLP and console, several at once, none waiting for another.
+//!
+//! [`prepare`] gives the work of one thread with its own current-thread runtime. Every exporter has its own bounded queue
+//! and its own task there, so that one that hangs costs the others nothing. Nothing in here blocks the threads that make
+//! spans: a full queue drops the newest span and counts it.
+
+pub mod config;
+mod console;
+mod counters;
+mod drain;
+mod error;
+mod handle;
+mod otlp;
+mod outcome;
+mod queue;
+mod record;
+mod worker;
+
+pub use counters::{ExporterCounters, ExporterReport, Loss};
+pub use error::StartError;
+pub use handle::{DrainReport, ExportHandle, prepare};
+pub use record::Record;
+
+#[cfg(test)]
+mod tests;

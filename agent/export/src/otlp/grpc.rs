@@ -1,0 +1,231 @@
+//! OTLP/gRPC: one unary call per batch.
+
+use std::{error::Error as _, time::Duration};
+
+use bytes::{BufMut as _, Bytes};
+use http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message as _;
+use tonic::{
+    Code, Request, Status,
+    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+};
+
+use super::{
+    retry::{Accepted, Failure},
+    transport::{self, HttpClient, USER_AGENT, Version, chain},
+};
+use crate::{
+    config::{Compression, OtlpConfig},
+    error::StartError,
+};
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// A client of one receiver.
+#[derive(Debug)]
+pub(super) struct Grpc {
+    service: tonic::client::Grpc<HttpClient<tonic::body::Body>>,
+    metadata: MetadataMap,
+    timeout: Duration,
+}
+
+impl Grpc {
+    pub(super) fn new(config: &OtlpConfig) -> Result<Self, StartError> {
+        let client = transport::client(config, Version::Http2)?;
+        let mut service = tonic::client::Grpc::with_origin(client, config.endpoint.clone());
+        if config.compression == Compression::Gzip {
+            service = service.send_compressed(CompressionEncoding::Gzip);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.extend(config.headers.iter().map(|h| (h.name.clone(), h.value.clone())));
+        Ok(Self { service, metadata: MetadataMap::from_headers(headers), timeout: config.timeout })
+    }
+
+    /// Offers an encoded batch once.
+    pub(super) async fn export(&mut self, batch: Bytes) -> Result<Accepted, Failure> {
+        let mut request = Request::new(batch);
+        *request.metadata_mut() = self.metadata.clone();
+        request.set_timeout(self.timeout);
+        match self.service.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
+            Ok(response) => Ok(accepted(response.into_inner())),
+            Err(status) => Err(failure(&status)),
+        }
+    }
+}
+
+/// What a response of either protocol says.
+pub(super) fn accepted(response: ExportTraceServiceResponse) -> Accepted {
+    response.partial_success.map_or_else(Accepted::default, |partial| Accepted {
+        rejected: u64::try_from(partial.rejected_spans).unwrap_or_default(),
+        message: partial.error_message,
+    })
+}
+
+/// <https://opentelemetry.io/docs/specs/otlp/#failures>
+fn failure(status: &Status) -> Failure {
+    // What never came from the receiver has a cause on this side.
+    if let Some(cause) = status.source() {
+        return Failure::Unreachable(chain(cause));
+    }
+    let why = format!("{:?}: {}", status.code(), status.message());
+    let after = retry_delay(status.details());
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Failure::Again { after, why },
+        Code::ResourceExhausted if after.is_some() => Failure::Again { after, why },
+        _ => Failure::Rejected(why),
+    }
+}
+
+/// `google.rpc.RetryInfo.retry_delay` among the details of a `google.rpc.Status`.
+fn retry_delay(details: &[u8]) -> Option<Duration> {
+    let status = RpcStatus::decode(details).ok()?;
+    let info = status.details.iter().find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
+    let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay.unwrap_or_default();
+    let seconds = u64::try_from(delay.seconds).ok()?;
+    let nanos = u32::try_from(delay.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
+}
+
+/// `google.rpc.Status`, as far as we read it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RpcStatus {
+    #[prost(string, tag = "2")]
+    pub(super) message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`
+#[derive(Clone, PartialEq, prost::Message)]
+struct Any {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`
+#[derive(Clone, PartialEq, prost::Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`
+#[derive(Clone, PartialEq, prost::Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+/// Sends bytes that are encoded already: once per batch, not once per attempt.
+#[derive(Debug)]
+struct ExportCodec;
+
+impl Codec for ExportCodec {
+    type Encode = Bytes;
+    type Decode = ExportTraceServiceResponse;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for ExportCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, batch: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(batch);
+        Ok(())
+    }
+}
+
+impl Decoder for ExportCodec {
+    type Item = ExportTraceServiceResponse;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<ExportTraceServiceResponse>, Status> {
+        // The receiver has taken the batch: nothing in its answer can undo that.
+        Ok(Some(ExportTraceServiceResponse::decode(bytes).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details(seconds: i64, nanos: i32) -> Bytes {
+        let info = RetryInfo { retry_delay: Some(Delay { seconds, nanos }) };
+        RpcStatus {
+            message: String::new(),
+            details: vec![
+                Any { type_url: "type.googleapis.com/google.rpc.DebugInfo".into(), value: vec![0xff] },
+                Any {
+                    type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
+                    value: info.encode_to_vec(),
+                },
+            ],
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    #[test]
+    fn codes_decide_whether_a_batch_is_offered_again() {
+        let again = |code| matches!(failure(&Status::new(code, "")), Failure::Again { after: None, .. });
+        for code in [
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unavailable,
+            Code::DataLoss,
+        ] {
+            assert!(again(code), "{code:?}");
+        }
+        for code in [
+            Code::InvalidArgument,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unknown,
+            Code::ResourceExhausted,
+        ] {
+            assert!(!again(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_exhausted_receiver_may_name_a_time() {
+        let status = Status::with_details(Code::ResourceExhausted, "busy", details(2, 500_000_000));
+        assert_eq!(
+            failure(&status),
+            Failure::Again {
+                after: Some(Duration::from_millis(2_500)),
+                why: "ResourceExhausted: busy".into()
+            }
+        );
+        for (seconds, nanos) in [(-1, 0), (0, -1), (0, i32::MAX)] {
+            assert_eq!(retry_delay(&details(seconds, nanos)), None);
+        }
+        assert_eq!(retry_delay(b"\xff\xff\xff"), None);
+    }
+}

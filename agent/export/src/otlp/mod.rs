@@ -1,0 +1,137 @@
+//! OTLP: batches as protobuf messages over gRPC or HTTP, offered until the receiver has taken them.
+
+mod grpc;
+mod http;
+mod message;
+mod retry;
+mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    config::{HeaderSetting, OtlpConfig, Protocol},
+    counters::Loss,
+    drain::Drain,
+    error::StartError,
+    outcome::Outcome,
+    record::Record,
+};
+use grpc::Grpc;
+use http::Http;
+use retry::{Accepted, Backoff, Failure, Outage, PATIENCE};
+
+/// An exporter to one receiver.
+#[derive(Debug)]
+pub(super) struct Otlp {
+    client: Client,
+    timeout: Duration,
+    secrets: Vec<HeaderSetting>,
+    outage: Outage,
+}
+
+#[derive(Debug)]
+enum Client {
+    Grpc(Grpc),
+    Http(Http),
+}
+
+impl Otlp {
+    pub(super) fn new(config: &OtlpConfig) -> Result<Self, StartError> {
+        let client = match config.protocol {
+            Protocol::Grpc => Client::Grpc(Grpc::new(config)?),
+            Protocol::HttpProtobuf => Client::Http(Http::new(config)?),
+        };
+        Ok(Self {
+            client,
+            timeout: config.timeout,
+            secrets: config.headers.clone(),
+            outage: Outage::new(config.name()),
+        })
+    }
+
+    /// Offers a batch until it is taken or refused for good. Waits between attempts, but not for the one that
+    /// follows the order to drain. Cancel it to give up.
+    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> Outcome {
+        let spans = batch.len() as u64;
+        let request = self.prepare(message::encode(batch));
+        let mut backoff = Backoff::new();
+        let mut put_off_since = None;
+        loop {
+            let asked = match self.offer(request.clone()).await {
+                Ok(accepted) => return self.taken(spans, accepted),
+                Err(Failure::Rejected(why)) => {
+                    self.outage.rejected(spans, &self.masked(&why));
+                    return Outcome::lost(Loss::Rejected, spans);
+                }
+                Err(Failure::Unreachable(why)) => {
+                    self.outage.waiting(&self.masked(&why));
+                    put_off_since = None;
+                    None
+                }
+                Err(Failure::Again { after, why }) => {
+                    let why = self.masked(&why);
+                    if put_off_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                        self.outage.rejected(spans, &why);
+                        return Outcome::lost(Loss::RetryExpired, spans);
+                    }
+                    self.outage.waiting(&why);
+                    after
+                }
+            };
+            let wait = backoff.wait();
+            if drain.has_started() {
+                // Better too early than never.
+                sleep(wait).await;
+            } else {
+                tokio::select! {
+                    () = sleep(asked.map_or(wait, |asked| asked.min(PATIENCE))) => {}
+                    () = drain.started() => backoff = Backoff::new(),
+                }
+            }
+        }
+    }
+
+    fn prepare(&self, batch: Bytes) -> Bytes {
+        match &self.client {
+            Client::Grpc(_) => batch,
+            Client::Http(http) => http.prepare(batch),
+        }
+    }
+
+    async fn offer(&mut self, request: Bytes) -> Result<Accepted, Failure> {
+        let attempt = async {
+            match &mut self.client {
+                Client::Grpc(grpc) => grpc.export(request).await,
+                Client::Http(http) => http.export(request).await,
+            }
+        };
+        timeout(self.timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Unreachable(format!("no answer within {:?}", self.timeout))))
+    }
+
+    fn taken(&mut self, spans: u64, mut accepted: Accepted) -> Outcome {
+        accepted.message = self.masked(&accepted.message);
+        self.outage.delivered(&accepted);
+        let rejected = accepted.rejected.min(spans);
+        Outcome { delivered: spans - rejected, lost: (rejected > 0).then_some((Loss::Rejected, rejected)) }
+    }
+
+    /// What a receiver says, fit for a log line: short, on one line, and without our own credentials, which
+    /// some receivers quote.
+    fn masked(&self, said: &str) -> String {
+        const LONGEST: usize = 300;
+        let mut text: String =
+            said.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        for header in &self.secrets {
+            let value = String::from_utf8_lossy(header.value.as_bytes()).into_owned();
+            for secret in value.split_ascii_whitespace().filter(|word| word.len() > 3) {
+                text = text.replace(secret, "****");
+            }
+        }
+        text
+    }
+}

@@ -9,6 +9,9 @@ use std::{
     time::Duration,
 };
 
+use tokentap::telemetry::{Event, Metric, Row};
+use tokentap_abi::Counter;
+
 use crate::{
     identity::Identity,
     parts,
@@ -43,16 +46,19 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// A counter of its last words.
+    /// A counter of its last words, with its labels as `tokentap.files{outcome=refused}`; those that are zero it leaves out.
     ///
     /// # Panics
-    /// When it said nothing of it.
+    /// When there is no such counter.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        self.counters().get(name).copied().unwrap_or_else(|| panic!("no counter {name}\n{}", self.log))
+        let known = Counter::ALL.into_iter().map(Metric::of_kernel).chain(Event::ALL.map(Event::metric));
+        let mut names = known.map(|metric| Row { metric, labels: Vec::new(), value: 0 }.to_string());
+        assert!(names.any(|known| known == name), "no counter is called {name}");
+        self.counters().get(name).copied().unwrap_or_default()
     }
 
-    /// Every counter of its last words.
+    /// Every counter of its last words that is not zero.
     ///
     /// # Panics
     /// When it said none.
@@ -72,8 +78,10 @@ impl Ended {
         let sum = |prefix: &str| -> u64 {
             counters.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| bytes).sum()
         };
-        let seen = self.counter("kernel.seen");
-        let known = self.counter("kernel.delivered") + sum("kernel.lost.") + sum("kernel.skipped.");
+        let seen = self.counter("tokentap.bytes.seen");
+        let known = self.counter("tokentap.bytes.delivered")
+            + sum("tokentap.bytes.lost{stage=kernel")
+            + sum("tokentap.bytes.skipped");
         assert!(seen == known, "{seen} bytes were seen, what became of {known} is known\n{counters:#?}");
     }
 }

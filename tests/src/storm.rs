@@ -295,8 +295,12 @@ fn ledger(ended: &Ended) -> Result<String, String> {
     let sum = |prefix: &str| -> u64 {
         counters.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, value)| value).sum()
     };
-    let seen = ended.counter("kernel.seen");
-    let (delivered, lost, skipped) = (sum("kernel.delivered"), sum("kernel.lost."), sum("kernel.skipped."));
+    let seen = ended.counter("tokentap.bytes.seen");
+    let (delivered, lost, skipped) = (
+        sum("tokentap.bytes.delivered"),
+        sum("tokentap.bytes.lost{stage=kernel"),
+        sum("tokentap.bytes.skipped"),
+    );
     let text = format!("{seen} bytes seen, {delivered} delivered, {lost} lost, {skipped} skipped");
     if seen > 0 && seen == delivered + lost + skipped { Ok(text) } else { Err(text) }
 }

@@ -149,15 +149,15 @@ fn with_a_tiny_ring_every_byte_is_delivered_or_counted() {
         let streams = tape::streams(&tape);
         let totals = mock.ledger().wait_for_connections(LOADS.len());
         let sent: u64 = totals.iter().map(|traffic| traffic.received + traffic.sent).sum();
-        let lost: u64 = ["ring_full", "share", "unreadable", "too_large"]
+        let lost: u64 = ["ring_full", "ring_share", "unreadable", "too_large"]
             .iter()
-            .map(|reason| ended.counter(&format!("kernel.lost.{reason}")))
+            .map(|reason| ended.counter(&format!("tokentap.bytes.lost{{stage=kernel,reason={reason}}}")))
             .sum();
         let delivered: usize =
             streams.iter().flat_map(|s| &s.directions).map(|bytes| bytes.delivered.len()).sum();
         assert!(lost > 0, "the ring is not tiny enough to show anything");
         assert_eq!(ended.status.code(), Some(3), "{}", ended.log);
-        assert_eq!(ended.counter("kernel.delivered"), delivered as u64);
+        assert_eq!(ended.counter("tokentap.bytes.delivered"), delivered as u64);
         assert_eq!(delivered as u64 + lost, sent, "{}", ended.log);
         assert_eq!(streams.iter().flat_map(passed).sum::<u64>(), sent);
     }

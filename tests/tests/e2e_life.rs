@@ -317,7 +317,8 @@ fn what_is_no_call_stops_being_copied_and_calls_in_between_are_whole() {
         let ended = agent.stop();
         assert_eq!(ended.status.code(), Some(0), "what is left out on purpose is not lost: {}", ended.log);
         check_calls(&ended.spans, &answers);
-        let (seen, skipped) = (ended.counter("kernel.seen"), ended.counter("kernel.skipped.verdict"));
+        let (seen, skipped) =
+            (ended.counter("tokentap.bytes.seen"), ended.counter("tokentap.bytes.skipped{reason=verdict}"));
         assert!(skipped > seen / 2, "{skipped} of {seen} bytes were left out");
     }
 }

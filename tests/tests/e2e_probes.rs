@@ -139,7 +139,7 @@ fn a_library_that_claims_gigabytes_of_symbols_costs_no_memory() {
     assert!(agent.peak_memory() - before < 16 << 20, "{} bytes, {before} before", agent.peak_memory());
     process.end();
     let ended = agent.wait();
-    assert_eq!(ended.counter("agent.files_refused"), 1);
+    assert_eq!(ended.counter("tokentap.files{outcome=refused}"), 1);
 }
 
 /// A page of code, and a symbol table of 3 GiB in which nothing is written.
@@ -220,7 +220,7 @@ fn a_file_system_that_does_not_answer_holds_up_nobody_else() {
     check_calls(&agent.wait_for_spans(1), &answers);
     let ended = agent.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
-    assert_eq!(ended.counter("agent.files_refused"), 1, "{}", ended.log);
+    assert_eq!(ended.counter("tokentap.files{outcome=refused}"), 1, "{}", ended.log);
     assert!(ended.log.contains(stuck.file().to_str().expect("UTF-8")), "{}", ended.log);
 }
 
@@ -232,7 +232,7 @@ fn a_file_that_a_process_answers_for_is_named_and_not_probed() {
     let agent = Agent::run(&["--no-follow", "--pid", &process.id()]);
     agent.process().wait_for_complaint("reason", |line| line.contains("FUSE").then_some(()));
     process.end();
-    assert_eq!(agent.wait().counter("agent.files_refused"), 1);
+    assert_eq!(agent.wait().counter("tokentap.files{outcome=refused}"), 1);
 }
 
 /// A process that ends before it could be looked into teaches nothing but that it was missed: on a busy machine the first
@@ -267,6 +267,11 @@ fn a_library_that_nobody_could_foresee_is_seen_once_a_process_could_be_looked_in
     let missed = answers.len() - ended.spans.len();
     assert!(missed <= first, "{missed} missed, of which {first} at first\n{}", ended.log);
     check_calls(&ended.spans, &answers[missed..]);
-    let counted = ended.counter("agent.processes_missed") + ended.counter("agent.probes_late");
-    assert!(counted + ended.counter("agent.processes_unread") >= missed as u64, "{}", ended.log);
+    let counted = ended.counter("tokentap.processes.missed{reason=ended_before_probes}")
+        + ended.counter("tokentap.probes.late");
+    assert!(
+        counted + ended.counter("tokentap.processes.missed{reason=ended_before_search}") >= missed as u64,
+        "{}",
+        ended.log
+    );
 }

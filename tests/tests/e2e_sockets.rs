@@ -207,17 +207,17 @@ fn check_past_buffers(how: &str, counter: &str) {
 
 #[test]
 fn an_answer_that_is_spliced_is_marked_and_counted() {
-    check_past_buffers("splice-answer", "kernel.lost.splice");
+    check_past_buffers("splice-answer", "tokentap.bytes.lost{stage=kernel,reason=splice}");
 }
 
 #[test]
 fn a_request_that_is_spliced_is_marked_and_counted() {
-    check_past_buffers("splice-request", "kernel.lost.splice");
+    check_past_buffers("splice-request", "tokentap.bytes.lost{stage=kernel,reason=splice}");
 }
 
 #[test]
 fn a_request_by_sendfile_is_marked_and_counted() {
-    check_past_buffers("sendfile-request", "kernel.lost.sendfile");
+    check_past_buffers("sendfile-request", "tokentap.bytes.lost{stage=kernel,reason=sendfile}");
 }
 
 /// Every call is exact, nothing is lost.

@@ -201,7 +201,11 @@ fn requests_by_ssl_write_ex2_are_seen() {
 #[test]
 fn a_request_by_ssl_sendfile_is_marked_and_counted() {
     let (answers, ended) = observe_handles(&FakeSsl::build(), "sendfile", 1);
-    assert!(ended.counter("kernel.lost.sendfile") > 0, "{:#?}", ended.counters());
+    assert!(
+        ended.counter("tokentap.bytes.lost{stage=kernel,reason=sendfile}") > 0,
+        "{:#?}",
+        ended.counters()
+    );
     let (whole, cut) = by_end(ended.spans);
     check_calls(&whole, &answers);
     let [cut] = &cut[..] else { panic!("{cut:#?}") };
@@ -246,7 +250,7 @@ fn a_process_over_its_quota_takes_nothing_from_others() {
     check_calls(&spans, &answers);
     ended.check_ledger();
     assert_eq!(ended.log.lines().filter(|line| named(line)).count(), 1, "{}", ended.log);
-    assert!(ended.counter("kernel.streams.over_quota") > 0);
-    assert!(ended.counter("kernel.lost.quota") > 0);
-    assert_eq!(ended.counter("kernel.map_full"), 0, "nobody's table is full");
+    assert!(ended.counter("tokentap.streams.refused{reason=stream_quota}") > 0);
+    assert!(ended.counter("tokentap.bytes.lost{stage=kernel,reason=stream_quota}") > 0);
+    assert_eq!(ended.counter("tokentap.entries.lost{reason=map_full}"), 0, "nobody's table is full");
 }

@@ -260,8 +260,8 @@ fn a_library_that_is_overwritten_again_and_again_harms_no_process_that_maps_it()
     let ended = agent.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
     // Some writers come while the probes are being placed: then they never were there.
-    assert!(ended.counter("agent.files_changed") > OVERWRITTEN as u64 / 2, "{}", ended.log);
-    assert_eq!(ended.counter("agent.files_unleased"), 0, "{}", ended.log);
+    assert!(ended.counter("tokentap.files{outcome=changed}") > OVERWRITTEN as u64 / 2, "{}", ended.log);
+    assert_eq!(ended.counter("tokentap.files{outcome=unleased}"), 0, "{}", ended.log);
 }
 
 #[test]

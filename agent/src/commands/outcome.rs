@@ -1,6 +1,9 @@
 //! How a command ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
 
 use tokentap_export::DrainReport;
 
@@ -26,18 +29,16 @@ pub(super) fn drain_deadline(drain_timeout: Duration) -> Instant {
 /// Says what was delivered and what was lost.
 pub(super) fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> Outcome {
     let snapshot = telemetry.snapshot();
-    let losses = snapshot.losses();
-    let lost_spans = report.map_or(0, DrainReport::lost);
-    tracing::info!(
-        calls = telemetry.count(Event::Calls),
-        incomplete = telemetry.count(Event::CallsIncomplete),
-        counters = %snapshot.to_json(),
-        "done"
-    );
-    if losses.is_empty() && lost_spans == 0 {
+    let (calls, incomplete) = (telemetry.count(Event::Calls), telemetry.count(Event::CallsIncomplete));
+    if std::io::stderr().is_terminal() {
+        tracing::info!(calls, incomplete, "done\n{snapshot}");
+    } else {
+        tracing::info!(calls, incomplete, counters = %snapshot.to_json(), "done");
+    }
+    let losses: Vec<String> = snapshot.losses().map(|row| format!("{row}={}", row.value)).collect();
+    if losses.is_empty() && report.is_none_or(|report| report.lost() == 0) {
         return Outcome::Complete;
     }
-    let list: Vec<String> = losses.iter().map(|(name, n)| format!("{name}={n}")).collect();
-    tracing::warn!("not everything was delivered: {}", list.join(", "));
+    tracing::warn!("not everything was delivered: {}", losses.join(", "));
     Outcome::Lossy
 }

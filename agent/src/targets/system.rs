@@ -80,7 +80,7 @@ impl KernelSide for KernelMaps {
     }
 
     fn counters(&self) -> [u64; COUNTERS as usize] {
-        std::array::from_fn(|index| self.counter(Counter::ALL[index].0))
+        std::array::from_fn(|index| self.counter(Counter::ALL[index]))
     }
 }
 

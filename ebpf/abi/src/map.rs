@@ -337,24 +337,24 @@ pub enum Counter {
 pub const COUNTERS: u32 = 17;
 
 impl Counter {
-    /// All, in index order, with the name each is exported under and whether it means that something was lost.
-    pub const ALL: [(Self, &'static str, bool); COUNTERS as usize] = [
-        (Self::Seen, "seen", false),
-        (Self::Delivered, "delivered", false),
-        (Self::LostRingFull, "lost.ring_full", true),
-        (Self::LostUnreadable, "lost.unreadable", true),
-        (Self::LostTooLarge, "lost.too_large", true),
-        (Self::Skipped, "skipped.verdict", false),
-        (Self::EventsLost, "events_lost", true),
-        (Self::MapFull, "map_full", true),
-        (Self::LostSendfile, "lost.sendfile", true),
-        (Self::LostSplice, "lost.splice", true),
-        (Self::LostIoUring, "lost.io_uring", true),
-        (Self::LostShare, "lost.share", true),
-        (Self::LostQuota, "lost.quota", true),
-        (Self::StreamsOverQuota, "streams.over_quota", true),
-        (Self::ReturnsUnmatched, "tls.returns_unmatched", false),
-        (Self::CallsAbandoned, "tls.calls_abandoned", false),
-        (Self::ProgramsSkipped, "programs.skipped", true),
+    /// All, in index order.
+    pub const ALL: [Self; COUNTERS as usize] = [
+        Self::Seen,
+        Self::Delivered,
+        Self::LostRingFull,
+        Self::LostUnreadable,
+        Self::LostTooLarge,
+        Self::Skipped,
+        Self::EventsLost,
+        Self::MapFull,
+        Self::LostSendfile,
+        Self::LostSplice,
+        Self::LostIoUring,
+        Self::LostShare,
+        Self::LostQuota,
+        Self::StreamsOverQuota,
+        Self::ReturnsUnmatched,
+        Self::CallsAbandoned,
+        Self::ProgramsSkipped,
     ];
 }

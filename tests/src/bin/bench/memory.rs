@@ -7,7 +7,7 @@ use anyhow::ensure;
 use crate::{
     figure::{Compared, Figure, Limit},
     scenario::{STREAMED, all_seen},
-    stage::{Agents, Candidate, Load, Plan, Server, last_line, peak_mib, resident_mib, rule},
+    stage::{Agents, Candidate, Load, Plan, Server, counter, last_line, peak_mib, resident_mib, rule},
 };
 
 pub(crate) const METHOD: &str = "the most resident memory of the agent; 16 TLS connections at full speed; streams that have begun; \
@@ -86,7 +86,7 @@ fn held(server: &Server, plan: Plan, candidate: &Candidate<'_>) -> anyhow::Resul
     holding.close_stdin();
     let ended = agent.stop();
     // By the counter: what is printed has a queue that thousands of calls at once may fill.
-    let calls = ended.counter("agent.calls");
+    let calls = counter(&ended, "tokentap.calls", "agent.calls");
     ensure!(
         calls >= plan.connections as u64,
         "{calls} of {} calls were seen\n{}",

@@ -7,7 +7,7 @@ use tokentap_tests::agent::Agent;
 
 use crate::{
     figure::{Figure, Limit, median},
-    stage::{Agents, Done, Load, Plan, Server, cpu_seconds, empty_probes, wait_for_quiet},
+    stage::{Agents, Done, Load, Plan, Server, counter, cpu_seconds, empty_probes, wait_for_quiet},
 };
 
 const CHUNKS: usize = 200;
@@ -114,8 +114,9 @@ pub(crate) fn verdicts(agents: &Agents, seconds: f64) -> anyhow::Result<Vec<Figu
             } else {
                 let ended = agent.stop();
                 ensure!(ended.spans.is_empty(), "a file became a call");
+                let delivered = counter(&ended, "tokentap.bytes.delivered", "kernel.delivered");
                 copied =
-                    100.0 * ended.counter("kernel.delivered") as f64 / ended.counter("kernel.seen") as f64;
+                    100.0 * delivered as f64 / counter(&ended, "tokentap.bytes.seen", "kernel.seen") as f64;
             }
         }
         Ok((spent[0], spent[1], copied))

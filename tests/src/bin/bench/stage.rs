@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokentap::kernel::{self, LoadOptions, Scope};
 use tokentap_tests::{
-    agent::Agent,
+    agent::{Agent, Ended},
     parts,
     process::{PATIENCE, Process},
     programs,
@@ -321,4 +321,10 @@ pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     ensure!(program.is_file(), "{} is missing: run `cargo xtask bench`", program.display());
     Ok(program)
+}
+
+/// A counter of an agent that has ended; `before` is what earlier builds, which this one is compared with, called it.
+pub(crate) fn counter(ended: &Ended, name: &str, before: &str) -> u64 {
+    let counters = ended.counters();
+    counters.get(name).or_else(|| counters.get(before)).copied().unwrap_or_default()
 }

@@ -1,0 +1,185 @@
+//! What the agent counts about itself: every drop has a name and a reason.
+//!
+//! One [`Telemetry`] is shared by all threads. Counting is one relaxed atomic add; reading takes a [`Snapshot`].
+
+mod event;
+mod metric;
+mod snapshot;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokentap_abi::{COUNTERS, Counter};
+use tokentap_export::ExporterCounters;
+use tokentap_tape::RecorderCounters;
+
+pub use event::Event;
+pub use metric::{Labels, Metric};
+pub use snapshot::{Row, Snapshot};
+
+use metric::{bytes, count};
+
+/// Every counter of the agent.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    events: [AtomicU64; Event::ALL.len()],
+    kernel: [AtomicU64; COUNTERS as usize],
+    exporters: Mutex<Vec<Arc<ExporterCounters>>>,
+    recorder: Arc<RecorderCounters>,
+}
+
+impl Telemetry {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, event: Event, n: u64) {
+        self.events[event as usize].fetch_add(n, Relaxed);
+    }
+
+    /// Raises a counter that holds a maximum.
+    pub fn raise(&self, event: Event, to: u64) {
+        self.events[event as usize].fetch_max(to, Relaxed);
+    }
+
+    /// The value of a counter.
+    #[must_use]
+    pub fn count(&self, event: Event) -> u64 {
+        self.events[event as usize].load(Relaxed)
+    }
+
+    /// Takes over the kernel side's totals, in [`Counter`] order, summed over all CPUs.
+    pub fn set_kernel(&self, totals: &[u64; COUNTERS as usize]) {
+        for (slot, total) in self.kernel.iter().zip(totals) {
+            slot.store(*total, Relaxed);
+        }
+    }
+
+    /// The counters of the recorder.
+    #[must_use]
+    pub const fn recorder(&self) -> &Arc<RecorderCounters> {
+        &self.recorder
+    }
+
+    /// Takes in an exporter's counters, which are shown under its name.
+    pub fn add_exporter(&self, counters: &Arc<ExporterCounters>) {
+        let mut all = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(counters));
+    }
+
+    /// Every number as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let row = |metric: Metric, value: u64| Row { metric, labels: Vec::new(), value };
+        let kernel = Counter::ALL
+            .into_iter()
+            .map(|counter| row(Metric::of_kernel(counter), self.kernel[counter as usize].load(Relaxed)));
+        let events = Event::ALL.into_iter().map(|event| row(event.metric(), self.count(event)));
+        let recorder = [
+            (count("tokentap.tape.frames.written", &[]), &self.recorder.frames),
+            (
+                count("tokentap.tape.frames.lost", &[("reason", "write_failed")]).loss(),
+                &self.recorder.unwritten_frames,
+            ),
+            (bytes("tokentap.tape.bytes.withheld", &[]), &self.recorder.withheld_bytes),
+        ]
+        .map(|(metric, value)| row(metric, value.load(Relaxed)));
+        let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        let exporters = exporters.iter().flat_map(|counters| of_exporter(counters));
+        Snapshot::of(kernel.chain(events).chain(recorder).chain(exporters))
+    }
+}
+
+/// The account of one exporter.
+fn of_exporter(counters: &ExporterCounters) -> Vec<Row> {
+    let report = counters.report();
+    let exporter = || ("exporter", report.name.clone());
+    let exported = Row {
+        metric: count("tokentap.spans.exported", &[]),
+        labels: vec![exporter()],
+        value: report.exported,
+    };
+    let lost = report.lost.iter().map(|(reason, value)| Row {
+        metric: count("tokentap.spans.lost", &[]).loss(),
+        labels: vec![exporter(), ("reason", (*reason).to_owned())],
+        value: *value,
+    });
+    [exported].into_iter().chain(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tokentap_export::Loss;
+
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_own_place_and_name() {
+        assert!(Event::ALL.into_iter().enumerate().all(|(i, event)| event as usize == i));
+        assert!(Counter::ALL.into_iter().enumerate().all(|(i, counter)| counter as usize == i));
+        let events = Event::ALL.into_iter().map(Event::metric);
+        let metrics: Vec<Metric> = Counter::ALL.into_iter().map(Metric::of_kernel).chain(events).collect();
+        let names: HashSet<_> = metrics.iter().map(|metric| (metric.name, metric.labels)).collect();
+        assert_eq!(names.len(), metrics.len());
+        for metric in metrics {
+            let right = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b"._".contains(&b));
+            assert!(metric.name.starts_with("tokentap.") && right(metric.name), "{metric:?}");
+            assert!(metric.labels.iter().all(|(key, value)| right(key) && right(value)), "{metric:?}");
+        }
+    }
+
+    fn counted() -> Snapshot {
+        let telemetry = Telemetry::new();
+        telemetry.add(Event::Calls, 7);
+        telemetry.add(Event::WorkerFullBytes, 9);
+        let mut kernel = [0; COUNTERS as usize];
+        kernel[Counter::Seen as usize] = 100;
+        kernel[Counter::LostRingFull as usize] = 40;
+        telemetry.set_kernel(&kernel);
+        let exporter = ExporterCounters::named("otlp/grpc http://c:4317".into());
+        telemetry.add_exporter(&exporter);
+        exporter.exported(5);
+        exporter.lost(Loss::QueueFull, 2);
+        telemetry.snapshot()
+    }
+
+    #[test]
+    fn losses_are_what_was_lost_and_nothing_else() {
+        let losses: Vec<String> = counted().losses().map(|row| format!("{row}={}", row.value)).collect();
+        assert_eq!(
+            losses,
+            [
+                "tokentap.bytes.lost{stage=kernel,reason=ring_full}=40",
+                "tokentap.bytes.lost{stage=worker,reason=queue_full}=9",
+                "tokentap.spans.lost{exporter=otlp/grpc http://c:4317,reason=queue_full}=2",
+            ]
+        );
+    }
+
+    #[test]
+    fn machines_and_people_are_shown_what_is_not_zero() {
+        let snapshot = counted();
+        let json: serde_json::Value = serde_json::from_str(&snapshot.to_json()).unwrap();
+        let want = serde_json::json!({
+            "tokentap.bytes.seen": 100,
+            "tokentap.bytes.lost{stage=kernel,reason=ring_full}": 40,
+            "tokentap.bytes.lost{stage=worker,reason=queue_full}": 9,
+            "tokentap.calls": 7,
+            "tokentap.spans.exported{exporter=otlp/grpc http://c:4317}": 5,
+            "tokentap.spans.lost{exporter=otlp/grpc http://c:4317,reason=queue_full}": 2,
+        });
+        assert_eq!(json, want);
+        let table = snapshot.to_string();
+        let row = table.lines().find(|line| line.contains("stage=worker")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells, ["lost", "tokentap.bytes.lost", "stage=worker", "reason=queue_full", "9"]);
+        assert_eq!(table.lines().count(), 7, "{table}");
+    }
+}

@@ -75,8 +75,12 @@ impl<'a> Observation<'a> {
         };
         let mut kernel = kernel::load(&options)?;
         kernel.attacher.attach_tracepoints()?;
-        let (prober, probes) =
-            Prober::start(kernel.attacher, &selector, selector.wants_unborn(), Arc::clone(telemetry))?;
+        let (prober, probes) = Prober::start(
+            kernel.attacher,
+            &selector,
+            selector.selects_future_processes(),
+            Arc::clone(telemetry),
+        )?;
         let idle = Arc::new(AtomicBool::new(false));
         let has_rules = selector.has_rules();
         let (answers, outcomes) = channel();
@@ -169,7 +173,7 @@ impl<S> Threads<S> {
         }
         if launchers && follow {
             // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
-            self.prober.widen_now();
+            self.prober.probe_host_wide_now();
         }
     }
 

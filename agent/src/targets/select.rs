@@ -79,7 +79,7 @@ impl Selector {
     /// Whether processes that do not exist yet are wanted for sure: a rule may match them, or a process whose
     /// children are wanted has children, or has had some.
     #[must_use]
-    pub fn wants_unborn(&self) -> bool {
+    pub fn selects_future_processes(&self) -> bool {
         self.has_rules() || self.follow && self.pids.iter().any(|pid| procfs::has_forked(*pid))
     }
 

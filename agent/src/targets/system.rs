@@ -93,7 +93,7 @@ pub trait Probes: Send + 'static {
     /// A process ended.
     fn forget(&self, pid: u32);
     /// Processes that do not exist yet will be observed.
-    fn widen(&self);
+    fn probe_host_wide(&self);
 }
 
 impl Probes for Prober {
@@ -109,8 +109,8 @@ impl Probes for Prober {
         Self::forget(self, pid);
     }
 
-    fn widen(&self) {
-        Self::widen(self);
+    fn probe_host_wide(&self) {
+        Self::probe_host_wide(self);
     }
 }
 

@@ -98,7 +98,7 @@ impl Probes for FakeProber {
         self.0.add(format!("forget {pid}"));
     }
 
-    fn widen(&self) {}
+    fn probe_host_wide(&self) {}
 }
 
 /// Processes, of which some do not let their memory be read.

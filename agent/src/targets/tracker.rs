@@ -345,7 +345,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
             }
         }
         let known = Facts { parent: Some(parent), start_ticks: None, ..of_parent.unwrap_or_default() };
-        self.owned.probes.widen();
+        self.owned.probes.probe_host_wide();
         self.accept(child, known);
         self.owned.probes.scan(child.pid);
     }

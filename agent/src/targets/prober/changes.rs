@@ -15,7 +15,7 @@ use rustix::{
 };
 use tokentap_tls::BreakNotices;
 
-use super::{Order, leases::Leases, place};
+use super::{command::Command, detach::detach, leases::Leases};
 use crate::kernel::TlsProbes;
 
 /// What the thread `file-changes` waits for.
@@ -23,7 +23,7 @@ pub(super) struct Changes {
     pub(super) breaks: Option<Arc<BreakNotices>>,
     pub(super) leases: Arc<Leases<TlsProbes>>,
     pub(super) notices: Option<Arc<OwnedFd>>,
-    pub(super) orders: Sender<Order>,
+    pub(super) commands: Sender<Command>,
 }
 
 impl Changes {
@@ -48,7 +48,7 @@ impl Changes {
         }
     }
 
-    /// `Err` when the thread that receives orders has ended.
+    /// `Err` when the thread that receives commands has ended.
     fn read_breaks(&mut self) -> Result<(), Ended> {
         let Some(breaks) = &self.breaks else { return Ok(()) };
         if let Err(error) = breaks.take() {
@@ -60,11 +60,11 @@ impl Changes {
             return Ok(());
         }
         let files: BTreeSet<String> = broken.iter().map(|held| held.file.clone()).collect();
-        place::detach(broken);
-        self.send(Order::Broken(files))
+        detach(broken);
+        self.send(Command::Broken(files))
     }
 
-    /// `Err` when the thread that receives orders has ended.
+    /// `Err` when the thread that receives commands has ended.
     fn read_notices(&mut self) -> Result<(), Ended> {
         let Some(notices) = self.notices.clone() else { return Ok(()) };
         let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -72,10 +72,10 @@ impl Changes {
         loop {
             match reader.next() {
                 Ok(notice) if notice.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    self.send(Order::Recheck)?
+                    self.send(Command::Recheck)?
                 }
                 Ok(notice) if notice.events().contains(ReadFlags::MODIFY) => {
-                    self.send(Order::Modified(notice.wd()))?;
+                    self.send(Command::Modified(notice.wd()))?;
                 }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(()),
@@ -89,8 +89,8 @@ impl Changes {
         }
     }
 
-    fn send(&self, order: Order) -> Result<(), Ended> {
-        self.orders.send(order).map_err(|_| Ended)
+    fn send(&self, command: Command) -> Result<(), Ended> {
+        self.commands.send(command).map_err(|_| Ended)
     }
 }
 

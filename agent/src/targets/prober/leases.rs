@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokentap_tls::Lease;
 
-/// Probes, and the lease on their file where there is one. They are dropped in this order: no write is let in before
+/// Probes, and the lease on their file where there is one. They are dropped in this command: no write is let in before
 /// the probes are gone.
 pub(super) struct Held<P> {
     _probes: P,

@@ -1,12 +1,12 @@
 //! Which files are probed, for whom, and how long.
 //!
-//! - A probe for one process goes with that process, or when it maps the file no more. When many have the same file,
-//!   one probe for everybody replaces theirs: it goes with the last of them.
-//! - A probe for everybody goes with the last observed process that maps its file. Where processes are wanted that do
+//! - A process-scoped probe is removed when the process ends or unmaps the file. When many processes have the same file,
+//!   one host-wide probe replaces theirs: it is removed with the last of them.
+//! - A host-wide probe is removed with the last observed process that maps its file. Where processes are wanted that do
 //!   not exist yet (a rule, a followed process that forks), it is kept: for libraries of the system, and for files
 //!   that a selected process was seen with, of which at most [`MAX_KEPT`] that nobody uses now. Others who use such a
 //!   file pay a trap for each call; files that no selected process ever had, beyond the system's libraries, are never
-//!   probed for everybody.
+//!   probed host-wide.
 //! - A probe keeps the mount busy that its file was opened through. So nothing is kept on a mount that may go (any but
 //!   the root and its usual parts), and a probe that several containers share is placed anew through another
 //!   of them when those of its own mount have ended.
@@ -26,24 +26,24 @@ use crate::kernel::Scope;
 /// Most files that are probed for processes that do not exist yet, beyond those known ahead.
 pub(super) const MAX_KEPT: usize = 64;
 
-/// Most processes that have probes of their own in the same file. The kernel goes through all mappings of the file
+/// Most processes that have process-scoped probes in the same file. The kernel goes through all mappings of the file
 /// for each of them, so that its time grows with their square (200 processes: a second to take them away).
-pub(super) const MAX_NARROW: usize = 32;
+pub(super) const MAX_PROCESS_PROBES: usize = 32;
 /// The same where a probe is a perf event for each function.
-pub(super) const MAX_NARROW_EVENTS: usize = 4;
+pub(super) const MAX_PROCESS_PROBES_EVENTS: usize = 4;
 
 /// Files remembered as refused, so that this is said once.
 const MAX_REFUSED: usize = 4096;
 
 /// Places probes and takes them away.
-pub(super) trait Place {
-    /// Probes in a file; dropped without [`Place::remove`] they go, too, but somebody waits.
+pub(super) trait ProbeBackend {
+    /// Probes in a file; dropped without [`ProbeBackend::remove`] they go, too, but somebody waits.
     type Probes;
 
     /// Probes a file, after it was checked that it has the code at this moment.
-    fn place(&mut self, found: &Found, scope: Scope) -> Result<Self::Probes, Unplaced>;
+    fn place(&mut self, found: &Found, scope: Scope) -> Result<Self::Probes, NotPlaced>;
 
-    /// Whether a file is probed for everybody, by whomever.
+    /// Whether a file is probed host-wide, by whomever.
     fn is_probed(&self, found: &Found) -> bool;
 
     /// Whether probes are in a file that was deleted.
@@ -55,7 +55,7 @@ pub(super) trait Place {
 
 /// Why a file is not probed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unplaced {
+pub(super) enum NotPlaced {
     /// It is not as it was when its functions were looked up: it will be looked up again.
     Changed,
     /// Somebody has it open for writing: it can be tried again when that is over.
@@ -72,14 +72,14 @@ pub(super) enum Outcome {
     /// It is probed now.
     Placed,
     /// It could not be probed, and this was not said before.
-    Failed(Unplaced),
+    Failed(NotPlaced),
     /// It cannot be probed, as was said.
     Refused,
 }
 
-/// How long a probe for everybody stays.
+/// How long a host-wide probe is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stay {
+pub(super) enum Retention {
     /// As long as an observed process maps the file.
     WhileUsed,
     /// Also for processes that do not exist yet, when there is room.
@@ -88,11 +88,11 @@ pub(super) enum Stay {
     Always,
 }
 
-struct Host<P> {
-    found: State,
+struct HostProbes<P> {
+    found: ProbedCode,
     /// The mount that the probes keep busy.
     mount: u64,
-    stay: Stay,
+    stay: Retention,
     /// Observed processes that map it, each with the mount that it does so through.
     users: BTreeMap<u32, u64>,
     /// When it was used last, counted in uses.
@@ -101,19 +101,19 @@ struct Host<P> {
 }
 
 /// Probes for one process.
-struct Narrow<P> {
-    state: State,
+struct ProcessProbes<P> {
+    state: ProbedCode,
     mount: u64,
     probes: P,
 }
 
-/// Which contents are probed.
-struct State {
+/// The code that is probed.
+struct ProbedCode {
     stamp: Stamp,
     code: Arc<TlsCode>,
 }
 
-impl State {
+impl ProbedCode {
     fn of(found: &Found) -> Self {
         Self { stamp: found.file.stamp, code: Arc::clone(&found.code) }
     }
@@ -131,25 +131,25 @@ impl State {
 }
 
 /// Everything that is probed.
-pub(super) struct Placements<P: Place> {
+pub(super) struct Placements<P: ProbeBackend> {
     place: P,
-    host: HashMap<u64, Host<P::Probes>>,
+    host: HashMap<u64, HostProbes<P::Probes>>,
     /// The identities of each.
     files: HashMap<FileId, u64>,
-    narrow: HashMap<(u32, FileId), Narrow<P::Probes>>,
+    narrow: HashMap<(u32, FileId), ProcessProbes<P::Probes>>,
     /// What the ciphertext of single processes passes.
     ciphertext: HashMap<(u32, FileId), P::Probes>,
     refused: HashSet<(FileId, Stamp, Scope)>,
     uses: u64,
-    max_narrow: usize,
+    max_process_probes: usize,
 }
 
-impl<P: Place> Placements<P> {
-    /// `max_narrow`: how many processes may have probes of their own in the same file.
-    pub(super) fn new(place: P, max_narrow: usize) -> Self {
+impl<P: ProbeBackend> Placements<P> {
+    /// `max_process_probes`: how many processes may have probes of their own in the same file.
+    pub(super) fn new(place: P, max_process_probes: usize) -> Self {
         Self {
             place,
-            max_narrow,
+            max_process_probes,
             host: HashMap::new(),
             files: HashMap::new(),
             narrow: HashMap::new(),
@@ -159,35 +159,41 @@ impl<P: Place> Placements<P> {
         }
     }
 
-    /// All TLS code that a process has mapped now. With `wide` it is probed for everybody from here on, else for
+    /// All TLS code that a process has mapped now. With `wide` it is probed host-wide from here on, else for
     /// the process alone as long as few have the file.
-    pub(super) fn seen(&mut self, pid: u32, found: &[Found], stays: &[Stay], wide: bool) -> Vec<Outcome> {
+    pub(super) fn update_process(
+        &mut self,
+        pid: u32,
+        found: &[Found],
+        retentions: &[Retention],
+        wide: bool,
+    ) -> Vec<Outcome> {
         let outcomes = found
             .iter()
-            .zip(stays)
-            .map(|(found, stay)| {
+            .zip(retentions)
+            .map(|(found, retention)| {
                 let own = self.narrow.contains_key(&(pid, found.id));
                 if wide || self.files.contains_key(&found.id) || !own && self.is_shared(found.id) {
-                    self.place_host(pid, found, *stay)
+                    self.place_for_host(pid, found, *retention)
                 } else {
-                    self.place_narrow(pid, found)
+                    self.place_for_process(pid, found)
                 }
             })
             .collect();
         let used: HashSet<FileId> = found.iter().map(|found| found.id).collect();
         let keys: HashSet<u64> = used.iter().filter_map(|id| self.files.get(id)).copied().collect();
-        self.drop_narrow(|owner, id| owner == pid && !used.contains(&id));
-        self.leave(pid, |key| keys.contains(&key));
+        self.drop_process_probes(|owner, id| owner == pid && !used.contains(&id));
+        self.remove_user(pid, |key| keys.contains(&key));
         outcomes
     }
 
     /// Whether enough processes have their own probes in a file that one host-wide probe costs less.
     fn is_shared(&self, id: FileId) -> bool {
-        self.narrow.keys().filter(|(_, known)| *known == id).count() >= self.max_narrow
+        self.narrow.keys().filter(|(_, known)| *known == id).count() >= self.max_process_probes
     }
 
-    fn place_host(&mut self, pid: u32, found: &Found, stay: Stay) -> Outcome {
-        let (key, outcome) = match self.expect(found, stay) {
+    fn place_for_host(&mut self, pid: u32, found: &Found, stay: Retention) -> Outcome {
+        let (key, outcome) = match self.find_or_place(found, stay) {
             Ok(done) => done,
             Err(outcome) => return outcome,
         };
@@ -198,41 +204,41 @@ impl<P: Place> Placements<P> {
             host.users.extend(others);
             host.users.insert(pid, found.file.mount);
             host.used = self.uses;
-            host.stay = if host.stay == Stay::Always { host.stay } else { stay };
+            host.stay = if host.stay == Retention::Always { host.stay } else { stay };
         }
-        self.drop_narrow(|_, id| id == found.id);
-        if outcome == Outcome::Known && self.host.get(&key).is_some_and(Host::is_stranded) {
+        self.drop_process_probes(|_, id| id == found.id);
+        if outcome == Outcome::Known && self.host.get(&key).is_some_and(HostProbes::is_stranded) {
             return self.move_probes(key, found);
         }
         outcome
     }
 
-    /// Probes files that a process may have one day, instead of those that were named before.
-    pub(super) fn ahead(&mut self, found: &[Found]) -> Vec<Outcome> {
-        for host in self.host.values_mut().filter(|host| host.stay == Stay::Always) {
-            host.stay = Stay::Kept;
+    /// Probes host files, instead of those that were named before.
+    pub(super) fn place_in_host_files(&mut self, found: &[Found]) -> Vec<Outcome> {
+        for host in self.host.values_mut().filter(|host| host.stay == Retention::Always) {
+            host.stay = Retention::Kept;
         }
         let outcomes = found.iter().map(|found| {
-            let (key, outcome) = match self.expect(found, Stay::Always) {
+            let (key, outcome) = match self.find_or_place(found, Retention::Always) {
                 Ok(done) => done,
                 Err(outcome) => return outcome,
             };
             if let Some(host) = self.host.get_mut(&key) {
-                host.stay = Stay::Always;
+                host.stay = Retention::Always;
             }
             outcome
         });
         outcomes.collect()
     }
 
-    fn place_narrow(&mut self, pid: u32, found: &Found) -> Outcome {
+    fn place_for_process(&mut self, pid: u32, found: &Found) -> Outcome {
         let key = (pid, found.id);
         if let Some(narrow) = self.narrow.get_mut(&key) {
             if narrow.state.is(found) {
                 narrow.state.stamp = found.file.stamp;
                 return Outcome::Known;
             }
-            self.drop_narrow(|owner, id| (owner, id) == key);
+            self.drop_process_probes(|owner, id| (owner, id) == key);
         }
         let mut mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
         if found.file.stacked && mine.any(|(_, narrow)| narrow.state.resembles(found)) {
@@ -240,7 +246,7 @@ impl<P: Place> Placements<P> {
         }
         match self.try_place(found, Scope::Process(pid)) {
             Ok(probes) => {
-                let narrow = Narrow { state: State::of(found), mount: found.file.mount, probes };
+                let narrow = ProcessProbes { state: ProbedCode::of(found), mount: found.file.mount, probes };
                 self.narrow.insert(key, narrow);
                 Outcome::Placed
             }
@@ -252,16 +258,16 @@ impl<P: Place> Placements<P> {
     /// kept busy for.
     pub(super) fn forget(&mut self, pid: u32) -> Vec<u32> {
         self.unbind(pid);
-        self.drop_narrow(|owner, _| owner == pid);
-        self.leave(pid, |_| false)
+        self.drop_process_probes(|owner, _| owner == pid);
+        self.remove_user(pid, |_| false)
     }
 
-    /// Takes away what is for single processes.
-    pub(super) fn drop_all_narrow(&mut self) {
-        self.drop_narrow(|_, _| true);
+    /// Removes all process-scoped probes.
+    pub(super) fn drop_all_process_probes(&mut self) {
+        self.drop_process_probes(|_, _| true);
     }
 
-    fn drop_narrow(&mut self, is_gone: impl Fn(u32, FileId) -> bool) {
+    fn drop_process_probes(&mut self, is_gone: impl Fn(u32, FileId) -> bool) {
         let gone = self.narrow.extract_if(|(pid, id), _| is_gone(*pid, *id));
         let gone: Vec<P::Probes> = gone.map(|(_, narrow)| narrow.probes).collect();
         if !gone.is_empty() {
@@ -327,8 +333,8 @@ impl<P: Place> Placements<P> {
         self.place.remove(gone);
     }
 
-    /// The probe for everybody in this file, which may have to be placed.
-    fn expect(&mut self, found: &Found, stay: Stay) -> Result<(u64, Outcome), Outcome> {
+    /// The host-wide probe in this file, which may have to be placed.
+    fn find_or_place(&mut self, found: &Found, stay: Retention) -> Result<(u64, Outcome), Outcome> {
         if let Some(key) = self.files.get(&found.id).copied() {
             if let Some(host) = self.host.get_mut(&key)
                 && host.found.is(found)
@@ -348,8 +354,8 @@ impl<P: Place> Placements<P> {
         let probes = self.try_place(found, Scope::Host)?;
         self.uses += 1;
         let key = self.uses;
-        let host = Host {
-            found: State::of(found),
+        let host = HostProbes {
+            found: ProbedCode::of(found),
             mount: found.file.mount,
             stay,
             users: BTreeMap::new(),
@@ -368,7 +374,7 @@ impl<P: Place> Placements<P> {
             return Err(Outcome::Refused);
         }
         self.place.place(found, scope).map_err(|why| {
-            if let Unplaced::Refused(_) = why {
+            if let NotPlaced::Refused(_) = why {
                 if self.refused.len() >= MAX_REFUSED {
                     self.refused.clear();
                 }
@@ -396,15 +402,15 @@ impl<P: Place> Placements<P> {
         }
     }
 
-    /// A process does not use files any more, but for some.
-    fn leave(&mut self, pid: u32, stays: impl Fn(u64) -> bool) -> Vec<u32> {
+    /// A process does not use files any more, but for those that stay.
+    fn remove_user(&mut self, pid: u32, stays: impl Fn(u64) -> bool) -> Vec<u32> {
         let mut again = Vec::new();
         let mut unused = Vec::new();
         for (key, host) in &mut self.host {
             if stays(*key) || host.users.remove(&pid).is_none() {
                 continue;
             }
-            if host.users.is_empty() && host.stay == Stay::WhileUsed {
+            if host.users.is_empty() && host.stay == Retention::WhileUsed {
                 unused.push(*key);
             } else if host.is_stranded() {
                 again.extend(host.users.keys().next());
@@ -419,7 +425,8 @@ impl<P: Place> Placements<P> {
 
     /// Gives up what is kept without a user in files that were deleted, and the longest beyond the bound.
     pub(super) fn evict(&mut self) {
-        let unused = self.host.iter().filter(|(_, host)| host.users.is_empty() && host.stay == Stay::Kept);
+        let unused =
+            self.host.iter().filter(|(_, host)| host.users.is_empty() && host.stay == Retention::Kept);
         let deleted: Vec<u64> =
             unused.filter(|(_, host)| self.place.is_of_deleted(&host.probes)).map(|(key, _)| *key).collect();
         for key in deleted {
@@ -428,7 +435,7 @@ impl<P: Place> Placements<P> {
         let mut kept: Vec<(u64, u64)> = self
             .host
             .iter()
-            .filter(|(_, host)| host.users.is_empty() && host.stay == Stay::Kept)
+            .filter(|(_, host)| host.users.is_empty() && host.stay == Retention::Kept)
             .map(|(key, host)| (host.used, *key))
             .collect();
         kept.sort_unstable_by(|a, b| b.cmp(a));
@@ -445,10 +452,10 @@ impl<P: Place> Placements<P> {
     }
 }
 
-impl<P> Host<P> {
+impl<P> HostProbes<P> {
     /// Nobody uses the mount any more that the probes keep busy, and it may go.
     fn is_stranded(&self) -> bool {
-        self.stay == Stay::WhileUsed
+        self.stay == Retention::WhileUsed
             && !self.users.is_empty()
             && !self.users.values().any(|mount| *mount == self.mount)
     }

@@ -23,19 +23,19 @@ struct Kernel {
 #[derive(Clone, Default)]
 struct Fake(Rc<RefCell<Kernel>>);
 
-impl Place for Fake {
+impl ProbeBackend for Fake {
     type Probes = u32;
 
-    fn place(&mut self, found: &Found, scope: Scope) -> Result<u32, Unplaced> {
+    fn place(&mut self, found: &Found, scope: Scope) -> Result<u32, NotPlaced> {
         let mut kernel = self.0.borrow_mut();
         if kernel.refuses {
-            return Err(Unplaced::Refused("no".into()));
+            return Err(NotPlaced::Refused("no".into()));
         }
         if kernel.changes {
-            return Err(Unplaced::Changed);
+            return Err(NotPlaced::Changed);
         }
         if kernel.busy {
-            return Err(Unplaced::Busy);
+            return Err(NotPlaced::Busy);
         }
         kernel.next += 1;
         let probe = kernel.next;
@@ -82,7 +82,7 @@ impl Fake {
 
 fn placements() -> (Fake, Placements<Fake>) {
     let fake = Fake::default();
-    (fake.clone(), Placements::new(fake, MAX_NARROW))
+    (fake.clone(), Placements::new(fake, MAX_PROCESS_PROBES))
 }
 
 /// A file with this code, changed at this time.
@@ -113,19 +113,19 @@ fn lib() -> Found {
     file(7, "lib", b"code", 10)
 }
 
-fn seen(placements: &mut Placements<Fake>, pid: u32, found: &[Found], stay: Stay) -> Vec<Outcome> {
-    placements.seen(pid, found, &vec![stay; found.len()], true)
+fn seen(placements: &mut Placements<Fake>, pid: u32, found: &[Found], stay: Retention) -> Vec<Outcome> {
+    placements.update_process(pid, found, &vec![stay; found.len()], true)
 }
 
 fn seen_narrow(placements: &mut Placements<Fake>, pid: u32, found: &[Found]) -> Vec<Outcome> {
-    placements.seen(pid, found, &vec![Stay::WhileUsed; found.len()], false)
+    placements.update_process(pid, found, &vec![Retention::WhileUsed; found.len()], false)
 }
 
 #[test]
 fn a_probe_goes_with_the_last_process_that_has_its_file() {
     let (kernel, mut placements) = placements();
-    assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Placed]);
-    assert_eq!(seen(&mut placements, 2, &[lib()], Stay::WhileUsed), [Outcome::Known]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Placed]);
+    assert_eq!(seen(&mut placements, 2, &[lib()], Retention::WhileUsed), [Outcome::Known]);
     placements.forget(1);
     assert_eq!(kernel.host(), ["lib"]);
     placements.forget(2);
@@ -135,8 +135,8 @@ fn a_probe_goes_with_the_last_process_that_has_its_file() {
 #[test]
 fn a_process_that_maps_a_file_no_more_does_not_hold_its_probe() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
-    seen(&mut placements, 1, &[file(8, "other", b"other", 10)], Stay::WhileUsed);
+    seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
+    seen(&mut placements, 1, &[file(8, "other", b"other", 10)], Retention::WhileUsed);
     assert_eq!(kernel.host(), ["other"]);
     seen_narrow(&mut placements, 2, &[file(9, "own", b"own", 10)]);
     seen_narrow(&mut placements, 2, &[]);
@@ -147,11 +147,11 @@ fn a_process_that_maps_a_file_no_more_does_not_hold_its_probe() {
 fn what_processes_to_come_may_use_stays_within_a_bound() {
     let (kernel, mut placements) = placements();
     let system = file(1, "system", b"system", 10);
-    placements.ahead(&[system]);
+    placements.place_in_host_files(&[system]);
     let count = u64::try_from(MAX_KEPT).unwrap() + 3;
     for inode in 0..count {
         let found = file(100 + inode, &format!("lib{inode:02}"), &inode.to_le_bytes(), 10);
-        seen(&mut placements, 5, &[found], Stay::Kept);
+        seen(&mut placements, 5, &[found], Retention::Kept);
     }
     placements.forget(5);
     let names = kernel.host();
@@ -163,7 +163,7 @@ fn what_processes_to_come_may_use_stays_within_a_bound() {
 #[test]
 fn a_file_that_was_deleted_is_not_kept_for_others() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::Kept);
+    seen(&mut placements, 1, &[lib()], Retention::Kept);
     let probe = kernel.0.borrow().next;
     kernel.0.borrow_mut().deleted.insert(probe);
     placements.evict();
@@ -175,10 +175,10 @@ fn a_file_that_was_deleted_is_not_kept_for_others() {
 #[test]
 fn a_library_of_the_system_that_was_replaced_makes_room() {
     let (kernel, mut placements) = placements();
-    placements.ahead(&[lib()]);
-    placements.ahead(&[file(8, "newer", b"newer", 20)]);
+    placements.place_in_host_files(&[lib()]);
+    placements.place_in_host_files(&[file(8, "newer", b"newer", 20)]);
     assert_eq!(kernel.host(), ["lib", "newer"], "it may still be in use");
-    seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
+    seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
     placements.forget(1);
     assert_eq!(kernel.host(), ["newer"]);
 }
@@ -188,26 +188,26 @@ fn one_file_below_many_overlays_is_probed_once() {
     let (kernel, mut placements) = placements();
     for mount in 10..50_u64 {
         let pid = u32::try_from(mount).unwrap();
-        seen(&mut placements, pid, &[through(mount, lib())], Stay::WhileUsed);
+        seen(&mut placements, pid, &[through(mount, lib())], Retention::WhileUsed);
     }
     assert_eq!(kernel.host(), ["lib"]);
     // Equal in all that a file says of itself, but no breakpoint shows: it is another one.
     let twin = Found { name: "twin".into(), ..through(60, lib()) };
-    seen(&mut placements, 60, &[twin], Stay::WhileUsed);
+    seen(&mut placements, 60, &[twin], Retention::WhileUsed);
     assert_eq!(kernel.host(), ["lib", "twin"]);
 }
 
 #[test]
 fn a_mount_is_let_go_with_the_last_process_that_uses_it() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[through(10, lib())], Stay::WhileUsed);
-    seen(&mut placements, 2, &[through(11, lib())], Stay::WhileUsed);
-    seen(&mut placements, 3, &[through(10, lib())], Stay::WhileUsed);
+    seen(&mut placements, 1, &[through(10, lib())], Retention::WhileUsed);
+    seen(&mut placements, 2, &[through(11, lib())], Retention::WhileUsed);
+    seen(&mut placements, 3, &[through(10, lib())], Retention::WhileUsed);
     assert_eq!(placements.forget(1), [0; 0]);
     let first = kernel.0.borrow().next;
     // The probe went through the mount of 1 and 3; 2 has it through its own.
     assert_eq!(placements.forget(3), [2]);
-    assert_eq!(seen(&mut placements, 2, &[through(11, lib())], Stay::WhileUsed), [Outcome::Known]);
+    assert_eq!(seen(&mut placements, 2, &[through(11, lib())], Retention::WhileUsed), [Outcome::Known]);
     assert_eq!(kernel.0.borrow().next, first + 1, "placed anew");
     assert_eq!(kernel.host(), ["lib"]);
     placements.forget(2);
@@ -217,13 +217,16 @@ fn a_mount_is_let_go_with_the_last_process_that_uses_it() {
 #[test]
 fn a_file_that_changed_loses_its_probes_and_gets_those_of_its_new_contents() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::Kept);
+    seen(&mut placements, 1, &[lib()], Retention::Kept);
     let probe = kernel.0.borrow().next;
     assert_eq!(placements.changed(|placed| *placed == probe), [1]);
     assert_eq!(kernel.host(), [""; 0]);
     // The same without a notice.
-    seen(&mut placements, 1, &[lib()], Stay::Kept);
-    assert_eq!(seen(&mut placements, 1, &[file(7, "new", b"new code", 20)], Stay::Kept), [Outcome::Placed]);
+    seen(&mut placements, 1, &[lib()], Retention::Kept);
+    assert_eq!(
+        seen(&mut placements, 1, &[file(7, "new", b"new code", 20)], Retention::Kept),
+        [Outcome::Placed]
+    );
     assert_eq!(kernel.host(), ["new"]);
     // For one process, too.
     seen_narrow(&mut placements, 2, &[file(8, "own", b"own", 10)]);
@@ -235,19 +238,19 @@ fn a_file_that_changed_loses_its_probes_and_gets_those_of_its_new_contents() {
 #[test]
 fn a_file_with_a_writer_loses_its_probes_and_is_tried_again_until_there_is_none() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
-    seen(&mut placements, 2, &[lib(), file(8, "other", b"other", 10)], Stay::WhileUsed);
+    seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
+    seen(&mut placements, 2, &[lib(), file(8, "other", b"other", 10)], Retention::WhileUsed);
     kernel.write("lib");
     kernel.0.borrow_mut().busy = true;
     let broken = kernel.0.borrow().broken.clone();
     assert_eq!(placements.changed(|probe| broken.contains(probe)), [1, 2]);
     for _ in 0..2 {
-        let tried = seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
-        assert_eq!(tried, [Outcome::Failed(Unplaced::Busy)]);
+        let tried = seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
+        assert_eq!(tried, [Outcome::Failed(NotPlaced::Busy)]);
     }
     assert_eq!(kernel.host(), ["other"]);
     kernel.0.borrow_mut().busy = false;
-    assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Placed]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Placed]);
     // A process that ends meanwhile, before it is known that a writer came.
     kernel.write("lib");
     placements.forget(1);
@@ -264,9 +267,9 @@ fn a_file_with_a_writer_loses_its_probes_and_is_tried_again_until_there_is_none(
 #[test]
 fn a_new_change_time_alone_is_no_change() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::WhileUsed);
+    seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
     assert_eq!(
-        seen(&mut placements, 1, &[file(7, "renamed", b"code", 99)], Stay::WhileUsed),
+        seen(&mut placements, 1, &[file(7, "renamed", b"code", 99)], Retention::WhileUsed),
         [Outcome::Known]
     );
     assert_eq!(kernel.host(), ["lib"]);
@@ -275,7 +278,7 @@ fn a_new_change_time_alone_is_no_change() {
 #[test]
 fn processes_have_probes_of_their_own_until_they_are_many() {
     let (kernel, mut placements) = placements();
-    let most = u32::try_from(MAX_NARROW).unwrap();
+    let most = u32::try_from(MAX_PROCESS_PROBES).unwrap();
     for pid in 0..most {
         assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [Outcome::Placed]);
         assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [Outcome::Known]);
@@ -296,14 +299,17 @@ fn what_is_refused_is_said_once_and_what_changed_is_tried_again() {
     let (kernel, mut placements) = placements();
     kernel.0.borrow_mut().changes = true;
     for _ in 0..2 {
-        assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Failed(Unplaced::Changed)]);
+        assert_eq!(
+            seen(&mut placements, 1, &[lib()], Retention::WhileUsed),
+            [Outcome::Failed(NotPlaced::Changed)]
+        );
     }
     *kernel.0.borrow_mut() = Kernel { refuses: true, ..Kernel::default() };
-    let refused = Outcome::Failed(Unplaced::Refused("no".into()));
-    assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [refused]);
-    assert_eq!(seen(&mut placements, 1, &[lib()], Stay::WhileUsed), [Outcome::Refused]);
+    let refused = Outcome::Failed(NotPlaced::Refused("no".into()));
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [refused]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Refused]);
     // A process that could not be probed says nothing of others with the same file.
-    let refused = Outcome::Failed(Unplaced::Refused("no".into()));
+    let refused = Outcome::Failed(NotPlaced::Refused("no".into()));
     assert_eq!(seen_narrow(&mut placements, 2, &[lib()]), [refused]);
     kernel.0.borrow_mut().refuses = false;
     assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [Outcome::Placed]);
@@ -312,7 +318,7 @@ fn what_is_refused_is_said_once_and_what_changed_is_tried_again() {
 #[test]
 fn everything_is_given_back_at_the_end() {
     let (kernel, mut placements) = placements();
-    placements.ahead(&[lib()]);
+    placements.place_in_host_files(&[lib()]);
     seen_narrow(&mut placements, 1, &[file(8, "own", b"own", 10)]);
     assert_eq!(placements.into_probes().len(), kernel.probes().len());
 }
@@ -320,7 +326,7 @@ fn everything_is_given_back_at_the_end() {
 #[test]
 fn what_ciphertext_passes_is_probed_for_one_process_until_its_sockets_are_known() {
     let (kernel, mut placements) = placements();
-    seen(&mut placements, 1, &[lib()], Stay::Kept);
+    seen(&mut placements, 1, &[lib()], Retention::Kept);
     let crypto = || file(9, "crypto", b"bio", 10);
     assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Placed]);
     assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Known]);

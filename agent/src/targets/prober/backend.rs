@@ -5,7 +5,7 @@
 //! gives notice of writes. What remains uncertain there: between a write to the file and the moment at which its
 //! probes are gone (some 50 ms), a process that maps it anew gets breakpoints where the old contents had functions; and
 //! a write through a shared mapping gives no notice, it shows in the change time at the next look at a process that
-//! uses the file (at most [`super::RECHECK`] later).
+//! uses the file (at most [`super::coordinator::RECHECK_INTERVAL`] later).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Sender, channel},
     },
 };
 
@@ -24,13 +24,15 @@ use rustix::{
 use tokentap_tls::{BreakNotices, FileId, Found, Lease, NoLease};
 
 use super::{
-    Order, changes,
+    changes,
+    command::Command,
+    detach::{detach, detach_all_of},
     leases::{Held, Leases, Slot},
-    placement::{Place, Unplaced},
+    placement::{NotPlaced, ProbeBackend},
 };
 use crate::{
     kernel::{Attacher, Scope, TlsProbes},
-    privileges::{Thread, drop_in_parallel},
+    privileges::Thread,
     telemetry::{Event, Telemetry},
 };
 
@@ -38,12 +40,12 @@ use crate::{
 const MAX_UNLEASED: usize = 4096;
 
 /// Probes that are there, in a file that is leased or watched.
-pub(super) struct Placed {
+pub(super) struct PlacedProbes {
     probes: Slot<TlsProbes>,
     watch: Option<i32>,
 }
 
-impl Placed {
+impl PlacedProbes {
     /// Whether a notice is about this file.
     pub(super) fn is_about(&self, watch: i32) -> bool {
         self.watch == Some(watch)
@@ -55,8 +57,8 @@ impl Placed {
     }
 }
 
-/// The kernel, as a place for probes.
-pub(super) struct Kernel {
+/// Probes placed by the kernel.
+pub(super) struct KernelBackend {
     attacher: Attacher,
     /// To be taken away, by a thread that may wait.
     going: Sender<Vec<Held<TlsProbes>>>,
@@ -70,11 +72,11 @@ pub(super) struct Kernel {
     telemetry: Arc<Telemetry>,
 }
 
-impl Kernel {
-    /// Starts the threads that take probes away and wait for notices, which go to `orders`.
+impl KernelBackend {
+    /// Starts the threads that take probes away and wait for notices, which go to `commands`.
     pub(super) fn new(
         attacher: Attacher,
-        orders: Sender<Order>,
+        commands: Sender<Command>,
         telemetry: Arc<Telemetry>,
     ) -> io::Result<Self> {
         let (going, inbox) = channel();
@@ -93,7 +95,7 @@ impl Kernel {
             breaks: breaks.clone(),
             leases: Arc::clone(&leases),
             notices: notices.clone(),
-            orders,
+            commands,
         };
         Thread::named("file-changes").spawn(move || changes.read())?;
         let (watches, unleased) = (HashMap::new(), HashSet::new());
@@ -101,11 +103,11 @@ impl Kernel {
     }
 
     /// Before the contents are compared, so that no change falls in between.
-    fn lease(&mut self, found: &Found) -> Result<Option<Lease>, Unplaced> {
+    fn lease(&mut self, found: &Found) -> Result<Option<Lease>, NotPlaced> {
         let Some(breaks) = &self.breaks else { return Ok(None) };
         match Lease::take(&found.file, breaks) {
             Ok(lease) => Ok(Some(lease)),
-            Err(NoLease::Writer) => Err(Unplaced::Busy),
+            Err(NoLease::Writer) => Err(NotPlaced::Busy),
             Err(NoLease::Unavailable(error)) => {
                 if self.unleased.len() < MAX_UNLEASED && self.unleased.insert(found.id) {
                     self.telemetry.add(Event::FilesUnleased, 1);
@@ -152,36 +154,36 @@ impl Kernel {
         }
     }
 
-    fn attach(&mut self, found: &Found, scope: Scope) -> Result<TlsProbes, Unplaced> {
-        let read = |error: io::Error| Unplaced::Refused(format!("its code cannot be read: {error}"));
+    fn attach(&mut self, found: &Found, scope: Scope) -> Result<TlsProbes, NotPlaced> {
+        let read = |error: io::Error| NotPlaced::Refused(format!("its code cannot be read: {error}"));
         // The thread that found it has just read these bytes: they come from memory.
         if !found.code.is_in(&found.file).map_err(read)? {
-            return Err(Unplaced::Changed);
+            return Err(NotPlaced::Changed);
         }
         let probes = self
             .attacher
             .attach_tls(&found.file.path(), &found.code.points, scope)
-            .map_err(|error| Unplaced::Refused(error.to_string()))?;
+            .map_err(|error| NotPlaced::Refused(error.to_string()))?;
         if !found.file.is_unchanged().map_err(read)? {
-            return Err(Unplaced::Changed);
+            return Err(NotPlaced::Changed);
         }
         Ok(probes)
     }
 }
 
-impl Place for Kernel {
-    type Probes = Placed;
+impl ProbeBackend for KernelBackend {
+    type Probes = PlacedProbes;
 
-    fn place(&mut self, found: &Found, scope: Scope) -> Result<Placed, Unplaced> {
+    fn place(&mut self, found: &Found, scope: Scope) -> Result<PlacedProbes, NotPlaced> {
         let lease = self.lease(found)?;
         let watch = if lease.is_some() { None } else { self.watch(found) };
         let probes = self.attach(found, scope).and_then(|probes| {
             self.leases.hold(probes, lease, found.name.clone()).ok_or_else(|| {
                 self.telemetry.add(Event::FilesChanged, 1);
-                Unplaced::Busy
+                NotPlaced::Busy
             })
         });
-        probes.map(|probes| Placed { probes, watch }).inspect_err(|_| self.unwatch(watch))
+        probes.map(|probes| PlacedProbes { probes, watch }).inspect_err(|_| self.unwatch(watch))
     }
 
     fn is_probed(&self, found: &Found) -> bool {
@@ -192,12 +194,12 @@ impl Place for Kernel {
         })
     }
 
-    fn is_of_deleted(&self, placed: &Placed) -> bool {
+    fn is_of_deleted(&self, placed: &PlacedProbes) -> bool {
         placed.probes.is_of_deleted()
     }
 
-    fn remove(&mut self, probes: Vec<Placed>) {
-        let take = |placed: Placed| {
+    fn remove(&mut self, probes: Vec<PlacedProbes>) {
+        let take = |placed: PlacedProbes| {
             self.unwatch(placed.watch);
             placed.probes.take()
         };
@@ -210,20 +212,7 @@ impl Place for Kernel {
     }
 }
 
-/// Takes away what comes. All that waits goes at the same time: a writer may wait for any of it.
-fn detach_all_of(inbox: &Receiver<Vec<Held<TlsProbes>>>) {
-    while let Ok(first) = inbox.recv() {
-        detach(std::iter::once(first).chain(inbox.try_iter()).flatten().collect());
-    }
-}
-
-/// Takes probes away. Each wait of the kernel's is over for all that wait at the same time.
-pub(super) fn detach(probes: Vec<Held<TlsProbes>>) {
-    const THREADS: usize = 64;
-    drop_in_parallel(probes, THREADS);
-}
-
 /// All probes at the end.
-pub(super) fn detach_all(placed: &[Placed]) {
+pub(super) fn detach_all(placed: &[PlacedProbes]) {
     detach(placed.iter().filter_map(|placed| placed.probes.take()).collect());
 }

@@ -1,6 +1,6 @@
-//! Threads that look through processes and files. What is behind a file may not answer (a dead server), so that a
-//! look can take for ever: then its thread is given up, the file system is left alone for a while, and others are looked at by
-//! another thread. Nothing waits for such a thread, not even the agent's end.
+//! Threads that search processes and files for TLS code. What is behind a file may not answer (a dead NFS server), so that
+//! a search can take for ever: then its thread is abandoned, files of that device are not opened for a while, and another
+//! thread takes its place. Nothing waits for such a thread, not even the agent's end.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ use std::{
 
 use tokentap_tls::{FileId, Finder, Found, Mapping, Refused, Sought, executable_files};
 
-use super::{Order, ahead};
+use super::host_files;
 use crate::{
     kernel::opening_mapped_files,
     privileges::Thread,
@@ -23,49 +23,52 @@ use crate::{
     telemetry::{Event, Telemetry},
 };
 
-/// How long one file may take.
+/// Time limit for one file.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How long files of a device are left alone after one of them took longer.
+/// How long files of a device are not opened after one of them took longer.
 const BLOCKED: Duration = Duration::from_secs(60);
-/// How long files that cannot be opened safely are left alone, before their device number may be another file system's.
+/// The same for devices whose files cannot be opened safely. Their number may be another file system's one day.
 const UNSAFE: Duration = Duration::from_secs(3600);
-/// Threads that look at the same time.
+/// Threads that search at the same time.
 const THREADS: usize = 4;
-/// Threads that were given up and may still be there; beyond, no more are started.
+/// Abandoned threads that may still be there; beyond, no more are started.
 const MAX_STUCK: usize = 256;
 
-/// What is looked at.
+/// What is searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum SearchSubject {
     /// A process.
     Process(u32),
-    /// What the ciphertext of a process passes.
+    /// A process, for the functions that ciphertext passes.
     Ciphertext(u32),
-    /// Files that no process may have mapped yet.
-    Ahead,
+    /// Libraries and executables of the host, which no process may have mapped yet.
+    HostFiles,
 }
 
 /// What was found.
-pub(super) struct Looked {
+pub(super) struct SearchResult {
     worker: u64,
-    pub(super) subject: Subject,
-    /// `Err` when a process cannot be looked at.
+    pub(super) subject: SearchSubject,
+    /// `Err` when a process cannot be read.
     pub(super) found: io::Result<Vec<Found>>,
 }
 
-/// A look that took too long.
-pub(super) struct Late {
-    pub(super) subject: Subject,
-    /// A file did not answer, which is left alone from now on.
+/// A search that took too long.
+pub(super) struct TimedOutSearch {
+    pub(super) subject: SearchSubject,
+    /// A file did not answer; it is not opened again for a while.
     pub(super) file: bool,
 }
 
+/// Takes a result; `false` when nobody wants any more of them.
+pub(super) type Report = Arc<dyn Fn(SearchResult) -> bool + Send + Sync>;
+
 /// The threads.
-pub(super) struct Lookers {
+pub(super) struct SearchPool {
     shared: Arc<Shared>,
-    results: Sender<Order>,
+    report: Report,
     workers: Vec<Worker>,
-    waiting: VecDeque<Subject>,
+    waiting: VecDeque<SearchSubject>,
     next: u64,
     stuck: usize,
 }
@@ -81,33 +84,33 @@ struct Shared {
 
 struct Worker {
     id: u64,
-    jobs: Sender<Subject>,
-    busy: Option<Subject>,
-    at: Arc<Mutex<At>>,
+    jobs: Sender<SearchSubject>,
+    busy: Option<SearchSubject>,
+    at: Arc<Mutex<Progress>>,
 }
 
-/// Where a thread is.
-struct At {
+/// What a thread is working on, since when.
+struct Progress {
     since: Instant,
     file: Option<(FileId, String)>,
 }
 
-impl Lookers {
-    pub(super) fn new(selector: Selector, telemetry: Arc<Telemetry>, results: Sender<Order>) -> Self {
+impl SearchPool {
+    pub(super) fn new(selector: Selector, telemetry: Arc<Telemetry>, report: Report) -> Self {
         let blocked = Mutex::new(HashMap::new());
         let (finder, ciphertext) = (Finder::of(Sought::Calls), Finder::of(Sought::Ciphertext));
         let shared = Arc::new(Shared { finder, ciphertext, selector, telemetry, blocked });
-        Self { shared, results, workers: Vec::new(), waiting: VecDeque::new(), next: 0, stuck: 0 }
+        Self { shared, report, workers: Vec::new(), waiting: VecDeque::new(), next: 0, stuck: 0 }
     }
 
-    /// Asks for a look; the answer comes as an order, unless it takes too long.
-    pub(super) fn look(&mut self, subject: Subject) {
+    /// Queues a search; the result is reported, unless the search takes too long.
+    pub(super) fn submit(&mut self, subject: SearchSubject) {
         self.waiting.push_back(subject);
         self.dispatch();
     }
 
-    /// Takes the worker of an answer back; `false` when it had been given up: what it found is old.
-    pub(super) fn is_back(&mut self, looked: &Looked) -> bool {
+    /// Frees the worker of a result; `false` when it had been abandoned: what it found is old.
+    pub(super) fn accept_result(&mut self, looked: &SearchResult) -> bool {
         let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == looked.worker) else {
             self.stuck = self.stuck.saturating_sub(1);
             return false;
@@ -117,17 +120,17 @@ impl Lookers {
         true
     }
 
-    /// When [`Self::give_up`] may have something to do.
+    /// When [`Self::take_timed_out`] may have something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.workers.iter().filter(|w| w.busy.is_some()).map(|w| lock(&w.at).since + DEADLINE).min()
     }
 
-    /// Gives up the threads that take too long, and gives what they were looking at.
-    pub(super) fn give_up(&mut self) -> Vec<Late> {
+    /// Abandons the threads that take too long, and says what they were searching.
+    pub(super) fn take_timed_out(&mut self) -> Vec<TimedOutSearch> {
         let now = Instant::now();
         let late = |worker: &mut Worker| worker.busy.is_some() && lock(&worker.at).since + DEADLINE <= now;
         let late: Vec<Worker> = self.workers.extract_if(.., late).collect();
-        let mut given_up = Vec::new();
+        let mut search_timed_out = Vec::new();
         for worker in late {
             self.stuck += 1;
             self.shared.telemetry.add(Event::FilesUnanswered, 1);
@@ -136,17 +139,18 @@ impl Lookers {
                 lock(&self.shared.blocked).insert(file.device, now + BLOCKED);
                 tracing::warn!(
                     file = name,
-                    "the file system does not answer, its files are left alone for {} s: the TLS traffic of a library \
-                     there is not seen",
+                    "the file system does not answer; its files are not opened for {} s, and the TLS traffic of libraries in it is \
+                     not seen",
                     BLOCKED.as_secs()
                 );
             } else {
-                tracing::warn!(subject = ?worker.busy, "not looked through, the kernel does not answer");
+                tracing::warn!(subject = ?worker.busy, "the search for TLS code was abandoned: the kernel does not answer");
             }
-            given_up.extend(worker.busy.map(|subject| Late { subject, file: at.is_some() }));
+            search_timed_out
+                .extend(worker.busy.map(|subject| TimedOutSearch { subject, file: at.is_some() }));
         }
         self.dispatch();
-        given_up
+        search_timed_out
     }
 
     fn dispatch(&mut self) {
@@ -156,10 +160,10 @@ impl Lookers {
             }
             let Some(worker) = self.workers.iter_mut().find(|worker| worker.busy.is_none()) else { return };
             let Some(subject) = self.waiting.pop_front() else { return };
-            *lock(&worker.at) = At { since: Instant::now(), file: None };
+            *lock(&worker.at) = Progress { since: Instant::now(), file: None };
             worker.busy = Some(subject.clone());
             if worker.jobs.send(subject).is_err() {
-                tracing::error!("a thread that looks through processes ended early");
+                tracing::error!("a thread that searches for TLS code ended early");
                 let id = worker.id;
                 self.workers.retain(|worker| worker.id != id);
             }
@@ -172,13 +176,13 @@ impl Lookers {
             return false;
         }
         let (jobs, inbox) = channel();
-        let at = Arc::new(Mutex::new(At { since: Instant::now(), file: None }));
-        let (id, shared, results) = (self.next, Arc::clone(&self.shared), self.results.clone());
+        let at = Arc::new(Mutex::new(Progress { since: Instant::now(), file: None }));
+        let (id, shared, report) = (self.next, Arc::clone(&self.shared), Arc::clone(&self.report));
         let worker = Worker { id, jobs, busy: None, at: Arc::clone(&at) };
-        let run = move || work(id, &shared, &at, &inbox, &results);
-        let thread = Thread::named("look").keeping(opening_mapped_files()).stack_size(256 << 10);
+        let run = move || run_worker(id, &shared, &at, &inbox, &report);
+        let thread = Thread::named("tls-search").keeping(opening_mapped_files()).stack_size(256 << 10);
         if let Err(error) = thread.spawn(run) {
-            tracing::warn!(%error, "no thread to look through processes");
+            tracing::warn!(%error, "cannot start a thread that searches for TLS code");
             return false;
         }
         self.next += 1;
@@ -187,43 +191,49 @@ impl Lookers {
     }
 }
 
-fn work(id: u64, shared: &Shared, at: &Mutex<At>, inbox: &Receiver<Subject>, results: &Sender<Order>) {
+fn run_worker(
+    id: u64,
+    shared: &Shared,
+    at: &Mutex<Progress>,
+    inbox: &Receiver<SearchSubject>,
+    report: &Report,
+) {
     for subject in inbox {
         let found = match subject {
-            Subject::Process(pid) => process(pid, &shared.finder, shared, at),
-            Subject::Ciphertext(pid) => process(pid, &shared.ciphertext, shared, at),
-            Subject::Ahead => Ok(ahead::files(&shared.selector)
+            SearchSubject::Process(pid) => process(pid, &shared.finder, shared, at),
+            SearchSubject::Ciphertext(pid) => process(pid, &shared.ciphertext, shared, at),
+            SearchSubject::HostFiles => Ok(host_files::files(&shared.selector)
                 .iter()
                 .filter_map(|path| {
-                    *lock(at) = At { since: Instant::now(), file: None };
-                    path_ahead(path, shared)
+                    *lock(at) = Progress { since: Instant::now(), file: None };
+                    search_host_file(path, shared)
                 })
                 .collect()),
         };
-        *lock(at) = At { since: Instant::now(), file: None };
-        if results.send(Order::Looked(Looked { worker: id, subject, found })).is_err() {
+        *lock(at) = Progress { since: Instant::now(), file: None };
+        if !report(SearchResult { worker: id, subject, found }) {
             return;
         }
     }
 }
 
-fn path_ahead(path: &Path, shared: &Shared) -> Option<Found> {
+fn search_host_file(path: &Path, shared: &Shared) -> Option<Found> {
     shared.finder.at_path(path).unwrap_or_else(|error| {
-        tracing::debug!(path = %path.display(), %error, "not looked at ahead");
+        tracing::debug!(path = %path.display(), %error, "host file not searched for TLS code");
         None
     })
 }
 
-fn process(pid: u32, finder: &Finder, shared: &Shared, at: &Mutex<At>) -> io::Result<Vec<Found>> {
+fn process(pid: u32, finder: &Finder, shared: &Shared, at: &Mutex<Progress>) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for mapping in executable_files(pid)? {
         if shared.is_blocked(mapping.file.device) {
             continue;
         }
-        *lock(at) = At { since: Instant::now(), file: Some((mapping.file, mapping.name.clone())) };
+        *lock(at) = Progress { since: Instant::now(), file: Some((mapping.file, mapping.name.clone())) };
         match finder.in_mapping(pid, &mapping) {
             Ok(code) => found.extend(code),
-            Err(why) => shared.tell(pid, &mapping, &why),
+            Err(why) => shared.report_refused(pid, &mapping, &why),
         }
     }
     Ok(found)
@@ -232,7 +242,7 @@ fn process(pid: u32, finder: &Finder, shared: &Shared, at: &Mutex<At>) -> io::Re
 impl Shared {
     fn is_blocked(&self, device: u64) -> bool {
         let mut blocked = lock(&self.blocked);
-        // Nothing is blocked on nearly every host.
+        // Empty on nearly every host.
         !blocked.is_empty() && {
             let now = Instant::now();
             blocked.retain(|_, until| *until > now);
@@ -240,8 +250,8 @@ impl Shared {
         }
     }
 
-    /// Says why a file is not searched; for a file system, once in a while.
-    fn tell(&self, pid: u32, mapping: &Mapping, why: &Refused) {
+    /// Logs and counts why a file is not searched; for a file system, once in a while.
+    fn report_refused(&self, pid: u32, mapping: &Mapping, why: &Refused) {
         match why {
             Refused::Io(error) => {
                 // A process that ended meanwhile says nothing about its files.
@@ -256,7 +266,7 @@ impl Shared {
             Refused::Symbols(_) => {}
         }
         self.telemetry.add(Event::FilesRefused, 1);
-        tracing::warn!(file = mapping.name, %why, "not searched for TLS code: if it has some, its traffic is not seen");
+        tracing::warn!(file = mapping.name, %why, "the file is not searched for TLS code: if it has some, its traffic is not seen");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files that a process selected by a rule is likely to use, before there is one.
+//! Files of the host that a process selected by a rule is likely to use, before it exists.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -22,7 +22,7 @@ pub(super) fn files(selector: &Selector) -> Vec<PathBuf> {
 const LASTING: &[&str] = &["/", "/home", "/opt", "/srv", "/tmp", "/usr", "/usr/local", "/var", "/var/tmp"];
 
 /// The mounts that stay: those of the host, and of the agent where it has its own.
-pub(super) fn lasting_mounts() -> BTreeSet<u64> {
+pub(super) fn permanent_mounts() -> BTreeSet<u64> {
     let tables = ["/proc/self/mountinfo", "/proc/1/mountinfo"];
     let tables = tables.into_iter().filter_map(|table| std::fs::read_to_string(table).ok());
     tables.flat_map(|table| table.lines().filter_map(lasting).collect::<Vec<_>>()).collect()
@@ -46,6 +46,6 @@ mod tests {
         assert_eq!(lasting("40 35 0:50 / /run/merged rw - overlay overlay rw,lowerdir=/a"), None);
         assert_eq!(lasting("41 1 0:51 / / rw - overlay overlay rw,lowerdir=/a"), Some(41));
         assert_eq!(lasting("nonsense"), None);
-        assert!(!lasting_mounts().is_empty());
+        assert!(!permanent_mounts().is_empty());
     }
 }

@@ -11,17 +11,17 @@ use crate::{kernel::RingSize, targets::Glob};
 
 const EXAMPLES: &str = "\
 Examples:
-  Watch one process and its children, print its LLM calls here:
+  Observe one process and its children, print its LLM calls here:
       sudo tokentap run --pid 4242 --console
-  Watch every python, also those that start later; send spans to a collector:
+  Observe every python, also those that start later; send spans to a collector:
       sudo tokentap run --exe 'python*' --otlp-endpoint http://collector:4317
   Two collectors and one JSON line per call on standard output:
       sudo tokentap run --all --otlp-endpoint http://a:4317 --otlp-endpoint https://b --console=json
-  Record what happens now, look at it elsewhere without root:
+  Record the traffic of a process, replay it elsewhere without root:
       sudo tokentap record --pid 4242 --out bug.tape
       tokentap replay bug.tape --console
 
-Exit status: 0 all delivered, 1 failed, 2 wrong usage, 3 something was lost (the last lines say what).";
+Exit status: 0 everything was delivered, 1 failure, 2 wrong usage, 3 something was lost (the last log lines say what).";
 
 const ENVIRONMENT: &str = "\
 Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORTER_OTLP_*):
@@ -34,7 +34,7 @@ Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORT
                                   _CLIENT_CERTIFICATE and _CLIENT_KEY for mutual TLS
   OTEL_EXPORTER_OTLP_INSECURE     true: an endpoint without a scheme is http, not https
   OTEL_TRACES_EXPORTER            otlp, console, none, or a list
-  OTEL_BSP_SCHEDULE_DELAY         milliseconds that a span may wait for company in its batch (500)
+  OTEL_BSP_SCHEDULE_DELAY         longest time in milliseconds that a span waits for its batch to fill (500)
   OTEL_BSP_MAX_QUEUE_SIZE         spans waiting per exporter (2048)
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE  spans per batch (512)
   OTEL_BSP_EXPORT_TIMEOUT         upper bound of OTEL_EXPORTER_OTLP_TIMEOUT (30000)
@@ -53,8 +53,8 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How much the agent says about itself on standard error: off, error, warn, info, debug or trace.
-    /// Content, headers and keys are never logged.
+    /// Level of the log on standard error: off, error, warn, info, debug or trace. Content, headers and keys are
+    /// never logged.
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<tracing::level_filters::LevelFilter>,
 }
@@ -65,9 +65,9 @@ pub enum Command {
     /// Attach to processes and export their LLM calls until SIGTERM or Ctrl-C.
     #[command(after_help = EXAMPLES, after_long_help = long_help())]
     Run(Run),
-    /// Attach to processes and write what is captured to a tape file, secrets and content masked.
+    /// Attach to processes and write their traffic to a tape file, with secrets and content redacted.
     Record(Record),
-    /// Run a tape through the same path as live traffic. Needs no root.
+    /// Process a tape as if it were live traffic. Needs no root.
     Replay(Replay),
 }
 
@@ -129,13 +129,13 @@ pub struct Select {
     /// Every process on the machine.
     #[arg(long, conflicts_with_all = ["pids", "exes"])]
     pub all: bool,
-    /// Leave children of the selected processes alone.
+    /// Do not observe children of the selected processes.
     #[arg(long)]
     pub no_follow: bool,
-    /// Buffer between kernel and agent: a power of two of at least 4K, as 64K or 16MiB.
+    /// Size of the ring buffer between kernel and agent: a power of two of at least 4K, as 64K or 16MiB.
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub ring_size: RingSize,
-    /// Name every observed service so, whatever it calls itself.
+    /// `service.name` of every observed process, instead of the one that the process itself states.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub service_name: Option<String>,
 }
@@ -145,20 +145,20 @@ pub struct Select {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Calls")]
 pub struct Rules {
-    /// Take requests to this host as LLM calls, as llm.example.com, *.corp:8080/ask or, when the API cannot
+    /// Treat requests to this host as LLM calls, as llm.example.com, *.corp:8080/ask or, when the API cannot
     /// be told from the bodies, openai-chat=llm.example.com; may be repeated.
     #[arg(long, value_name = "[API=]HOST[:PORT][/PATH]")]
     pub host_include: Vec<Include>,
     /// Never report requests to this host; may be repeated, wins over the includes.
     #[arg(long, value_name = "HOST[:PORT][/PATH]")]
     pub host_exclude: Vec<Rule>,
-    /// Take requests to this path, at any host, as LLM calls; may be repeated.
+    /// Treat requests to this path, at any host, as LLM calls; may be repeated.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path_include: Vec<Rule>,
     /// Never report requests to this path, at any host; may be repeated, wins over the includes.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path_exclude: Vec<Rule>,
-    /// Report a call as incomplete when nothing of it moved for so long, as 10m.
+    /// Report a call as incomplete after this time without traffic, as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub stale_after: Duration,
 }
@@ -182,7 +182,7 @@ pub struct Export {
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "pretty")]
     pub console: Option<ConsoleFormat>,
-    /// How long the end may take to deliver what is in flight, as 20s.
+    /// Longest time to deliver what is in flight when the agent is stopped, as 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 }

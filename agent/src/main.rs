@@ -41,8 +41,8 @@ fn main() -> ExitCode {
         return ExitCode::from(COMPLETE);
     }
     match commands::execute(config) {
-        Ok(commands::Outcome::Complete) => ExitCode::from(COMPLETE),
-        Ok(commands::Outcome::Lossy) => ExitCode::from(LOSSY),
+        Ok(commands::ExitOutcome::Complete) => ExitCode::from(COMPLETE),
+        Ok(commands::ExitOutcome::Lossy) => ExitCode::from(LOSSY),
         Err(error) => {
             print_error(&format!("{error:#}"));
             ExitCode::from(FAILED)

@@ -100,7 +100,7 @@ fn a_library_overwritten_while_it_is_probed_is_probed_no_more() {
     assert!(is_probed(&library), "for everybody, because of the rule");
     // As `cp` does it: the same inode, emptied and written again.
     fs::write(&library, fs::read(system_library("libcrypto")).expect("a library")).expect("overwritten");
-    wait_until("the change is seen", || agent.process().stderr().text().contains("are written to"));
+    wait_until("the change is seen", || agent.process().stderr().text().contains("are being written to"));
     wait_until("the running process has what the file has", || running.is_intact(&library));
     wait_until("others have it as well", || !is_probed(&library));
     // Its library's code is gone under it: it does not end well, with or without an agent.
@@ -119,7 +119,7 @@ fn a_library_overwritten_in_place_by_one_byte_loses_its_probes() {
     let file = File::options().write(true).open(&library).expect("the copy");
     file.write_all_at(b"!", length - 1).expect("written");
     drop(file);
-    wait_until("the change is seen", || agent.process().stderr().text().contains("are written to"));
+    wait_until("the change is seen", || agent.process().stderr().text().contains("are being written to"));
     wait_until("the code is the same, and probed again", || is_probed(&library));
     running.end();
     assert_eq!(agent.stop().status.code(), Some(0));

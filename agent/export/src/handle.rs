@@ -62,7 +62,7 @@ pub fn prepare(
         };
         let account = ExporterCounters::named(destination.name());
         let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());
-        tracing::info!("spans go to {destination}");
+        tracing::info!("exporting spans to {destination}");
         queues.push(sender);
         workers.push(Worker { exporter, receiver, counters: Arc::clone(&account), drain: drain.clone() });
         counters.push(account);

@@ -4,14 +4,14 @@ use crate::counters::Loss;
 
 /// How a batch ended: every span of it is in one of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct DeliveryOutcome {
     /// Spans that the receiver has.
     pub(super) delivered: u64,
     /// Spans that it will never have, and why.
     pub(super) lost: Option<(Loss, u64)>,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     pub(super) const fn delivered(n: u64) -> Self {
         Self { delivered: n, lost: None }
     }

@@ -7,7 +7,7 @@ use crate::{
     counters::{ExporterCounters, Loss},
     drain::Drain,
     otlp::Otlp,
-    outcome::Outcome,
+    outcome::DeliveryOutcome,
     queue::Receiver,
     record::Record,
 };
@@ -20,7 +20,7 @@ pub(super) enum Exporter {
 }
 
 impl Exporter {
-    async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> Outcome {
+    async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
         match self {
             Self::Otlp(otlp) => otlp.deliver(batch, drain).await,
             Self::Console(console) => console.deliver(batch).await,

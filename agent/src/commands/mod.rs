@@ -7,7 +7,7 @@ mod record;
 mod replay;
 mod run;
 
-pub use outcome::Outcome;
+pub use outcome::ExitOutcome;
 
 use crate::config::{Action, Config};
 
@@ -15,7 +15,7 @@ use crate::config::{Action, Config};
 ///
 /// # Errors
 /// When it cannot: the message says what is missing and how to mend it.
-pub fn execute(config: Config) -> anyhow::Result<Outcome> {
+pub fn execute(config: Config) -> anyhow::Result<ExitOutcome> {
     match config.action {
         Action::Run(config) => run::run(config),
         Action::Record(config) => record::record(&config),

@@ -83,14 +83,14 @@ impl<'a> Observation<'a> {
         )?;
         let idle = Arc::new(AtomicBool::new(false));
         let has_rules = selector.has_rules();
-        let (answers, outcomes) = channel();
+        let (event_sender, process_events) = channel();
         let tracker = Tracker {
             selector,
             kernel: kernel.maps,
             probes: prober.clone(),
             source: Arc::new(Proc),
             describer,
-            outcomes: answers,
+            process_events: event_sender,
             telemetry: Arc::clone(telemetry),
             idle: Arc::clone(&idle),
         };
@@ -101,7 +101,7 @@ impl<'a> Observation<'a> {
         let capture = Capture {
             ring: kernel.ring,
             sink,
-            outcomes,
+            process_events,
             requests: requests.clone(),
             telemetry: Arc::clone(telemetry),
         };
@@ -115,7 +115,9 @@ impl<'a> Observation<'a> {
         }
         if started.keys.is_empty() && !has_rules && !signals.received() {
             threads.prober.stop();
-            bail!("none of the processes can be observed, and no other can turn up");
+            bail!(
+                "none of the processes named with --pid can be observed; name others, or select processes with --exe or --all"
+            );
         }
         threads.place_first_probes(&started, *follow, &signals);
         privileges::give_up().context("cannot give up capabilities")?;
@@ -127,7 +129,7 @@ impl<'a> Observation<'a> {
         }
         let deadline = drain_deadline(drain_timeout);
         if idle.load(Ordering::Acquire) {
-            tracing::info!("every observed process has ended");
+            tracing::info!("all observed processes have ended");
         }
         tracing::info!("detaching and draining");
         let sink = threads.stop(deadline, telemetry)?;
@@ -145,7 +147,7 @@ struct Threads<S> {
 }
 
 impl<S> Threads<S> {
-    /// Observes what the selection means now.
+    /// Observes the processes that are selected and exist now.
     fn start(&self, signals: &Signals) -> anyhow::Result<Started> {
         let (answer, answered) = channel();
         self.requests.send(Request::Start(answer));
@@ -159,9 +161,9 @@ impl<S> Threads<S> {
         }
     }
 
-    /// Waits for the probes of the processes that are there, and says what was found in each.
+    /// Waits until the processes that exist are probed, and logs what was found in each.
     fn place_first_probes(&self, started: &Started, follow: bool, signals: &Signals) {
-        let mut launchers = false;
+        let mut has_launchers = false;
         for key in &started.keys {
             if signals.received() {
                 return;
@@ -169,9 +171,9 @@ impl<S> Threads<S> {
             let found = self.prober.scan_now(key.pid);
             let process = started.described.iter().find(|process| process.key == *key);
             report_observed(key.pid, process.map(|process| &**process), &found);
-            launchers |= found.is_empty();
+            has_launchers |= found.is_empty();
         }
-        if launchers && follow {
+        if has_launchers && follow {
             // A process without TLS code of its own (a shell, a supervisor) makes its calls through children.
             self.prober.probe_host_wide_now();
         }
@@ -180,8 +182,8 @@ impl<S> Threads<S> {
     /// Ends the capture, and reads the ring until it is empty; `None` when that did not end in time.
     fn stop(self, deadline: Instant, telemetry: &Telemetry) -> anyhow::Result<Option<S>> {
         let Self { targets, reader, stop_by, requests, prober } = self;
-        // The capture ends at once, the probes go while what was captured is delivered: the kernel takes its time for
-        // each of them.
+        // The capture ends at once; the probes are removed while what was captured is delivered, because the kernel needs
+        // 10 to 100 ms for each of them.
         requests.send(Request::Quiesce);
         prober.stop();
         // Set once, here.
@@ -199,7 +201,7 @@ impl<S> Threads<S> {
     }
 }
 
-/// The result of a thread. That there is none is said and counted.
+/// The result of a thread; when there is none, that is logged and counted.
 fn abandoned<T>(name: &str, joined: Result<T, NotJoined>, telemetry: &Telemetry) -> Option<T> {
     joined
         .inspect_err(|why| {
@@ -230,7 +232,7 @@ fn report_observed(pid: u32, process: Option<&Process>, found: &[String]) {
         tracing::info!(
             pid,
             name,
-            "observed; no TLS library that is known is loaded yet, plain HTTP is seen (TLS is when it is loaded)"
+            "observed: plain HTTP only, as no known TLS library is loaded yet; TLS traffic is captured once one is loaded"
         );
     } else {
         tracing::info!(pid, name, tls = found.join(", "), "observed");

@@ -11,7 +11,7 @@ use crate::telemetry::{Event, Telemetry};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ExitOutcome {
     /// Everything that was seen was delivered.
     Complete,
     /// Something was lost; it was said how much.
@@ -27,7 +27,7 @@ pub(super) fn drain_deadline(drain_timeout: Duration) -> Instant {
 }
 
 /// Says what was delivered and what was lost.
-pub(super) fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> Outcome {
+pub(super) fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> ExitOutcome {
     let snapshot = telemetry.snapshot();
     let (calls, incomplete) = (telemetry.count(Event::Calls), telemetry.count(Event::CallsIncomplete));
     if std::io::stderr().is_terminal() {
@@ -37,8 +37,8 @@ pub(super) fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> O
     }
     let losses: Vec<String> = snapshot.losses().map(|row| format!("{row}={}", row.value)).collect();
     if losses.is_empty() && report.is_none_or(|report| report.lost() == 0) {
-        return Outcome::Complete;
+        return ExitOutcome::Complete;
     }
     tracing::warn!("not everything was delivered: {}", losses.join(", "));
-    Outcome::Lossy
+    ExitOutcome::Lossy
 }

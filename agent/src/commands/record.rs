@@ -7,14 +7,14 @@ use tokentap_tape::Recorder;
 
 use super::{
     observe::{Observation, wait_for_probes},
-    outcome::{Outcome, conclude},
+    outcome::{ExitOutcome, conclude},
 };
 use crate::{config::RecordConfig, kernel, privileges, telemetry::Telemetry};
 
 /// How long the end of a recording may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) fn record(config: &RecordConfig) -> anyhow::Result<Outcome> {
+pub(super) fn record(config: &RecordConfig) -> anyhow::Result<ExitOutcome> {
     let RecordConfig { select, out, with_content } = config;
     privileges::harden().context("cannot give up privileges")?;
     kernel::check()?;

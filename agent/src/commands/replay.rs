@@ -8,7 +8,7 @@ use tokentap_wire::Nanos;
 
 use super::{
     exporters,
-    outcome::{Outcome, conclude, drain_deadline},
+    outcome::{ExitOutcome, conclude, drain_deadline},
 };
 use crate::{
     config::ReplayConfig,
@@ -22,7 +22,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-pub(super) fn replay(config: ReplayConfig) -> anyhow::Result<Outcome> {
+pub(super) fn replay(config: ReplayConfig) -> anyhow::Result<ExitOutcome> {
     let ReplayConfig { tape, calls, stale_after, export, drain_timeout } = config;
     let telemetry = Telemetry::new();
     let mut reader = TapeReader::open(&tape).with_context(|| format!("cannot read {}", tape.display()))?;

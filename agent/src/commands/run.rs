@@ -8,7 +8,7 @@ use tokentap_wire::Nanos;
 use super::{
     exporters,
     observe::{Observation, wait_for_probes},
-    outcome::{Outcome, conclude},
+    outcome::{ExitOutcome, conclude},
 };
 use crate::{
     config::RunConfig,
@@ -24,7 +24,7 @@ use crate::{
 /// More workers than this would wait for each other's memory.
 const MAX_WORKERS: usize = 4;
 
-pub(super) fn run(config: RunConfig) -> anyhow::Result<Outcome> {
+pub(super) fn run(config: RunConfig) -> anyhow::Result<ExitOutcome> {
     let RunConfig { select, calls, stale_after, export, drain_timeout } = config;
     // Before the first thread: what these change belongs to a thread.
     privileges::harden().context("cannot give up privileges")?;

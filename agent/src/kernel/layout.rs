@@ -45,7 +45,7 @@ fn read() -> Option<Layout> {
     let layout = of(&bytes);
     if layout.is_none() {
         tracing::warn!(
-            "the kernel's BTF lacks types: descriptors that were opened unseen are found through /proc, with a delay"
+            "the kernel's BTF lacks types: descriptors that were opened before the agent started are found through /proc, with a delay"
         );
     }
     layout

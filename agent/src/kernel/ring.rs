@@ -18,13 +18,13 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-/// While frames flow the ring is looked at this often: the kernel side wakes us only for events and when the
-/// ring fills, which spares the targets an interrupt per frame.
-const BUSY: Duration = Duration::from_millis(5);
-/// …and this often when none came for a while.
-const IDLE: Duration = Duration::from_millis(200);
-/// How long "a while" is.
-const CALM: Duration = Duration::from_secs(1);
+/// Interval of reading the ring while frames arrive: the kernel side wakes the reader only for events and when the ring
+/// fills, which spares the observed processes an interrupt per frame.
+const BUSY_INTERVAL: Duration = Duration::from_millis(5);
+/// The same when no frame arrived for [`IDLE_AFTER`].
+const IDLE_INTERVAL: Duration = Duration::from_millis(200);
+/// When the ring counts as idle.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// The ring that carries frames from the kernel side; owned by one thread.
 pub struct Ring {
@@ -51,15 +51,15 @@ impl Ring {
         frames
     }
 
-    /// Waits until the kernel side calls or it is time to look.
+    /// Waits until the kernel side wakes the reader, or the interval is over.
     pub fn wait(&mut self) {
-        let patience = if self.last.elapsed() < CALM { BUSY } else { IDLE };
+        let patience = if self.last.elapsed() < IDLE_AFTER { BUSY_INTERVAL } else { IDLE_INTERVAL };
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(patience.subsec_nanos()) };
         let mut fds = [PollFd::from_borrowed_fd(self.map.fd().as_fd(), PollFlags::IN)];
         if let Err(error) = poll(&mut fds, Some(&timeout))
             && error != rustix::io::Errno::INTR
         {
-            tracing::warn!(%error, "cannot wait for the ring, looking at intervals");
+            tracing::warn!(%error, "cannot wait for the ring, reading it in intervals");
             std::thread::sleep(patience);
         }
     }

@@ -17,7 +17,7 @@
 //! [`MAX_PROCESSES`] processes and [`MAX_PEERS`] addresses.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as MapEntry},
+    collections::{HashMap, hash_map::Entry as HashEntry},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use tokentap_tape::{ControlEvent, ProcessKey};
 
 use super::{FrameSink, frame};
 use crate::{
-    targets::{Outcome, Request, Requests, peer},
+    targets::{ProcessEvent, Request, Requests, peer},
     telemetry::{Event, Telemetry},
 };
 
@@ -41,14 +41,14 @@ const MAX_PROCESSES: usize = 65_536;
 /// Sockets whose other end is remembered until a TLS handle is bound to them.
 const MAX_PEERS: usize = 65_536;
 /// An answer that does not come is asked for again after this time…
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const REQUEST_RETRY: Duration = Duration::from_secs(1);
 /// …and given up after this. Refused processes are forgotten after the same time: no frame of them is on its way any
 /// more.
-const GIVE_UP: Duration = Duration::from_secs(10);
+const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The processes whose frames come from the ring.
 pub(super) struct Admission {
-    processes: HashMap<u32, Entry>,
+    processes: HashMap<u32, ProcessEntry>,
     /// Of accepted frames come many in a row: the process of the last one, whose frames pass unseen.
     passing: Option<(u32, Option<u64>)>,
     waiting: usize,
@@ -57,16 +57,16 @@ pub(super) struct Admission {
     telemetry: Arc<Telemetry>,
 }
 
-struct Entry {
+struct ProcessEntry {
     generation: u64,
-    state: State,
+    state: AdmissionState,
     /// The other end of its sockets, until they are closed.
     peers: HashMap<u64, SocketAddr>,
     /// It used the network: what it is was asked for.
     described: bool,
 }
 
-enum State {
+enum AdmissionState {
     Accepted,
     Undecided(Undecided),
     Refused(Instant),
@@ -76,7 +76,7 @@ struct Undecided {
     /// Oldest first; a process can execute again while it is not decided.
     images: Vec<Image>,
     since: Instant,
-    asked: Instant,
+    requested_at: Instant,
 }
 
 /// What came of one image of an undecided process.
@@ -87,7 +87,7 @@ struct Image {
     /// Whole frames, one behind the other.
     frames: Vec<u8>,
     /// It ended.
-    over: bool,
+    ended: bool,
 }
 
 impl Admission {
@@ -121,12 +121,18 @@ impl Admission {
             }
             Kind::Exit => self.exited(frame::process(frame), frame::was_last_thread(frame), sink),
             Kind::Map => {
-                if matches!(self.processes.get(&pid), Some(Entry { state: State::Accepted, .. })) {
+                if matches!(
+                    self.processes.get(&pid),
+                    Some(ProcessEntry { state: AdmissionState::Accepted, .. })
+                ) {
                     self.requests.send(Request::Mapped(pid));
                 }
             }
             Kind::Unbound => {
-                if matches!(self.processes.get(&pid), Some(Entry { state: State::Accepted, .. })) {
+                if matches!(
+                    self.processes.get(&pid),
+                    Some(ProcessEntry { state: AdmissionState::Accepted, .. })
+                ) {
                     self.requests.send(Request::Unbound(pid));
                 }
             }
@@ -138,11 +144,12 @@ impl Admission {
             Kind::OverQuota => tracing::warn!(
                 pid,
                 streams = STREAMS_PER_PROCESS,
-                "the process has more connections open than are followed of one process: further ones are counted only"
+                "the process has more open connections than the limit for one process: the traffic of further ones is lost, and counted"
             ),
             Kind::IoUring => tracing::warn!(
                 pid,
-                "the process uses io_uring: what it moves in ways that are not followed is counted, or not seen at all"
+                "the process uses io_uring: operations on registered descriptors and of a polling kernel thread are not captured; other \
+                     traffic that cannot be read is counted as lost"
             ),
             Kind::Data | Kind::Loss | Kind::Open | Kind::Bind | Kind::HalfClose | Kind::Close => {
                 self.stream_frame(frame, bytes, sink);
@@ -151,32 +158,32 @@ impl Admission {
     }
 
     /// Takes what the targets thread found.
-    pub(super) fn outcome(&mut self, outcome: Outcome, sink: &mut impl FrameSink) {
+    pub(super) fn process_event(&mut self, process_event: ProcessEvent, sink: &mut impl FrameSink) {
         self.passing = None;
-        match outcome {
-            Outcome::Accepted(key) => self.accepted(key, sink),
-            Outcome::Refused(key) => self.refused(key),
-            Outcome::Described(process) => sink.event(ControlEvent::Described(process)),
-            Outcome::Ended(key) => self.ended(key, sink),
+        match process_event {
+            ProcessEvent::Accepted(key) => self.accepted(key, sink),
+            ProcessEvent::Refused(key) => self.refused(key),
+            ProcessEvent::Described(process) => sink.event(ControlEvent::Described(process)),
+            ProcessEvent::Ended(key) => self.ended(key, sink),
         }
     }
 
-    /// Asks again for what was not answered, and forgets what is over.
+    /// Repeats requests that were not answered, and forgets processes that have ended.
     pub(super) fn tick(&mut self, now: Instant) {
         let Self { processes, requests, telemetry, waiting, .. } = self;
         processes.retain(|pid, entry| match &mut entry.state {
-            State::Accepted => true,
-            State::Refused(since) => now.duration_since(*since) < GIVE_UP,
-            State::Undecided(undecided) => {
-                if now.duration_since(undecided.since) >= GIVE_UP {
+            AdmissionState::Accepted => true,
+            AdmissionState::Refused(since) => now.duration_since(*since) < DECISION_TIMEOUT,
+            AdmissionState::Undecided(undecided) => {
+                if now.duration_since(undecided.since) >= DECISION_TIMEOUT {
                     for image in undecided.images.drain(..) {
                         *waiting -= image.frames.len();
                         telemetry.add(Event::UndecidedBytes, payload_bytes(&image.frames));
                     }
                     return false;
                 }
-                if now.duration_since(undecided.asked) >= ASK_AGAIN {
-                    undecided.asked = now;
+                if now.duration_since(undecided.requested_at) >= REQUEST_RETRY {
+                    undecided.requested_at = now;
                     for image in &undecided.images {
                         let key = ProcessKey { pid: *pid, generation: image.generation };
                         ask(key, image.started_as.clone(), requests);
@@ -191,14 +198,14 @@ impl Admission {
         self.passing = None;
         if !tracked {
             // Nothing is captured of it, so that nothing waits.
-            if let Some(Entry { generation, .. }) = self.processes.get(&key.pid) {
+            if let Some(ProcessEntry { generation, .. }) = self.processes.get(&key.pid) {
                 self.ended(ProcessKey { pid: key.pid, generation: *generation }, sink);
             }
             self.requests.send(Request::Executed { key, started_as: name, accepted: false, tracked });
             return;
         }
         match self.processes.get_mut(&key.pid) {
-            Some(entry @ Entry { state: State::Accepted, .. }) => {
+            Some(entry @ ProcessEntry { state: AdmissionState::Accepted, .. }) => {
                 self.peers -= entry.renew(key.generation);
                 sink.event(ControlEvent::Observed(key));
                 self.requests.send(Request::Executed { key, started_as: name, accepted: true, tracked });
@@ -209,9 +216,10 @@ impl Admission {
 
     fn forked(&mut self, child: ProcessKey, parent: u32, sink: &mut impl FrameSink) {
         self.passing = None;
-        let accepted = matches!(self.processes.get(&parent), Some(Entry { state: State::Accepted, .. }));
+        let accepted =
+            matches!(self.processes.get(&parent), Some(ProcessEntry { state: AdmissionState::Accepted, .. }));
         if let Some(entry) = self.remove(child.pid)
-            && matches!(entry.state, State::Accepted)
+            && matches!(entry.state, AdmissionState::Accepted)
         {
             // The end of an earlier process with this id was not seen.
             sink.event(ControlEvent::Ended(ProcessKey { pid: child.pid, generation: entry.generation }));
@@ -220,7 +228,7 @@ impl Admission {
         self.requests.send(Request::Forked { child, parent, accepted });
         if !accepted {
             self.hold(child, None);
-        } else if self.make(child, State::Accepted) {
+        } else if self.make(child, AdmissionState::Accepted) {
             sink.event(ControlEvent::Observed(child));
         }
     }
@@ -229,10 +237,10 @@ impl Admission {
         self.passing = None;
         if last == Some(true) {
             match self.processes.get_mut(&key.pid) {
-                Some(Entry { state: State::Undecided(undecided), .. }) => {
+                Some(ProcessEntry { state: AdmissionState::Undecided(undecided), .. }) => {
                     let image = undecided.images.iter_mut().find(|image| image.generation == key.generation);
                     if let Some(image) = image {
-                        image.over = true;
+                        image.ended = true;
                     }
                 }
                 Some(_) => self.ended(key, sink),
@@ -246,7 +254,7 @@ impl Admission {
 
     fn ended(&mut self, key: ProcessKey, sink: &mut impl FrameSink) {
         if self.processes.get(&key.pid).is_some_and(|entry| entry.generation == key.generation)
-            && let Some(Entry { state: State::Accepted, .. }) = self.remove(key.pid)
+            && let Some(ProcessEntry { state: AdmissionState::Accepted, .. }) = self.remove(key.pid)
         {
             sink.event(ControlEvent::Ended(key));
         }
@@ -264,11 +272,11 @@ impl Admission {
             self.wait_for_decision(frame::process(frame), None);
         }
         match self.processes.get_mut(&pid) {
-            Some(Entry { state: State::Accepted, .. }) => {
+            Some(ProcessEntry { state: AdmissionState::Accepted, .. }) => {
                 self.pass(frame, bytes, sink);
                 self.passing = Some((pid, generation));
             }
-            Some(Entry { state: State::Undecided(undecided), .. }) => {
+            Some(ProcessEntry { state: AdmissionState::Undecided(undecided), .. }) => {
                 let bytes = &bytes[..frame.total_len()];
                 let each: usize = undecided.images.iter().map(|image| image.frames.len()).sum();
                 let fits =
@@ -281,7 +289,7 @@ impl Admission {
                     None => self.telemetry.add(Event::UndecidedBytes, data_bytes(frame)),
                 }
             }
-            Some(Entry { state: State::Refused(_), .. }) => {
+            Some(ProcessEntry { state: AdmissionState::Refused(_), .. }) => {
                 self.telemetry.add(Event::RefusedBytes, data_bytes(frame));
             }
             // No room: counted where room was wanted.
@@ -324,14 +332,14 @@ impl Admission {
 
     fn accepted(&mut self, key: ProcessKey, sink: &mut impl FrameSink) {
         let Some(entry) = self.processes.get_mut(&key.pid) else {
-            if self.make(key, State::Accepted) {
+            if self.make(key, AdmissionState::Accepted) {
                 sink.event(ControlEvent::Observed(key));
             }
             return;
         };
-        let State::Undecided(undecided) = &mut entry.state else {
-            if matches!(entry.state, State::Refused(_)) {
-                entry.state = State::Accepted;
+        let AdmissionState::Undecided(undecided) = &mut entry.state else {
+            if matches!(entry.state, AdmissionState::Refused(_)) {
+                entry.state = AdmissionState::Accepted;
                 entry.generation = key.generation;
                 sink.event(ControlEvent::Observed(key));
             }
@@ -345,7 +353,7 @@ impl Admission {
             entry.generation = key.generation;
         }
         // What an observed process executes is observed.
-        entry.state = State::Accepted;
+        entry.state = AdmissionState::Accepted;
         let newest = later.last().map_or(key.generation, |image| image.generation);
         for mut image in images.into_iter().chain(later) {
             let image_key =
@@ -362,7 +370,7 @@ impl Admission {
                 self.pass(&frame, &frames[at..at + len], sink);
                 at += len;
             }
-            if image.over && image_key.generation == newest {
+            if image.ended && image_key.generation == newest {
                 self.ended(image_key, sink);
             }
         }
@@ -371,14 +379,14 @@ impl Admission {
     fn refused(&mut self, key: ProcessKey) {
         let Some(entry) = self.processes.get_mut(&key.pid) else { return };
         // What is accepted stays so.
-        let State::Undecided(undecided) = &mut entry.state else { return };
+        let AdmissionState::Undecided(undecided) = &mut entry.state else { return };
         let Some(at) = undecided.images.iter().position(|image| image.is(key)) else { return };
         for image in undecided.images.drain(..=at) {
             self.waiting -= image.frames.len();
             self.telemetry.add(Event::RefusedBytes, payload_bytes(&image.frames));
         }
         if undecided.images.is_empty() {
-            entry.state = State::Refused(Instant::now());
+            entry.state = AdmissionState::Refused(Instant::now());
         }
     }
 
@@ -392,39 +400,45 @@ impl Admission {
     fn hold(&mut self, key: ProcessKey, started_as: Option<String>) {
         self.passing = None;
         let now = Instant::now();
-        let image = Image { generation: key.generation, started_as, frames: Vec::new(), over: false };
+        let image = Image { generation: key.generation, started_as, frames: Vec::new(), ended: false };
         if let Some(entry) = self.processes.get_mut(&key.pid) {
             self.peers -= entry.renew(key.generation);
             match &mut entry.state {
-                State::Undecided(undecided) => undecided.images.push(image),
-                state => *state = State::Undecided(Undecided { images: vec![image], since: now, asked: now }),
+                AdmissionState::Undecided(undecided) => undecided.images.push(image),
+                state => {
+                    *state = AdmissionState::Undecided(Undecided {
+                        images: vec![image],
+                        since: now,
+                        requested_at: now,
+                    })
+                }
             }
         } else {
-            let undecided = Undecided { images: vec![image], since: now, asked: now };
-            self.make(key, State::Undecided(undecided));
+            let undecided = Undecided { images: vec![image], since: now, requested_at: now };
+            self.make(key, AdmissionState::Undecided(undecided));
         }
     }
 
     /// Adds a process; false when there is no room, which is counted.
-    fn make(&mut self, key: ProcessKey, state: State) -> bool {
+    fn make(&mut self, key: ProcessKey, state: AdmissionState) -> bool {
         if self.processes.len() >= MAX_PROCESSES {
             self.telemetry.add(Event::ProcessTableFull, 1);
             return false;
         }
         match self.processes.entry(key.pid) {
-            MapEntry::Occupied(_) => false,
-            MapEntry::Vacant(vacant) => {
+            HashEntry::Occupied(_) => false,
+            HashEntry::Vacant(vacant) => {
                 let peers = HashMap::new();
-                vacant.insert(Entry { generation: key.generation, state, peers, described: false });
+                vacant.insert(ProcessEntry { generation: key.generation, state, peers, described: false });
                 true
             }
         }
     }
 
-    fn remove(&mut self, pid: u32) -> Option<Entry> {
+    fn remove(&mut self, pid: u32) -> Option<ProcessEntry> {
         let entry = self.processes.remove(&pid)?;
         self.peers -= entry.peers.len();
-        if let State::Undecided(undecided) = &entry.state {
+        if let AdmissionState::Undecided(undecided) = &entry.state {
             for image in &undecided.images {
                 self.waiting -= image.frames.len();
                 self.telemetry.add(Event::UndecidedBytes, payload_bytes(&image.frames));
@@ -434,7 +448,7 @@ impl Admission {
     }
 }
 
-impl Entry {
+impl ProcessEntry {
     /// Another image: it has other streams. How many addresses were forgotten with the old ones.
     fn renew(&mut self, generation: u64) -> usize {
         self.generation = generation;

@@ -106,7 +106,7 @@ impl Batch {
 
 /// What goes to a worker.
 #[derive(Debug)]
-pub enum Message {
+pub enum WorkerMessage {
     /// Frames to parse.
     Batch(Batch),
     /// No more will come: end what is in flight.
@@ -135,7 +135,7 @@ struct Shard {
     backlog: VecDeque<Batch>,
     /// When the first event came of a batch that has no frames.
     events_since: Option<Instant>,
-    queue: SyncSender<Message>,
+    queue: SyncSender<WorkerMessage>,
     /// Emptied batches come back to be filled again.
     empty: Receiver<Batch>,
     thread: JoinHandle<()>,
@@ -154,7 +154,7 @@ impl Pipeline {
     ) -> std::io::Result<Self> {
         Self::start_threads(workers, policy, telemetry, || {
             let worker = make();
-            move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
+            move |inbox: &Receiver<WorkerMessage>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
         })
     }
 
@@ -165,7 +165,7 @@ impl Pipeline {
         make: impl Fn() -> F,
     ) -> std::io::Result<Self>
     where
-        F: FnOnce(&Receiver<Message>, &SyncSender<Batch>) + Send + 'static,
+        F: FnOnce(&Receiver<WorkerMessage>, &SyncSender<Batch>) + Send + 'static,
     {
         let mut shards = Vec::with_capacity(workers);
         for number in 0..workers.max(1) {
@@ -188,7 +188,7 @@ impl Pipeline {
         }
         for shard in self.shards {
             let name = shard.thread.thread().name().unwrap_or("worker").to_owned();
-            let stopped = send_until(&shard.queue, Message::Stop, deadline).is_ok();
+            let stopped = send_until(&shard.queue, WorkerMessage::Stop, deadline).is_ok();
             if let Err(why) = join_until(shard.thread, deadline) {
                 self.telemetry.add(Event::AbandonedThreads, 1);
                 tracing::error!(stopped, "{name} {why}: its calls are lost");
@@ -285,7 +285,7 @@ impl Shard {
 
     /// Puts a batch into the queue; what does not fit comes back.
     fn try_send(&self, policy: OverflowPolicy, batch: Batch) -> Option<Batch> {
-        let message = Message::Batch(batch);
+        let message = WorkerMessage::Batch(batch);
         let unsent = match policy {
             OverflowPolicy::Wait => self.queue.send(message).err().map(|error| error.0),
             OverflowPolicy::Drop => self.queue.try_send(message).err().map(|error| match error {
@@ -293,8 +293,8 @@ impl Shard {
             }),
         };
         match unsent? {
-            Message::Batch(batch) => Some(batch),
-            Message::Stop => None,
+            WorkerMessage::Batch(batch) => Some(batch),
+            WorkerMessage::Stop => None,
         }
     }
 
@@ -305,7 +305,9 @@ impl Shard {
             if batch.is_empty() {
                 continue;
             }
-            if let Err(Message::Batch(batch)) = send_until(&self.queue, Message::Batch(batch), deadline) {
+            if let Err(WorkerMessage::Batch(batch)) =
+                send_until(&self.queue, WorkerMessage::Batch(batch), deadline)
+            {
                 without_data(batch, |_| true, telemetry);
             }
         }
@@ -313,7 +315,11 @@ impl Shard {
 }
 
 /// Sends to a worker, as soon as it takes it.
-fn send_until(queue: &SyncSender<Message>, message: Message, deadline: Instant) -> Result<(), Message> {
+fn send_until(
+    queue: &SyncSender<WorkerMessage>,
+    message: WorkerMessage,
+    deadline: Instant,
+) -> Result<(), WorkerMessage> {
     let mut message = message;
     loop {
         message = match queue.try_send(message) {

@@ -28,7 +28,7 @@ pub fn play<R: Read>(
     let cut = tape.cut();
     if cut > 0 {
         telemetry.add(Event::TapeTruncatedBytes, cut);
-        tracing::warn!("the tape ends in mid-entry ({cut} bytes left over): its writer was killed");
+        tracing::warn!("the tape ends in the middle of an entry ({cut} bytes): the recorder was killed");
     }
     Ok(())
 }

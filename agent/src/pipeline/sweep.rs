@@ -1,4 +1,4 @@
-//! When streams are to be looked through for stale exchanges.
+//! When each stream is checked for stale exchanges.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,13 @@ use tokentap_wire::Nanos;
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
-/// A stream is looked through this often in the time after which an exchange is stale…
-const LOOKS: u64 = 8;
-/// …but at least this often.
-const LONGEST: u64 = 60 * SECOND;
+/// Checks of a stream within the time after which an exchange is stale…
+const CHECKS_PER_TIMEOUT: u64 = 8;
+/// …and the longest interval between two.
+const MAX_INTERVAL: u64 = 60 * SECOND;
 
-/// The streams in which something moved lately, by the second in which each is due. What a sweep costs grows with
-/// the streams that are due, not with those that are open.
+/// Streams with recent traffic, by the second in which each is due for a check. The cost of a sweep grows with the streams
+/// that are due, not with those that are open.
 #[derive(Debug)]
 pub(super) struct SweepQueue {
     due: BTreeSet<(u64, u64)>,
@@ -22,11 +22,11 @@ pub(super) struct SweepQueue {
 
 impl SweepQueue {
     pub(super) fn new(stale_after: Nanos) -> Self {
-        let interval = (stale_after.0 / LOOKS).clamp(SECOND, LONGEST);
+        let interval = (stale_after.0 / CHECKS_PER_TIMEOUT).clamp(SECOND, MAX_INTERVAL);
         Self { due: BTreeSet::new(), interval, stale_after: stale_after.0 }
     }
 
-    /// Adds a stream in which something moves; the second in which it is due.
+    /// Adds a stream with traffic; returns the second in which it is due.
     pub(super) fn add(&mut self, stream: u64, now: Nanos) -> u64 {
         let second = now.0.saturating_add(self.interval) / SECOND;
         self.due.insert((second, stream));
@@ -45,7 +45,7 @@ impl SweepQueue {
         Some(first.1)
     }
 
-    /// Whether everything in a stream is stale that was there when something moved last.
+    /// Whether every exchange of a stream is stale whose last traffic was at `last`.
     pub(super) const fn is_quiet(&self, last: Nanos, now: Nanos) -> bool {
         last.0.saturating_add(self.stale_after) < now.0
     }

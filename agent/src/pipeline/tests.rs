@@ -13,7 +13,7 @@ use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 
 use super::{admission::Admission, clock::Clock, processes::Processes, worker::Context, *};
-use crate::targets::{self, Inbox, Outcome, Request, attributes::Describer};
+use crate::targets::{self, Inbox, ProcessEvent, Request, attributes::Describer};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -100,9 +100,9 @@ fn a_worker_that_stalls_loses_nothing_of_little_data() {
     let (frames, received) = channel();
     let mut pipeline = Pipeline::start_threads(1, OverflowPolicy::Drop, &telemetry, || {
         let (wait, frames) = (Arc::clone(&wait), frames.clone());
-        move |inbox: &Receiver<Message>, _: &SyncSender<Batch>| {
+        move |inbox: &Receiver<WorkerMessage>, _: &SyncSender<Batch>| {
             wait.lock().unwrap().recv().unwrap();
-            while let Ok(Message::Batch(batch)) = inbox.recv() {
+            while let Ok(WorkerMessage::Batch(batch)) = inbox.recv() {
                 frames.send(batch.frames).unwrap();
             }
         }
@@ -129,7 +129,9 @@ fn workers_that_do_not_end_are_left_behind_and_counted() {
     let never = Arc::new(std::sync::Mutex::new(never));
     let mut pipeline = Pipeline::start_threads(1, OverflowPolicy::Drop, &telemetry, || {
         let never = Arc::clone(&never);
-        move |_: &Receiver<Message>, _: &SyncSender<Batch>| assert!(never.lock().unwrap().recv().is_err())
+        move |_: &Receiver<WorkerMessage>, _: &SyncSender<Batch>| {
+            assert!(never.lock().unwrap().recv().is_err())
+        }
     })
     .unwrap();
     let data = frame(Kind::Data, &[0; 1000]);
@@ -187,8 +189,8 @@ impl Gate {
         self.admission.frame(&decode(bytes).unwrap(), bytes, &mut self.passed);
     }
 
-    fn outcome(&mut self, outcome: Outcome) {
-        self.admission.outcome(outcome, &mut self.passed);
+    fn process_event(&mut self, process_event: ProcessEvent) {
+        self.admission.process_event(process_event, &mut self.passed);
     }
 
     /// What has passed since.
@@ -210,8 +212,8 @@ fn frames_wait_until_their_process_is_accepted_and_keep_their_order() {
     gate.take(&of(7, Kind::Exec, 71, b"/bin/b\0"));
     gate.take(&of(7, Kind::Data, 2, b"two"));
     assert!(gate.passed().is_empty() && gate.admission.is_waiting());
-    gate.outcome(Outcome::Accepted(key(7, 70)));
-    gate.outcome(Outcome::Accepted(key(7, 71)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 70)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 71)));
     assert_eq!(gate.passed(), ["7 observed 70", "7 one", "7 observed 71", "7 two"]);
     assert!(!gate.admission.is_waiting());
     gate.take(&of(7, Kind::Data, 2, b"three"));
@@ -228,14 +230,14 @@ fn frames_of_refused_processes_are_dropped_and_counted() {
     // It executes what is selected before it is decided.
     gate.take(&of(7, Kind::Exec, 71, b"/bin/curl\0"));
     gate.take(&of(7, Kind::Data, 2, b"mine"));
-    gate.outcome(Outcome::Refused(key(7, 70)));
+    gate.process_event(ProcessEvent::Refused(key(7, 70)));
     assert_eq!(gate.telemetry.count(Event::RefusedBytes), 5);
-    gate.outcome(Outcome::Accepted(key(7, 71)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 71)));
     assert_eq!(gate.passed(), ["7 observed 71", "7 mine"]);
 
     gate.take(&of(8, Kind::Exec, 80, b"/bin/sh\0"));
     gate.take(&of(8, Kind::Data, 3, b"123"));
-    gate.outcome(Outcome::Refused(key(8, 80)));
+    gate.process_event(ProcessEvent::Refused(key(8, 80)));
     gate.take(&of(8, Kind::Data, 3, b"45"));
     assert!(gate.passed().is_empty());
     assert_eq!(gate.telemetry.count(Event::RefusedBytes), 10);
@@ -245,7 +247,7 @@ fn frames_of_refused_processes_are_dropped_and_counted() {
 #[test]
 fn children_of_accepted_processes_are_accepted_at_once_and_others_are_decided() {
     let mut gate = Gate::new();
-    gate.outcome(Outcome::Accepted(key(7, 70)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 70)));
     gate.take(&of(7, Kind::Fork, 80, &8u32.to_le_bytes()));
     gate.take(&of(8, Kind::Data, 1, b"child"));
     assert_eq!(gate.passed(), ["7 observed 70", "8 observed 80", "8 child"]);
@@ -269,10 +271,10 @@ fn children_of_accepted_processes_are_accepted_at_once_and_others_are_decided() 
 #[test]
 fn an_id_that_is_used_again_is_another_process() {
     let mut gate = Gate::new();
-    gate.outcome(Outcome::Accepted(key(7, 70)));
-    gate.outcome(Outcome::Accepted(key(8, 80)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 70)));
+    gate.process_event(ProcessEvent::Accepted(key(8, 80)));
     gate.take(&of(7, Kind::Fork, 81, &8u32.to_le_bytes()));
-    gate.outcome(Outcome::Ended(key(8, 80)));
+    gate.process_event(ProcessEvent::Ended(key(8, 80)));
     gate.take(&of(8, Kind::Data, 1, b"new"));
     assert_eq!(
         gate.passed(),
@@ -306,7 +308,7 @@ fn peers_are_forgotten_with_their_process() {
     open[4..6].copy_from_slice(&443u16.to_le_bytes());
     open[12..16].copy_from_slice(&[127, 0, 0, 1]);
     let mut gate = Gate::new();
-    gate.outcome(Outcome::Accepted(key(7, 70)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 70)));
     gate.take(&of(7, Kind::Open, 1, &open));
     gate.take(&of(7, Kind::Bind, 2, &1u64.to_le_bytes()));
     let to = "127.0.0.1:443";
@@ -314,8 +316,8 @@ fn peers_are_forgotten_with_their_process() {
         gate.passed(),
         ["7 observed 70".into(), "7 Open".into(), format!("stream 1 to {to}"), format!("stream 2 to {to}")]
     );
-    gate.outcome(Outcome::Ended(key(7, 70)));
-    gate.outcome(Outcome::Accepted(key(7, 71)));
+    gate.process_event(ProcessEvent::Ended(key(7, 70)));
+    gate.process_event(ProcessEvent::Accepted(key(7, 71)));
     gate.take(&of(7, Kind::Bind, 3, &1u64.to_le_bytes()));
     assert_eq!(gate.passed(), ["7 ended 70", "7 observed 71"]);
 }
@@ -399,7 +401,7 @@ fn a_call_that_hangs_is_given_up_while_another_stream_is_busy() {
         let worker = std::cell::Cell::new(Some(worker));
         move || {
             let worker = worker.take().unwrap();
-            move |inbox: &Receiver<Message>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
+            move |inbox: &Receiver<WorkerMessage>, recycle: &SyncSender<Batch>| worker.run(inbox, recycle)
         }
     })
     .unwrap();

@@ -19,7 +19,7 @@ use crate::{
     pipeline::clock::Clock,
     pipeline::processes::{Processes, Ready},
     pipeline::sweep::SweepQueue,
-    pipeline::{Batch, Message, frame},
+    pipeline::{Batch, WorkerMessage, frame},
     targets::{Request, Requests, attributes::Describer},
     telemetry::{Event, Telemetry},
 };
@@ -28,7 +28,7 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// The same while spans wait for the description of their process.
 const DESCRIBE: Duration = Duration::from_millis(250);
-/// Streams looked through for stale exchanges before frames are looked at again.
+/// Most streams that are checked for stale exchanges before frames are taken again.
 const SWEPT_AT_ONCE: usize = 256;
 /// Streams that one worker follows.
 const MAX_STREAMS: usize = 65536;
@@ -113,8 +113,8 @@ impl Worker {
         Self { context, processes, streams: HashMap::new(), sweeps, latest: Nanos(0) }
     }
 
-    /// Works until [`Message::Stop`].
-    pub fn run(mut self, inbox: &Receiver<Message>, recycle: &SyncSender<Batch>) {
+    /// Works until [`WorkerMessage::Stop`].
+    pub fn run(mut self, inbox: &Receiver<WorkerMessage>, recycle: &SyncSender<Batch>) {
         let mut more_due = false;
         loop {
             let received = match self.patience(more_due) {
@@ -122,7 +122,7 @@ impl Worker {
                 None => inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
             };
             let now = match received {
-                Ok(Message::Batch(mut batch)) => {
+                Ok(WorkerMessage::Batch(mut batch)) => {
                     self.batch(&batch);
                     batch.clear();
                     // The pool is full: this one is not needed.
@@ -131,7 +131,7 @@ impl Worker {
                     self.latest
                 }
                 Err(RecvTimeoutError::Timeout) => self.now(),
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(WorkerMessage::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             };
             more_due = self.time_passed(now);
         }

@@ -1,8 +1,8 @@
-//! Reads of processes that may never return, in threads that can be left behind.
+//! Reads of processes that may never return, in threads that can be abandoned.
 //!
 //! The command line and the environment lie in the memory of the process, and reading them waits for it. A
-//! reader that does not return in time is left behind with what it has read so far; another thread takes its
-//! place. At most [`MAX_STUCK`] are left behind at the same time, and one for each process: after that, processes
+//! reader that does not return in time is abandoned, and what it has read so far is used; another thread takes its
+//! place. At most [`MAX_STUCK`] are abandoned at the same time, and one for each process: after that, processes
 //! are described without their command line and environment.
 
 use std::{
@@ -17,11 +17,7 @@ use std::{
 
 use tokentap_tape::ProcessKey;
 
-use super::{
-    attributes::Facts,
-    queue::{Request, Requests},
-    system::ProcessSource,
-};
+use super::{attributes::Facts, system::ProcessSource};
 use crate::{
     kernel,
     privileges::Thread,
@@ -30,14 +26,14 @@ use crate::{
 
 /// How long the reads of one process may take.
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(1);
-/// Readers that are left behind, at most.
+/// Most abandoned readers at the same time.
 pub(super) const MAX_STUCK: usize = 16;
-/// Readers at work, at most.
+/// Most readers at the same time, beside abandoned ones.
 const MAX_READERS: usize = 2;
 
 /// What is to be read of a process.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
+pub(super) struct ReadJob {
     pub(super) key: ProcessKey,
     /// Which descriptors are sockets.
     pub(super) sockets: bool,
@@ -45,14 +41,17 @@ pub(super) struct Job {
     pub(super) facts: bool,
 }
 
-/// What a reader says.
+/// What a reader reports.
 #[derive(Debug)]
-pub enum Report {
+pub enum ReaderReport {
     /// The sockets of a process.
     Sockets(ProcessKey, Vec<u32>),
     /// This reader has done its job.
     Done(u64),
 }
+
+/// Takes reports, from any thread.
+pub(super) type ReportSink = Arc<dyn Fn(ReaderReport) + Send + Sync>;
 
 /// What the readers have found in the end; how much of it there is depends on the process.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,22 +65,22 @@ pub(super) struct Found {
 /// The readers, and the processes that wait for one.
 pub(super) struct Readers {
     source: Arc<dyn ProcessSource>,
-    requests: Requests,
+    report: ReportSink,
     telemetry: Arc<Telemetry>,
-    waiting: VecDeque<Job>,
-    at_work: Vec<Reader>,
-    /// Left behind: reader and process.
+    waiting: VecDeque<ReadJob>,
+    readers: Vec<Reader>,
+    /// Abandoned readers, each with its process.
     stuck: Vec<(u64, u32)>,
-    /// Processes of which a reader was left behind: it is said once.
+    /// Processes of which a reader was abandoned: logged once.
     named: HashSet<u32>,
     next_id: u64,
 }
 
 struct Reader {
     id: u64,
-    jobs: Sender<Job>,
+    jobs: Sender<ReadJob>,
     progress: Arc<Mutex<Progress>>,
-    current: Option<(Job, Instant)>,
+    current: Option<(ReadJob, Instant)>,
 }
 
 /// Where a reader is, and what it has read.
@@ -92,13 +91,13 @@ struct Progress {
 }
 
 impl Readers {
-    pub(super) fn new(source: Arc<dyn ProcessSource>, requests: Requests, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(source: Arc<dyn ProcessSource>, report: ReportSink, telemetry: Arc<Telemetry>) -> Self {
         Self {
             source,
-            requests,
+            report,
             telemetry,
             waiting: VecDeque::new(),
-            at_work: Vec::new(),
+            readers: Vec::new(),
             stuck: Vec::new(),
             named: HashSet::new(),
             next_id: 0,
@@ -107,37 +106,37 @@ impl Readers {
 
     /// Processes whose reads are not done.
     pub(super) fn pending(&self) -> usize {
-        self.waiting.len() + self.at_work.iter().filter(|reader| reader.current.is_some()).count()
+        self.waiting.len() + self.readers.iter().filter(|reader| reader.current.is_some()).count()
     }
 
     /// Reads a process soon.
-    pub(super) fn read(&mut self, job: Job) {
+    pub(super) fn read(&mut self, job: ReadJob) {
         self.waiting.push_back(job);
     }
 
     /// When the first read is overdue.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.at_work.iter().filter_map(|reader| reader.current.as_ref()).map(|(_, deadline)| *deadline).min()
+        self.readers.iter().filter_map(|reader| reader.current.as_ref()).map(|(_, deadline)| *deadline).min()
     }
 
     /// A reader is done: what it found.
     pub(super) fn done(&mut self, id: u64) -> Option<Found> {
         self.stuck.retain(|(stuck, _)| *stuck != id);
-        let reader = self.at_work.iter_mut().find(|reader| reader.id == id)?;
+        let reader = self.readers.iter_mut().find(|reader| reader.id == id)?;
         let (job, _) = reader.current.take()?;
         Some(reader.found(&job))
     }
 
-    /// Gives waiting processes to readers and leaves overdue readers behind; what is known of processes that will
-    /// not be read any further.
-    pub(super) fn turn(&mut self, now: Instant) -> Vec<Found> {
+    /// Assigns waiting jobs to readers, and abandons overdue readers; returns what is known of processes that will not be
+    /// read any further.
+    pub(super) fn assign(&mut self, now: Instant) -> Vec<Found> {
         let mut found = Vec::new();
-        let (overdue, at_work) = std::mem::take(&mut self.at_work)
+        let (overdue, readers) = std::mem::take(&mut self.readers)
             .into_iter()
             .partition(|reader: &Reader| matches!(&reader.current, Some((_, deadline)) if *deadline <= now));
-        self.at_work = at_work;
+        self.readers = readers;
         for reader in overdue {
-            found.extend(self.leave_behind(&reader));
+            found.extend(self.abandon(&reader));
         }
         while let Some(job) = self.waiting.pop_front() {
             let known = self.stuck.iter().any(|(_, pid)| *pid == job.key.pid);
@@ -146,7 +145,7 @@ impl Readers {
                 found.push(Found { key: job.key, of_facts: job.facts, facts: Facts::default() });
                 continue;
             }
-            if let Err(job) = self.begin(job, now) {
+            if let Err(job) = self.start_job(job, now) {
                 self.waiting.push_front(job);
                 break;
             }
@@ -154,7 +153,7 @@ impl Readers {
         found
     }
 
-    fn leave_behind(&mut self, reader: &Reader) -> Option<Found> {
+    fn abandon(&mut self, reader: &Reader) -> Option<Found> {
         let (job, _) = reader.current.as_ref()?;
         let pid = job.key.pid;
         self.telemetry.add(Event::StuckReads, 1);
@@ -163,38 +162,38 @@ impl Readers {
             let reading = reader.progress().reading;
             tracing::warn!(
                 pid,
-                "the process does not let its {reading} be read (it may be stopped in a page fault, or use a file \
-                 system that does not answer); its spans carry only what else is known of it"
+                "reading the {reading} of the process timed out (it may be stopped in a page fault, or use a file system \
+                 that does not answer); its spans have only the resource attributes that are known otherwise"
             );
         }
         if self.stuck.len() == MAX_STUCK {
             tracing::warn!(
-                "{MAX_STUCK} processes do not let themselves be read: no others are, until one does"
+                "{MAX_STUCK} processes cannot be read; no other is read until one of them answers"
             );
         }
         Some(reader.found(job))
     }
 
     /// Gives a job to a reader that is free, or to a new one.
-    fn begin(&mut self, job: Job, now: Instant) -> Result<(), Job> {
-        let free = match self.at_work.iter().position(|reader| reader.current.is_none()) {
+    fn start_job(&mut self, job: ReadJob, now: Instant) -> Result<(), ReadJob> {
+        let free = match self.readers.iter().position(|reader| reader.current.is_none()) {
             Some(free) => free,
-            None if self.at_work.len() < MAX_READERS => match self.spawn() {
+            None if self.readers.len() < MAX_READERS => match self.spawn() {
                 Ok(reader) => {
-                    self.at_work.push(reader);
-                    self.at_work.len() - 1
+                    self.readers.push(reader);
+                    self.readers.len() - 1
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "no thread to read processes");
+                    tracing::debug!(%error, "cannot start a thread that reads processes");
                     return Err(job);
                 }
             },
             None => return Err(job),
         };
-        let reader = &mut self.at_work[free];
+        let reader = &mut self.readers[free];
         *reader.progress() = Progress::default();
         if reader.jobs.send(job.clone()).is_err() {
-            self.at_work.swap_remove(free);
+            self.readers.swap_remove(free);
             return Err(job);
         }
         reader.current = Some((job, now + READ_DEADLINE));
@@ -206,10 +205,10 @@ impl Readers {
         let progress = Arc::<Mutex<Progress>>::default();
         self.next_id += 1;
         let (id, source) = (self.next_id, Arc::clone(&self.source));
-        let (requests, shown) = (self.requests.clone(), Arc::clone(&progress));
+        let (report, shown) = (Arc::clone(&self.report), Arc::clone(&progress));
         Thread::named("process-reader")
             .keeping(kernel::inspecting())
-            .spawn(move || read_all(id, &inbox, &*source, &requests, &shown))?;
+            .spawn(move || read_all(id, &inbox, &*source, &report, &shown))?;
         Ok(Reader { id, jobs, progress, current: None })
     }
 }
@@ -220,27 +219,27 @@ impl Reader {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn found(&self, job: &Job) -> Found {
+    fn found(&self, job: &ReadJob) -> Found {
         Found { key: job.key, of_facts: job.facts, facts: self.progress().facts.clone() }
     }
 }
 
 fn read_all(
     id: u64,
-    jobs: &Receiver<Job>,
+    jobs: &Receiver<ReadJob>,
     source: &dyn ProcessSource,
-    requests: &Requests,
+    report: &ReportSink,
     progress: &Mutex<Progress>,
 ) {
     // Each read happens outside the lock.
     let show = |change: &mut dyn FnMut(&mut Progress)| {
         change(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
     };
-    for Job { key, sockets, facts } in jobs {
+    for ReadJob { key, sockets, facts } in jobs {
         let pid = key.pid;
         if sockets {
             show(&mut |progress| progress.reading = "descriptors");
-            requests.send(Request::Reader(Report::Sockets(key, source.sockets(pid))));
+            report(ReaderReport::Sockets(key, source.sockets(pid)));
         }
         if facts {
             show(&mut |progress| progress.reading = "state");
@@ -255,6 +254,6 @@ fn read_all(
                 progress.facts.environment = std::mem::take(&mut environment);
             });
         }
-        requests.send(Request::Reader(Report::Done(id)));
+        report(ReaderReport::Done(id));
     }
 }

@@ -17,9 +17,9 @@ mod tracker;
 
 use std::io;
 
-pub use describe::Report;
+pub use describe::ReaderReport;
 pub use glob::Glob;
-pub use queue::{Inbox, Outcome, Request, Requests, Started, requests};
+pub use queue::{Inbox, ProcessEvent, Request, Requests, Started, requests};
 pub use select::Selector;
 pub use system::{KernelSide, Probes, Proc, ProcessSource};
 pub use tracker::Tracker;

@@ -9,7 +9,7 @@ use std::sync::{
 use tokentap_abi::Verdict;
 use tokentap_tape::{Process, ProcessKey};
 
-use super::{NotObserved, describe::Report};
+use super::{NotObserved, describe::ReaderReport};
 use crate::telemetry::{Event, Telemetry};
 
 /// Requests that wait for the targets thread.
@@ -60,7 +60,7 @@ pub enum Request {
     /// What is copied of a stream from now on.
     Copy(u64, Verdict),
     /// A thread that reads processes has something to say.
-    Reader(Report),
+    Reader(ReaderReport),
     /// Nothing is captured any more.
     Quiesce,
     /// The end.
@@ -80,7 +80,7 @@ pub struct Started {
 
 /// What the targets thread found.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum ProcessEvent {
     /// A process is observed.
     Accepted(ProcessKey),
     /// No rule selects it.
@@ -127,7 +127,7 @@ pub fn requests(telemetry: &Arc<Telemetry>) -> (Requests, Inbox) {
 }
 
 impl Requests {
-    /// Asks for something. When the queue is full that is counted, and all processes are looked through later.
+    /// Queues a request. When the queue is full that is counted, and the targets thread checks all processes later.
     pub fn send(&self, request: Request) {
         // What readers report and orders to end are few, and must arrive.
         let must = matches!(request, Request::Reader(_) | Request::Quiesce | Request::Stop);

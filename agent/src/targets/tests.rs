@@ -17,7 +17,7 @@ use tokentap_tape::ProcessKey;
 
 use super::{
     attributes::{Describer, Facts},
-    describe::{Job, MAX_STUCK, READ_DEADLINE, Readers},
+    describe::{MAX_STUCK, READ_DEADLINE, ReadJob, Readers},
     procfs::Identity,
     *,
 };
@@ -160,7 +160,7 @@ impl ProcessSource for FakeProcesses {
 
 struct Rig {
     requests: Requests,
-    outcomes: Receiver<Outcome>,
+    process_events: Receiver<ProcessEvent>,
     done: Done,
     processes: Arc<FakeProcesses>,
     telemetry: Arc<Telemetry>,
@@ -171,7 +171,7 @@ impl Rig {
     fn new(selector: Selector) -> Self {
         let telemetry = Telemetry::new();
         let (requests, inbox) = requests(&telemetry);
-        let (answers, outcomes) = channel();
+        let (answers, process_events) = channel();
         let (done, processes) = (Done::default(), Arc::<FakeProcesses>::default());
         let tracker = Tracker {
             selector,
@@ -179,13 +179,13 @@ impl Rig {
             probes: FakeProber(done.clone()),
             source: Arc::<FakeProcesses>::clone(&processes),
             describer: Arc::new(Describer::default()),
-            outcomes: answers,
+            process_events: answers,
             telemetry: Arc::clone(&telemetry),
             idle: Arc::new(AtomicBool::new(false)),
         };
         let asked = requests.clone();
         let thread = std::thread::spawn(move || tracker.run(&inbox, &asked));
-        Self { requests, outcomes, done, processes, telemetry, thread }
+        Self { requests, process_events, done, processes, telemetry, thread }
     }
 
     fn named(pattern: &str) -> Self {
@@ -206,13 +206,13 @@ impl Rig {
         self.requests.send(Request::Forked { child: key(child), parent, accepted: false });
     }
 
-    /// The next outcome, as text.
+    /// The next process_event, as text.
     fn next(&self) -> String {
-        match self.outcomes.recv_timeout(PATIENCE).unwrap() {
-            Outcome::Accepted(key) => format!("accepted {}", key.pid),
-            Outcome::Refused(key) => format!("refused {}", key.pid),
-            Outcome::Ended(key) => format!("ended {}", key.pid),
-            Outcome::Described(process) => match process.resource.get("service.name") {
+        match self.process_events.recv_timeout(PATIENCE).unwrap() {
+            ProcessEvent::Accepted(key) => format!("accepted {}", key.pid),
+            ProcessEvent::Refused(key) => format!("refused {}", key.pid),
+            ProcessEvent::Ended(key) => format!("ended {}", key.pid),
+            ProcessEvent::Described(process) => match process.resource.get("service.name") {
                 Some(Value::Str(name)) => format!("{} is {name}", process.key.pid),
                 other => panic!("{other:?}"),
             },
@@ -302,15 +302,19 @@ fn readers_that_are_left_behind_are_bounded() {
     let processes = Arc::<FakeProcesses>::default();
     *processes.blocked_from.lock().unwrap() = 1;
     let source = Arc::<FakeProcesses>::clone(&processes);
-    let mut readers = Readers::new(source, requests, Arc::clone(&telemetry));
+    let mut readers = Readers::new(
+        source,
+        Arc::new(move |report| requests.send(Request::Reader(report))),
+        Arc::clone(&telemetry),
+    );
     let count = u32::try_from(MAX_STUCK).unwrap() + 20;
     for pid in 1..=count {
-        readers.read(Job { key: key(pid), sockets: false, facts: true });
+        readers.read(ReadJob { key: key(pid), sockets: false, facts: true });
     }
     let mut now = Instant::now();
     let mut found = Vec::new();
     while readers.pending() > 0 {
-        found.extend(readers.turn(now));
+        found.extend(readers.assign(now));
         now += READ_DEADLINE;
     }
     assert_eq!(found.len(), count as usize, "each is answered");

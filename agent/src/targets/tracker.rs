@@ -2,10 +2,10 @@
 //! observed processes are.
 //!
 //! ```text
-//!               Request                        Job
+//!               Request                        ReadJob
 //! ring thread ----------->  targets thread  ---------->  process readers (can be left behind)
 //!             <-----------       |          <----------
-//!               Outcome          v             Report
+//!               ProcessEvent          v             ReaderReport
 //!                              prober
 //! ```
 //!
@@ -25,25 +25,25 @@ use tokentap_abi::Counter;
 use tokentap_tape::{Process, ProcessKey};
 
 use super::{
-    Inbox, NotObserved, Outcome, Request, Requests, Selector, Started,
+    Inbox, NotObserved, ProcessEvent, Request, Requests, Selector, Started,
     attributes::{Describer, Facts},
-    describe::{Found, Job, Readers, Report},
+    describe::{Found, ReadJob, ReaderReport, Readers},
     procfs::{self, Identity},
     select,
     system::{KernelSide, Probes, ProcessSource},
 };
 use crate::telemetry::Telemetry;
 
-/// How often counters are read.
-const COUNT: Duration = Duration::from_secs(1);
-/// How often processes are checked whose end was not reported.
-const CHECK: Duration = Duration::from_secs(10);
-/// The same when events were lost; then missing processes are looked for, too.
-const CHECK_INCOMPLETE: Duration = Duration::from_secs(1);
-/// A process whose first thread has ended is looked at after this time, then after twice that, and so on…
-const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// Interval of reading the kernel side's counters.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of the check for processes whose end was not reported.
+const ALIVE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// The same when events were lost; then processes that are missing are searched for, too.
+const ALIVE_CHECK_AFTER_LOSS: Duration = Duration::from_secs(1);
+/// When the first thread of a process has ended, the others are checked after this time, then after twice that, and so on…
+const FIRST_LEADERLESS_CHECK: Duration = Duration::from_millis(10);
 /// …up to this.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+const MAX_LEADERLESS_CHECK: Duration = Duration::from_secs(1);
 /// Descriptors named before the queue is looked at again.
 const NAMED_AT_ONCE: usize = 256;
 
@@ -60,7 +60,7 @@ pub struct Tracker<K, P> {
     /// Makes resources.
     pub describer: Arc<Describer>,
     /// Answers go here.
-    pub outcomes: Sender<Outcome>,
+    pub process_events: Sender<ProcessEvent>,
     /// Counters.
     pub telemetry: Arc<Telemetry>,
     /// Set while nothing is observed and nothing can turn up.
@@ -68,7 +68,7 @@ pub struct Tracker<K, P> {
 }
 
 /// An observed process.
-struct Target {
+struct ObservedProcess {
     generation: u64,
     /// Tells the process from a later one with the same id; `None` when it was gone before it could be read.
     start_ticks: Option<u64>,
@@ -85,48 +85,48 @@ enum Describing {
 }
 
 /// The state of the thread.
-pub(super) struct State<K, P> {
+pub(super) struct TrackerState<K, P> {
     pub(super) owned: Tracker<K, P>,
     readers: Readers,
-    targets: HashMap<u32, Target>,
-    /// Processes whose first thread has ended: when others are looked for, and how long after that again.
+    targets: HashMap<u32, ObservedProcess>,
+    /// Processes whose first thread has ended: when the others are checked, and the delay until the next check.
     leaderless: HashMap<u32, (Instant, Duration)>,
-    /// Descriptions of processes that have ended since: what stands in for what cannot be read.
-    last_words: HashMap<ProcessKey, Facts>,
+    /// Facts of processes that have ended while they were read: they stand in for what cannot be read any more.
+    facts_of_ended: HashMap<ProcessKey, Facts>,
     /// Sockets whose names the kernel side does not have yet.
-    unnamed: VecDeque<(ProcessKey, Vec<u32>)>,
+    unnamed_sockets: VecDeque<(ProcessKey, Vec<u32>)>,
     /// Who waits for the start, and for the description of which processes.
     starting: Option<(Sender<Started>, Started, HashSet<ProcessKey>)>,
     /// Events that the kernel side had no room for, and whether there are new ones.
     events_lost: (u64, bool),
-    /// Images ended since the kernel side's maps were swept.
-    left_behind: bool,
-    /// Nothing is captured any more.
-    quiet: bool,
+    /// Process images have ended since the kernel side's maps were last swept.
+    needs_sweep: bool,
+    /// The capture has ended: no further process is observed.
+    capture_ended: bool,
 }
 
 impl<K: KernelSide, P: Probes> Tracker<K, P> {
     /// Serves requests until [`Request::Stop`]; returns the kernel side, for the last counters.
     pub fn run(self, inbox: &Inbox, requests: &Requests) -> K {
-        let mut state = State::new(self, requests);
+        let mut state = TrackerState::new(self, requests);
         let (mut count, mut check) = (Instant::now(), Instant::now());
         // Events were lost: processes may be missing.
         let mut incomplete = false;
         loop {
             let now = Instant::now();
-            let found = state.readers.turn(now);
+            let found = state.readers.assign(now);
             found.into_iter().for_each(|found| state.described(found));
-            state.look_for_leaderless(now);
-            if now.duration_since(count) >= COUNT {
+            state.check_leaderless(now);
+            if now.duration_since(count) >= COUNTERS_INTERVAL {
                 count = now;
                 state.count();
             }
             incomplete |= inbox.overflowed() || state.events_were_lost();
             let since_check = now.duration_since(check);
-            if since_check >= CHECK || incomplete && since_check >= CHECK_INCOMPLETE {
+            if since_check >= ALIVE_CHECK_INTERVAL || incomplete && since_check >= ALIVE_CHECK_AFTER_LOSS {
                 check = now;
                 state.find_vanished();
-                if std::mem::take(&mut state.left_behind) {
+                if std::mem::take(&mut state.needs_sweep) {
                     state.owned.kernel.sweep();
                 }
                 if std::mem::take(&mut incomplete) {
@@ -137,7 +137,7 @@ impl<K: KernelSide, P: Probes> Tracker<K, P> {
             let patience = if state.name_sockets() {
                 Duration::ZERO
             } else {
-                state.next_look().min(count + COUNT).saturating_duration_since(Instant::now())
+                state.next_deadline().min(count + COUNTERS_INTERVAL).saturating_duration_since(Instant::now())
             };
             match inbox.receiver.recv_timeout(patience) {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => break,
@@ -154,20 +154,22 @@ impl<K: KernelSide, P: Probes> Tracker<K, P> {
     }
 }
 
-impl<K: KernelSide, P: Probes> State<K, P> {
+impl<K: KernelSide, P: Probes> TrackerState<K, P> {
     pub(super) fn new(owned: Tracker<K, P>, requests: &Requests) -> Self {
-        let readers = Readers::new(Arc::clone(&owned.source), requests.clone(), Arc::clone(&owned.telemetry));
+        let requests = requests.clone();
+        let report = Arc::new(move |report| requests.send(Request::Reader(report)));
+        let readers = Readers::new(Arc::clone(&owned.source), report, Arc::clone(&owned.telemetry));
         Self {
             owned,
             readers,
             targets: HashMap::new(),
             leaderless: HashMap::new(),
-            last_words: HashMap::new(),
-            unnamed: VecDeque::new(),
+            facts_of_ended: HashMap::new(),
+            unnamed_sockets: VecDeque::new(),
             starting: None,
             events_lost: (0, false),
-            left_behind: false,
-            quiet: false,
+            needs_sweep: false,
+            capture_ended: false,
         }
     }
 
@@ -197,14 +199,14 @@ impl<K: KernelSide, P: Probes> State<K, P> {
                 }
             }
             Request::Copy(stream, verdict) => self.owned.kernel.copy(stream, verdict),
-            Request::Reader(Report::Sockets(key, fds)) => self.unnamed.push_back((key, fds)),
-            Request::Reader(Report::Done(reader)) => {
+            Request::Reader(ReaderReport::Sockets(key, fds)) => self.unnamed_sockets.push_back((key, fds)),
+            Request::Reader(ReaderReport::Done(reader)) => {
                 if let Some(found) = self.readers.done(reader) {
                     self.described(found);
                 }
             }
             Request::Quiesce => {
-                self.quiet = true;
+                self.capture_ended = true;
                 self.owned.kernel.untrack_all();
             }
             Request::Stop => {}
@@ -253,7 +255,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
 
     /// Observes what a rule selects and is not observed.
     fn observe_matching(&mut self) -> Vec<ProcessKey> {
-        if !self.owned.selector.has_rules() || self.quiet {
+        if !self.owned.selector.has_rules() || self.capture_ended {
             return Vec::new();
         }
         let mut found = Vec::new();
@@ -291,11 +293,11 @@ impl<K: KernelSide, P: Probes> State<K, P> {
 
     /// A process is observed from now on; `known` stands in for what will not be read of it.
     fn accept(&mut self, key: ProcessKey, known: Facts) {
-        self.send(Outcome::Accepted(key));
+        self.send(ProcessEvent::Accepted(key));
         self.owned.idle.store(false, Ordering::Release);
         let start_ticks = self.owned.source.identity(key.pid).map(|identity| identity.start_ticks);
         let describing = Describing::NotAsked;
-        let target = Target { generation: key.generation, start_ticks, known, describing };
+        let target = ObservedProcess { generation: key.generation, start_ticks, known, describing };
         self.leaderless.remove(&key.pid);
         self.targets.insert(key.pid, target);
         // Of all processes of a host, most use no network.
@@ -309,7 +311,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
             target.describing = Describing::UnderWay;
         }
         if sockets || facts {
-            self.readers.read(Job { key, sockets, facts });
+            self.readers.read(ReadJob { key, sockets, facts });
         }
     }
 
@@ -326,7 +328,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
             return;
         }
         tracing::debug!(pid, started_as, "observed process executed");
-        self.left_behind = true;
+        self.needs_sweep = true;
         if !tracked && let Err(error) = self.owned.kernel.adopt(key, self.owned.selector.tracking()) {
             tracing::warn!("{}", NotObserved::Kernel(pid, error));
             return self.refuse(key);
@@ -362,8 +364,8 @@ impl<K: KernelSide, P: Probes> State<K, P> {
                 target.generation = key.generation;
             }
             let generation = target.generation;
-            self.send(Outcome::Accepted(ProcessKey { pid, generation }));
-        } else if self.is_selected(pid, identity.as_ref(), None) && !self.quiet {
+            self.send(ProcessEvent::Accepted(ProcessKey { pid, generation }));
+        } else if self.is_selected(pid, identity.as_ref(), None) && !self.capture_ended {
             if self.observe(pid).is_ok() {
                 self.owned.probes.scan(pid);
             }
@@ -382,7 +384,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
     fn refuse(&mut self, key: ProcessKey) {
         tracing::debug!(pid = key.pid, "no rule selects the process");
         self.owned.kernel.untrack(key.pid);
-        self.send(Outcome::Refused(key));
+        self.send(ProcessEvent::Refused(key));
     }
 
     fn exited(&mut self, key: ProcessKey, last: Option<bool>) {
@@ -394,20 +396,20 @@ impl<K: KernelSide, P: Probes> State<K, P> {
             // It may be on its way out still.
             None => {
                 let now = Instant::now();
-                self.leaderless.insert(key.pid, (now, FIRST_LOOK));
-                self.look_for_leaderless(now);
+                self.leaderless.insert(key.pid, (now, FIRST_LEADERLESS_CHECK));
+                self.check_leaderless(now);
             }
         }
     }
 
-    fn look_for_leaderless(&mut self, now: Instant) {
+    fn check_leaderless(&mut self, now: Instant) {
         let due = self.leaderless.iter().filter(|(_, (at, _))| *at <= now).map(|(pid, _)| *pid);
         for pid in due.collect::<Vec<u32>>() {
             if !self.still_runs(pid) {
                 self.ended(pid);
             } else if let Some((at, pause)) = self.leaderless.get_mut(&pid) {
                 *at = now + *pause;
-                *pause = (*pause * 2).min(LAST_LOOK);
+                *pause = (*pause * 2).min(MAX_LEADERLESS_CHECK);
             }
         }
     }
@@ -421,15 +423,15 @@ impl<K: KernelSide, P: Probes> State<K, P> {
     fn ended(&mut self, pid: u32) {
         self.leaderless.remove(&pid);
         let Some(target) = self.targets.remove(&pid) else { return };
-        self.left_behind = true;
+        self.needs_sweep = true;
         let key = ProcessKey { pid, generation: target.generation };
         if target.describing == Describing::UnderWay {
-            self.last_words.insert(key, target.known);
+            self.facts_of_ended.insert(key, target.known);
         }
         self.owned.kernel.untrack(pid);
         self.owned.probes.forget(pid);
-        self.unnamed.retain(|(owner, _)| *owner != key);
-        self.send(Outcome::Ended(key));
+        self.unnamed_sockets.retain(|(owner, _)| *owner != key);
+        self.send(ProcessEvent::Ended(key));
         let can_see_more = self.owned.selector.has_rules() || !self.targets.is_empty();
         self.owned.idle.store(!can_see_more, Ordering::Release);
     }
@@ -463,7 +465,7 @@ impl<K: KernelSide, P: Probes> State<K, P> {
                 target.describing = Describing::Done;
                 std::mem::take(&mut target.known)
             }
-            None => self.last_words.remove(&key).unwrap_or_default(),
+            None => self.facts_of_ended.remove(&key).unwrap_or_default(),
         };
         facts.complete(known);
         if let Some(target) =
@@ -478,26 +480,26 @@ impl<K: KernelSide, P: Probes> State<K, P> {
         {
             started.described.push(Arc::clone(&process));
         }
-        self.send(Outcome::Described(process));
+        self.send(ProcessEvent::Described(process));
         self.answer_start();
     }
 
     /// Gives the kernel side some names of sockets; whether there are more.
     fn name_sockets(&mut self) -> bool {
-        let Some((key, fds)) = self.unnamed.front_mut() else { return false };
+        let Some((key, fds)) = self.unnamed_sockets.front_mut() else { return false };
         let from = fds.len().saturating_sub(NAMED_AT_ONCE);
         for fd in fds.drain(from..) {
             self.owned.kernel.name_socket(*key, fd);
         }
         if fds.is_empty() {
-            self.unnamed.pop_front();
+            self.unnamed_sockets.pop_front();
         }
-        !self.unnamed.is_empty()
+        !self.unnamed_sockets.is_empty()
     }
 
-    fn next_look(&self) -> Instant {
+    fn next_deadline(&self) -> Instant {
         let leaderless = self.leaderless.values().map(|(at, _)| *at).min();
-        let far = Instant::now() + COUNT;
+        let far = Instant::now() + COUNTERS_INTERVAL;
         [leaderless, self.readers.next_deadline()].into_iter().flatten().min().unwrap_or(far)
     }
 
@@ -513,8 +515,8 @@ impl<K: KernelSide, P: Probes> State<K, P> {
         std::mem::take(&mut self.events_lost.1)
     }
 
-    fn send(&self, outcome: Outcome) {
-        if self.owned.outcomes.send(outcome).is_err() {
+    fn send(&self, process_event: ProcessEvent) {
+        if self.owned.process_events.send(process_event).is_err() {
             tracing::debug!("the ring is not read any more");
         }
     }

@@ -48,8 +48,7 @@ pub enum Event {
     ProbeDelayMaxMicros,
     /// Bytes at the end of a tape that are not a whole frame: its writer was killed.
     TapeTruncatedBytes,
-    /// Requests to the targets thread given up because its queue was full: all processes are looked through
-    /// again.
+    /// Requests to the targets thread given up because its queue was full: it then checks all processes.
     TargetsQueueFull,
     /// Bytes of processes that no rule selected, captured before that was known.
     RefusedBytes,

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{config::ConsoleFormat, counters::Loss, outcome::Outcome, record::Record};
+use crate::{config::ConsoleFormat, counters::Loss, outcome::DeliveryOutcome, record::Record};
 
 /// Prints spans.
 pub(super) struct Console {
@@ -31,7 +31,7 @@ impl Console {
 
     /// Prints a batch. The write happens on another thread: a terminal or pipe that nobody reads must not
     /// hold up other exporters.
-    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>]) -> Outcome {
+    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>]) -> DeliveryOutcome {
         let spans = batch.len() as u64;
         let text = self.render(batch);
         let out = Arc::clone(&self.out);
@@ -41,10 +41,10 @@ impl Console {
             out.flush()
         });
         match write.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            Ok(()) => Outcome::delivered(spans),
+            Ok(()) => DeliveryOutcome::delivered(spans),
             Err(why) => {
                 tracing::warn!("cannot print {spans} spans: {why}");
-                Outcome::lost(Loss::WriteFailed, spans)
+                DeliveryOutcome::lost(Loss::WriteFailed, spans)
             }
         }
     }
@@ -92,7 +92,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut console = Console::new(ConsoleFormat::Json, false, Full);
         let outcome = runtime.block_on(console.deliver(&[record(1), record(2)]));
-        assert_eq!(outcome, Outcome::lost(Loss::WriteFailed, 2));
+        assert_eq!(outcome, DeliveryOutcome::lost(Loss::WriteFailed, 2));
     }
 
     #[test]

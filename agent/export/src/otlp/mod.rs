@@ -16,7 +16,7 @@ use crate::{
     counters::Loss,
     drain::Drain,
     error::StartError,
-    outcome::Outcome,
+    outcome::DeliveryOutcome,
     record::Record,
 };
 use grpc::Grpc;
@@ -54,7 +54,7 @@ impl Otlp {
 
     /// Offers a batch until it is taken or refused for good. Waits between attempts, but not for the one that
     /// follows the order to drain. Cancel it to give up.
-    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> Outcome {
+    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
         let spans = batch.len() as u64;
         let request = self.prepare(message::encode(batch));
         let mut backoff = Backoff::new();
@@ -64,7 +64,7 @@ impl Otlp {
                 Ok(accepted) => return self.taken(spans, accepted),
                 Err(Failure::Rejected(why)) => {
                     self.outage.rejected(spans, &self.masked(&why));
-                    return Outcome::lost(Loss::Rejected, spans);
+                    return DeliveryOutcome::lost(Loss::Rejected, spans);
                 }
                 Err(Failure::Unreachable(why)) => {
                     self.outage.waiting(&self.masked(&why));
@@ -75,7 +75,7 @@ impl Otlp {
                     let why = self.masked(&why);
                     if put_off_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                         self.outage.rejected(spans, &why);
-                        return Outcome::lost(Loss::RetryExpired, spans);
+                        return DeliveryOutcome::lost(Loss::RetryExpired, spans);
                     }
                     self.outage.waiting(&why);
                     after
@@ -113,11 +113,14 @@ impl Otlp {
             .unwrap_or_else(|_| Err(Failure::Unreachable(format!("no answer within {:?}", self.timeout))))
     }
 
-    fn taken(&mut self, spans: u64, mut accepted: Accepted) -> Outcome {
+    fn taken(&mut self, spans: u64, mut accepted: Accepted) -> DeliveryOutcome {
         accepted.message = self.masked(&accepted.message);
         self.outage.delivered(&accepted);
         let rejected = accepted.rejected.min(spans);
-        Outcome { delivered: spans - rejected, lost: (rejected > 0).then_some((Loss::Rejected, rejected)) }
+        DeliveryOutcome {
+            delivered: spans - rejected,
+            lost: (rejected > 0).then_some((Loss::Rejected, rejected)),
+        }
     }
 
     /// What a receiver says, fit for a log line: short, on one line, and without our own credentials, which

@@ -80,7 +80,7 @@ impl Outage {
     pub(super) fn waiting(&mut self, why: &str) {
         if self.is_news(Trouble::Waiting) {
             tracing::warn!(
-                "cannot deliver spans to {}: {why}; trying again; a full queue drops the newest",
+                "cannot deliver spans to {}: {why}; retrying (a full queue drops the newest spans)",
                 self.exporter
             );
         }
@@ -89,7 +89,7 @@ impl Outage {
     /// A batch was lost for good.
     pub(super) fn rejected(&mut self, spans: u64, why: &str) {
         if self.is_news(Trouble::Rejecting) {
-            tracing::warn!("{} refused {spans} spans for good: {why}", self.exporter);
+            tracing::warn!("{} rejected {spans} spans: {why}; they are lost", self.exporter);
         }
     }
 
@@ -98,14 +98,14 @@ impl Outage {
         if accepted.rejected > 0 || !accepted.message.is_empty() {
             if self.is_news(Trouble::Partial) {
                 tracing::warn!(
-                    "{} refused {} spans of a batch: {}",
+                    "{} rejected {} spans of a batch: {}",
                     self.exporter,
                     accepted.rejected,
                     accepted.message
                 );
             }
         } else if let Some((_, since)) = self.said.take() {
-            tracing::info!("{} takes spans again, after {:.1?}", self.exporter, since.elapsed());
+            tracing::info!("{} accepts spans again, after {:.1?}", self.exporter, since.elapsed());
         }
     }
 

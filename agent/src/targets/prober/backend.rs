@@ -83,12 +83,12 @@ impl KernelBackend {
         Thread::named("detach").spawn(move || detach_all_of(&inbox))?;
         let leases = Arc::new(Leases::new());
         let breaks = BreakNotices::install().map(Arc::new).inspect_err(|error| {
-            tracing::warn!(%error, "no leases on probed files: their changes are noticed when they have happened");
+            tracing::warn!(%error, "cannot take leases on probed files: their changes are noticed only after they have happened");
         });
         let breaks = breaks.ok();
         let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map(Arc::new);
         let notices = notices.inspect_err(|error| {
-            tracing::warn!(%error, "cannot watch probed files for changes, those without a lease are looked at in intervals only");
+            tracing::warn!(%error, "cannot watch probed files for changes: those without a lease are checked every 10 s");
         });
         let notices = notices.ok();
         let changes = changes::Changes {

@@ -37,7 +37,7 @@ impl Changes {
             match poll(&mut sources, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "changes of probed files are not noticed any more");
+                    tracing::warn!(%error, "probed files are not watched for changes any more");
                     return;
                 }
             }
@@ -52,7 +52,7 @@ impl Changes {
     fn read_breaks(&mut self) -> Result<(), Ended> {
         let Some(breaks) = &self.breaks else { return Ok(()) };
         if let Err(error) = breaks.take() {
-            tracing::warn!(%error, "writers to probed files wait until the kernel takes the leases away");
+            tracing::warn!(%error, "leases on probed files are not released any more: a process that opens one for writing waits until the kernel breaks the lease");
             self.breaks = None;
         }
         let broken = self.leases.take_broken();

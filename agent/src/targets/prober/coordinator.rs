@@ -18,7 +18,9 @@ use super::{
     backend::{self, KernelBackend, PlacedProbes},
     command::Command,
     host_files,
-    placement::{MAX_PROCESS_PROBES, MAX_PROCESS_PROBES_EVENTS, NotPlaced, Outcome, Placements, Retention},
+    placement::{
+        MAX_PROCESS_PROBES, MAX_PROCESS_PROBES_EVENTS, NotPlaced, PlacementOutcome, Placements, Retention,
+    },
     search::{SearchPool, SearchResult, SearchSubject, TimedOutSearch},
 };
 use crate::{
@@ -312,7 +314,7 @@ impl Coordinator {
                 let found = found.unwrap_or_default();
                 let outcomes = self.placements.place_in_host_files(&found);
                 for (found, outcome) in found.iter().zip(outcomes) {
-                    if matches!(outcome, Outcome::Failed(NotPlaced::Busy | NotPlaced::Changed)) {
+                    if matches!(outcome, PlacementOutcome::Failed(NotPlaced::Busy | NotPlaced::Changed)) {
                         self.refresh = self.refresh.min(Instant::now() + RECHECK_INTERVAL);
                     }
                     self.report(found, outcome, None);
@@ -346,22 +348,26 @@ impl Coordinator {
         let retention = |found| if is_kept(found) { Retention::Kept } else { Retention::WhileUsed };
         let retentions: Vec<Retention> = found.iter().map(retention).collect();
         let outcomes = self.placements.update_process(pid, &found, &retentions, self.host_wide);
-        let was_late = outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Known | Outcome::Refused));
+        let was_late = outcomes
+            .iter()
+            .any(|outcome| !matches!(outcome, PlacementOutcome::Known | PlacementOutcome::Refused));
         // It may have ended while its probes were placed.
         let missed = was_late && (ended || !procfs::has_live_threads(pid));
         if missed {
             self.telemetry.add(Event::ProcessesMissed, 1);
         }
-        if !outcomes.contains(&Outcome::Failed(NotPlaced::Busy)) {
+        if !outcomes.contains(&PlacementOutcome::Failed(NotPlaced::Busy)) {
             self.open_for_writing.remove(&pid);
         }
         for (found, outcome) in found.iter().zip(outcomes) {
             match outcome {
-                Outcome::Known | Outcome::Refused => {}
-                Outcome::Failed(NotPlaced::Changed) => self.retry([pid]),
-                Outcome::Failed(NotPlaced::Busy) if !missed => self.report_open_for_writing(pid, found),
+                PlacementOutcome::Known | PlacementOutcome::Refused => {}
+                PlacementOutcome::Failed(NotPlaced::Changed) => self.retry([pid]),
+                PlacementOutcome::Failed(NotPlaced::Busy) if !missed => {
+                    self.report_open_for_writing(pid, found)
+                }
                 // A process that has ended cannot be probed; nothing is wrong with its file.
-                Outcome::Failed(_) if missed => self.missed(found),
+                PlacementOutcome::Failed(_) if missed => self.missed(found),
                 outcome => {
                     if missed {
                         self.missed(found);
@@ -409,10 +415,10 @@ impl Coordinator {
     }
 
     /// Logs and counts what became of a file. `mapped`: when the process mapped it that it is probed for.
-    fn report(&self, found: &Found, outcome: Outcome, mapped: Option<Instant>) {
+    fn report(&self, found: &Found, outcome: PlacementOutcome, mapped: Option<Instant>) {
         let (library, file) = (found.code.library, &found.name);
         match outcome {
-            Outcome::Placed => {
+            PlacementOutcome::Placed => {
                 self.telemetry.add(Event::Attached, 1);
                 let after = mapped.map(|mapped| mapped.elapsed());
                 if let Some(after) = after {
@@ -422,7 +428,7 @@ impl Coordinator {
                 }
                 tracing::debug!(library, file, ?after, "probes placed");
             }
-            Outcome::Failed(NotPlaced::Refused(why)) => {
+            PlacementOutcome::Failed(NotPlaced::Refused(why)) => {
                 self.telemetry.add(Event::AttachFailed, 1);
                 tracing::warn!(
                     library,
@@ -431,7 +437,9 @@ impl Coordinator {
                     "the library cannot be probed: its TLS traffic is not seen"
                 );
             }
-            Outcome::Failed(NotPlaced::Changed | NotPlaced::Busy) | Outcome::Known | Outcome::Refused => {}
+            PlacementOutcome::Failed(NotPlaced::Changed | NotPlaced::Busy)
+            | PlacementOutcome::Known
+            | PlacementOutcome::Refused => {}
         }
     }
 

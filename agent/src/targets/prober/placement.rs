@@ -66,7 +66,7 @@ pub(super) enum NotPlaced {
 
 /// What became of a file that a process has.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum PlacementOutcome {
     /// It was probed already.
     Known,
     /// It is probed now.
@@ -167,7 +167,7 @@ impl<P: ProbeBackend> Placements<P> {
         found: &[Found],
         retentions: &[Retention],
         wide: bool,
-    ) -> Vec<Outcome> {
+    ) -> Vec<PlacementOutcome> {
         let outcomes = found
             .iter()
             .zip(retentions)
@@ -192,7 +192,7 @@ impl<P: ProbeBackend> Placements<P> {
         self.narrow.keys().filter(|(_, known)| *known == id).count() >= self.max_process_probes
     }
 
-    fn place_for_host(&mut self, pid: u32, found: &Found, stay: Retention) -> Outcome {
+    fn place_for_host(&mut self, pid: u32, found: &Found, stay: Retention) -> PlacementOutcome {
         let (key, outcome) = match self.find_or_place(found, stay) {
             Ok(done) => done,
             Err(outcome) => return outcome,
@@ -207,14 +207,14 @@ impl<P: ProbeBackend> Placements<P> {
             host.stay = if host.stay == Retention::Always { host.stay } else { stay };
         }
         self.drop_process_probes(|_, id| id == found.id);
-        if outcome == Outcome::Known && self.host.get(&key).is_some_and(HostProbes::is_stranded) {
+        if outcome == PlacementOutcome::Known && self.host.get(&key).is_some_and(HostProbes::is_stranded) {
             return self.move_probes(key, found);
         }
         outcome
     }
 
     /// Probes host files, instead of those that were named before.
-    pub(super) fn place_in_host_files(&mut self, found: &[Found]) -> Vec<Outcome> {
+    pub(super) fn place_in_host_files(&mut self, found: &[Found]) -> Vec<PlacementOutcome> {
         for host in self.host.values_mut().filter(|host| host.stay == Retention::Always) {
             host.stay = Retention::Kept;
         }
@@ -231,24 +231,24 @@ impl<P: ProbeBackend> Placements<P> {
         outcomes.collect()
     }
 
-    fn place_for_process(&mut self, pid: u32, found: &Found) -> Outcome {
+    fn place_for_process(&mut self, pid: u32, found: &Found) -> PlacementOutcome {
         let key = (pid, found.id);
         if let Some(narrow) = self.narrow.get_mut(&key) {
             if narrow.state.is(found) {
                 narrow.state.stamp = found.file.stamp;
-                return Outcome::Known;
+                return PlacementOutcome::Known;
             }
             self.drop_process_probes(|owner, id| (owner, id) == key);
         }
         let mut mine = self.narrow.iter().filter(|((owner, _), _)| *owner == pid);
         if found.file.stacked && mine.any(|(_, narrow)| narrow.state.resembles(found)) {
-            return Outcome::Known;
+            return PlacementOutcome::Known;
         }
         match self.try_place(found, Scope::Process(pid)) {
             Ok(probes) => {
                 let narrow = ProcessProbes { state: ProbedCode::of(found), mount: found.file.mount, probes };
                 self.narrow.insert(key, narrow);
-                Outcome::Placed
+                PlacementOutcome::Placed
             }
             Err(outcome) => outcome,
         }
@@ -312,15 +312,15 @@ impl<P: ProbeBackend> Placements<P> {
     }
 
     /// Probes what the ciphertext of a process passes, for this process alone.
-    pub(super) fn bind(&mut self, pid: u32, found: &[Found]) -> Vec<Outcome> {
+    pub(super) fn bind(&mut self, pid: u32, found: &[Found]) -> Vec<PlacementOutcome> {
         let outcomes = found.iter().map(|found| match self.ciphertext.entry((pid, found.id)) {
-            Entry::Occupied(_) => Outcome::Known,
+            Entry::Occupied(_) => PlacementOutcome::Known,
             Entry::Vacant(vacant) => match self.place.place(found, Scope::Process(pid)) {
                 Ok(probes) => {
                     vacant.insert(probes);
-                    Outcome::Placed
+                    PlacementOutcome::Placed
                 }
-                Err(why) => Outcome::Failed(why),
+                Err(why) => PlacementOutcome::Failed(why),
             },
         });
         outcomes.collect()
@@ -334,13 +334,17 @@ impl<P: ProbeBackend> Placements<P> {
     }
 
     /// The host-wide probe in this file, which may have to be placed.
-    fn find_or_place(&mut self, found: &Found, stay: Retention) -> Result<(u64, Outcome), Outcome> {
+    fn find_or_place(
+        &mut self,
+        found: &Found,
+        stay: Retention,
+    ) -> Result<(u64, PlacementOutcome), PlacementOutcome> {
         if let Some(key) = self.files.get(&found.id).copied() {
             if let Some(host) = self.host.get_mut(&key)
                 && host.found.is(found)
             {
                 host.found.stamp = found.file.stamp;
-                return Ok((key, Outcome::Known));
+                return Ok((key, PlacementOutcome::Known));
             }
             // Its users come back by themselves, or with the next look at them.
             self.drop_host(key);
@@ -349,7 +353,7 @@ impl<P: ProbeBackend> Placements<P> {
             && self.place.is_probed(found)
         {
             self.files.insert(found.id, key);
-            return Ok((key, Outcome::Known));
+            return Ok((key, PlacementOutcome::Known));
         }
         let probes = self.try_place(found, Scope::Host)?;
         self.uses += 1;
@@ -365,13 +369,13 @@ impl<P: ProbeBackend> Placements<P> {
         self.host.insert(key, host);
         self.files.insert(found.id, key);
         self.evict();
-        Ok((key, Outcome::Placed))
+        Ok((key, PlacementOutcome::Placed))
     }
 
-    fn try_place(&mut self, found: &Found, scope: Scope) -> Result<P::Probes, Outcome> {
+    fn try_place(&mut self, found: &Found, scope: Scope) -> Result<P::Probes, PlacementOutcome> {
         let state = (found.id, found.file.stamp, scope);
         if self.refused.contains(&state) {
-            return Err(Outcome::Refused);
+            return Err(PlacementOutcome::Refused);
         }
         self.place.place(found, scope).map_err(|why| {
             if let NotPlaced::Refused(_) = why {
@@ -380,12 +384,12 @@ impl<P: ProbeBackend> Placements<P> {
                 }
                 self.refused.insert(state);
             }
-            Outcome::Failed(why)
+            PlacementOutcome::Failed(why)
         })
     }
 
     /// Probes through another mount. The new ones come first: a call that two entry programs see is counted once.
-    fn move_probes(&mut self, key: u64, found: &Found) -> Outcome {
+    fn move_probes(&mut self, key: u64, found: &Found) -> PlacementOutcome {
         match self.try_place(found, Scope::Host) {
             Ok(probes) => {
                 if let Some(host) = self.host.get_mut(&key) {
@@ -393,7 +397,7 @@ impl<P: ProbeBackend> Placements<P> {
                     let old = std::mem::replace(&mut host.probes, probes);
                     self.place.remove(vec![old]);
                 }
-                Outcome::Known
+                PlacementOutcome::Known
             }
             Err(outcome) => {
                 self.drop_host(key);

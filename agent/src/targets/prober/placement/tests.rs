@@ -113,19 +113,24 @@ fn lib() -> Found {
     file(7, "lib", b"code", 10)
 }
 
-fn seen(placements: &mut Placements<Fake>, pid: u32, found: &[Found], stay: Retention) -> Vec<Outcome> {
+fn seen(
+    placements: &mut Placements<Fake>,
+    pid: u32,
+    found: &[Found],
+    stay: Retention,
+) -> Vec<PlacementOutcome> {
     placements.update_process(pid, found, &vec![stay; found.len()], true)
 }
 
-fn seen_narrow(placements: &mut Placements<Fake>, pid: u32, found: &[Found]) -> Vec<Outcome> {
+fn seen_narrow(placements: &mut Placements<Fake>, pid: u32, found: &[Found]) -> Vec<PlacementOutcome> {
     placements.update_process(pid, found, &vec![Retention::WhileUsed; found.len()], false)
 }
 
 #[test]
 fn a_probe_goes_with_the_last_process_that_has_its_file() {
     let (kernel, mut placements) = placements();
-    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Placed]);
-    assert_eq!(seen(&mut placements, 2, &[lib()], Retention::WhileUsed), [Outcome::Known]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [PlacementOutcome::Placed]);
+    assert_eq!(seen(&mut placements, 2, &[lib()], Retention::WhileUsed), [PlacementOutcome::Known]);
     placements.forget(1);
     assert_eq!(kernel.host(), ["lib"]);
     placements.forget(2);
@@ -207,7 +212,10 @@ fn a_mount_is_let_go_with_the_last_process_that_uses_it() {
     let first = kernel.0.borrow().next;
     // The probe went through the mount of 1 and 3; 2 has it through its own.
     assert_eq!(placements.forget(3), [2]);
-    assert_eq!(seen(&mut placements, 2, &[through(11, lib())], Retention::WhileUsed), [Outcome::Known]);
+    assert_eq!(
+        seen(&mut placements, 2, &[through(11, lib())], Retention::WhileUsed),
+        [PlacementOutcome::Known]
+    );
     assert_eq!(kernel.0.borrow().next, first + 1, "placed anew");
     assert_eq!(kernel.host(), ["lib"]);
     placements.forget(2);
@@ -225,7 +233,7 @@ fn a_file_that_changed_loses_its_probes_and_gets_those_of_its_new_contents() {
     seen(&mut placements, 1, &[lib()], Retention::Kept);
     assert_eq!(
         seen(&mut placements, 1, &[file(7, "new", b"new code", 20)], Retention::Kept),
-        [Outcome::Placed]
+        [PlacementOutcome::Placed]
     );
     assert_eq!(kernel.host(), ["new"]);
     // For one process, too.
@@ -246,11 +254,11 @@ fn a_file_with_a_writer_loses_its_probes_and_is_tried_again_until_there_is_none(
     assert_eq!(placements.changed(|probe| broken.contains(probe)), [1, 2]);
     for _ in 0..2 {
         let tried = seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
-        assert_eq!(tried, [Outcome::Failed(NotPlaced::Busy)]);
+        assert_eq!(tried, [PlacementOutcome::Failed(NotPlaced::Busy)]);
     }
     assert_eq!(kernel.host(), ["other"]);
     kernel.0.borrow_mut().busy = false;
-    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Placed]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [PlacementOutcome::Placed]);
     // A process that ends meanwhile, before it is known that a writer came.
     kernel.write("lib");
     placements.forget(1);
@@ -261,7 +269,7 @@ fn a_file_with_a_writer_loses_its_probes_and_is_tried_again_until_there_is_none(
     kernel.write("lib");
     let broken = kernel.0.borrow().broken.clone();
     assert_eq!(placements.changed(|probe| broken.contains(probe)), [3, 4]);
-    assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [Outcome::Placed]);
+    assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [PlacementOutcome::Placed]);
 }
 
 #[test]
@@ -270,7 +278,7 @@ fn a_new_change_time_alone_is_no_change() {
     seen(&mut placements, 1, &[lib()], Retention::WhileUsed);
     assert_eq!(
         seen(&mut placements, 1, &[file(7, "renamed", b"code", 99)], Retention::WhileUsed),
-        [Outcome::Known]
+        [PlacementOutcome::Known]
     );
     assert_eq!(kernel.host(), ["lib"]);
 }
@@ -280,8 +288,8 @@ fn processes_have_probes_of_their_own_until_they_are_many() {
     let (kernel, mut placements) = placements();
     let most = u32::try_from(MAX_PROCESS_PROBES).unwrap();
     for pid in 0..most {
-        assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [Outcome::Placed]);
-        assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [Outcome::Known]);
+        assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [PlacementOutcome::Placed]);
+        assert_eq!(seen_narrow(&mut placements, pid, &[lib()]), [PlacementOutcome::Known]);
     }
     assert_eq!(kernel.host(), [""; 0]);
     seen_narrow(&mut placements, most, &[lib()]);
@@ -301,18 +309,18 @@ fn what_is_refused_is_said_once_and_what_changed_is_tried_again() {
     for _ in 0..2 {
         assert_eq!(
             seen(&mut placements, 1, &[lib()], Retention::WhileUsed),
-            [Outcome::Failed(NotPlaced::Changed)]
+            [PlacementOutcome::Failed(NotPlaced::Changed)]
         );
     }
     *kernel.0.borrow_mut() = Kernel { refuses: true, ..Kernel::default() };
-    let refused = Outcome::Failed(NotPlaced::Refused("no".into()));
+    let refused = PlacementOutcome::Failed(NotPlaced::Refused("no".into()));
     assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [refused]);
-    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [Outcome::Refused]);
+    assert_eq!(seen(&mut placements, 1, &[lib()], Retention::WhileUsed), [PlacementOutcome::Refused]);
     // A process that could not be probed says nothing of others with the same file.
-    let refused = Outcome::Failed(NotPlaced::Refused("no".into()));
+    let refused = PlacementOutcome::Failed(NotPlaced::Refused("no".into()));
     assert_eq!(seen_narrow(&mut placements, 2, &[lib()]), [refused]);
     kernel.0.borrow_mut().refuses = false;
-    assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [Outcome::Placed]);
+    assert_eq!(seen_narrow(&mut placements, 3, &[lib()]), [PlacementOutcome::Placed]);
 }
 
 #[test]
@@ -328,9 +336,9 @@ fn what_ciphertext_passes_is_probed_for_one_process_until_its_sockets_are_known(
     let (kernel, mut placements) = placements();
     seen(&mut placements, 1, &[lib()], Retention::Kept);
     let crypto = || file(9, "crypto", b"bio", 10);
-    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Placed]);
-    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Known]);
-    assert_eq!(placements.bind(2, &[crypto()]), [Outcome::Placed]);
+    assert_eq!(placements.bind(1, &[crypto()]), [PlacementOutcome::Placed]);
+    assert_eq!(placements.bind(1, &[crypto()]), [PlacementOutcome::Known]);
+    assert_eq!(placements.bind(2, &[crypto()]), [PlacementOutcome::Placed]);
     let narrow = |pid| ("crypto".to_owned(), Scope::Process(pid));
     assert_eq!(kernel.probes(), [narrow(1), narrow(2), ("lib".to_owned(), Scope::Host)]);
     placements.unbind(1);
@@ -343,5 +351,5 @@ fn what_ciphertext_passes_is_probed_for_one_process_until_its_sockets_are_known(
     kernel.write("crypto");
     let gone: HashSet<u32> = kernel.0.borrow().broken.clone();
     assert_eq!(placements.changed(|probe| gone.contains(probe)), [1]);
-    assert_eq!(placements.bind(1, &[crypto()]), [Outcome::Placed]);
+    assert_eq!(placements.bind(1, &[crypto()]), [PlacementOutcome::Placed]);
 }

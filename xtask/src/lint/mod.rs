@@ -1,5 +1,6 @@
 //! `cargo xtask lint`: every check that needs no privilege, one line each.
 
+mod imports;
 mod invariants;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(crate) fn run(only: Vec<String>) -> Result<()> {
         check("format", Command::new("cargo").args(["fmt", "--all", "--check", "--", "--color=never"]))
     });
     checks.run("invariants", invariants::check);
+    checks.run("imports", imports::check);
     checks.run("conventions", || match conventions::source() {
         Some(source) => conventions::compare(&source).map(|()| Verdict::Passed),
         None => Ok(Verdict::Skipped("the conventions do not lie beside the checkout")),

@@ -1,6 +1,7 @@
 //! Flags and environment -> one validated [`Config`]. A pure function: the environment is passed in.
 
 mod env;
+mod error;
 mod otlp;
 
 use std::{path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use crate::{
     targets::Glob,
 };
 use env::Env;
+pub use error::ConfigError;
 
 /// Everything that the agent needs to know to run.
 #[derive(Debug)]
@@ -96,39 +98,6 @@ pub struct Select {
     pub ring_size: RingSize,
     /// `service.name` of everything observed.
     pub service_name: Option<String>,
-}
-
-/// Why there is no configuration; each says how to mend it.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Nowhere to send spans to.
-    #[error(
-        "nowhere to send spans: pass --otlp-endpoint URL or --console, or set OTEL_EXPORTER_OTLP_ENDPOINT \
-         (standard output is not a terminal, so nothing is printed by default)"
-    )]
-    NoExporter,
-    /// An endpoint that is none.
-    #[error("{setting}: {why}")]
-    Endpoint {
-        /// The flag or variable.
-        setting: String,
-        /// What is wrong, and what would be right.
-        why: String,
-    },
-    /// Protocols do not pair up with endpoints.
-    #[error(
-        "--otlp-protocol was given {protocols} times for {endpoints} endpoints: give it once, or once for \
-         each --otlp-endpoint"
-    )]
-    Protocols {
-        /// How many protocols.
-        protocols: usize,
-        /// How many endpoints.
-        endpoints: usize,
-    },
-    /// A certificate without its key, or the other way round.
-    #[error("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together: set both")]
-    HalfClientCertificate,
 }
 
 impl Config {

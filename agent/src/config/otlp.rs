@@ -6,7 +6,7 @@ use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, TlsFiles};
 
-use super::{ConfigError, env::Env};
+use super::{env::Env, error::ConfigError};
 use crate::cli;
 
 /// Where the specification puts the traces of an OTLP/HTTP receiver.

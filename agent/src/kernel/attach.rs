@@ -31,7 +31,7 @@ use aya::{
 };
 use tokentap_tls::TlsPoint;
 
-use super::KernelError;
+use super::error::KernelError;
 
 /// Whose calls a probe sees. A probe for one process patches only that process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,49 +11,9 @@ use tokentap_abi::{
     URING_BYTES, URING_CALL_BYTES, UringKey, Verdict,
 };
 
-use super::{Attacher, KernelError, Programs, Ring};
+use super::{error::KernelError, programs::Programs};
 
-/// The loaded kernel side, in the parts that different threads own.
-pub struct Kernel {
-    /// Attaches and detaches.
-    pub attacher: Attacher,
-    /// Delivers frames.
-    pub ring: Ring,
-    /// Says who is watched, and how it goes.
-    pub maps: KernelMaps,
-}
-
-impl Kernel {
-    pub(super) fn new(mut ebpf: Ebpf, ring_bytes: u32, names_descriptors: bool) -> Result<Self, KernelError> {
-        let Map::RingBuf(ring) = take(&mut ebpf, "EVENTS")? else {
-            return Err(KernelError::Missing("ring EVENTS".to_owned()));
-        };
-        let ring = Ring::new(ring, ring_bytes as usize).map_err(KernelError::Ring)?;
-        let maps = KernelMaps {
-            tracked: HashMap::try_from(take(&mut ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
-            may_be_tracked: Array::try_from(take(&mut ebpf, "MAY_BE_TRACKED")?)
-                .map_err(in_map("MAY_BE_TRACKED"))?,
-            cgroups: HashMap::try_from(take(&mut ebpf, "CGROUPS")?).map_err(in_map("CGROUPS"))?,
-            fds: HashMap::try_from(take(&mut ebpf, "FDS")?).map_err(in_map("FDS"))?,
-            handles: HashMap::try_from(take(&mut ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
-            streams: HashMap::try_from(take(&mut ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
-            threads: HashMap::try_from(take(&mut ebpf, "THREADS")?).map_err(in_map("THREADS"))?,
-            exits: HashMap::try_from(take(&mut ebpf, "EXITS")?).map_err(in_map("EXITS"))?,
-            handled: HashMap::try_from(take(&mut ebpf, "HANDLED")?).map_err(in_map("HANDLED"))?,
-            urings: HashMap::try_from(take(&mut ebpf, "URINGS")?).map_err(in_map("URINGS"))?,
-            uring_calls: HashMap::try_from(take(&mut ebpf, "URING_CALLS")?).map_err(in_map("URING_CALLS"))?,
-            verdicts: HashMap::try_from(take(&mut ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
-            stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?).map_err(in_map("STATS"))?,
-            repeated: Array::try_from(take(&mut ebpf, "REPEATED")?).map_err(in_map("REPEATED"))?,
-            programs: Programs::of(&ebpf),
-            names_descriptors,
-            generations: 0,
-        };
-        Ok(Self { attacher: Attacher::new(ebpf), ring, maps })
-    }
-}
-
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, KernelError> {
     ebpf.take_map(name).ok_or_else(|| KernelError::Missing(format!("map {name}")))
 }
 
@@ -89,6 +49,30 @@ const GIVEN_HERE: u64 = 1 << 63;
 const NOEXIST: u64 = 1;
 
 impl KernelMaps {
+    /// Takes the maps of a loaded object.
+    pub(super) fn new(ebpf: &mut Ebpf, names_descriptors: bool) -> Result<Self, KernelError> {
+        Ok(Self {
+            tracked: HashMap::try_from(take(ebpf, "TRACKED")?).map_err(in_map("TRACKED"))?,
+            may_be_tracked: Array::try_from(take(ebpf, "MAY_BE_TRACKED")?)
+                .map_err(in_map("MAY_BE_TRACKED"))?,
+            cgroups: HashMap::try_from(take(ebpf, "CGROUPS")?).map_err(in_map("CGROUPS"))?,
+            fds: HashMap::try_from(take(ebpf, "FDS")?).map_err(in_map("FDS"))?,
+            handles: HashMap::try_from(take(ebpf, "HANDLES")?).map_err(in_map("HANDLES"))?,
+            streams: HashMap::try_from(take(ebpf, "STREAMS")?).map_err(in_map("STREAMS"))?,
+            threads: HashMap::try_from(take(ebpf, "THREADS")?).map_err(in_map("THREADS"))?,
+            exits: HashMap::try_from(take(ebpf, "EXITS")?).map_err(in_map("EXITS"))?,
+            handled: HashMap::try_from(take(ebpf, "HANDLED")?).map_err(in_map("HANDLED"))?,
+            urings: HashMap::try_from(take(ebpf, "URINGS")?).map_err(in_map("URINGS"))?,
+            uring_calls: HashMap::try_from(take(ebpf, "URING_CALLS")?).map_err(in_map("URING_CALLS"))?,
+            verdicts: HashMap::try_from(take(ebpf, "VERDICTS")?).map_err(in_map("VERDICTS"))?,
+            stats: PerCpuArray::try_from(take(ebpf, "STATS")?).map_err(in_map("STATS"))?,
+            repeated: Array::try_from(take(ebpf, "REPEATED")?).map_err(in_map("REPEATED"))?,
+            programs: Programs::of(ebpf),
+            names_descriptors,
+            generations: 0,
+        })
+    }
+
     /// Watches a process from now on, unless the kernel side does already; returns its generation. `bits` are of
     /// [`tokentap_abi::tracked`].
     ///

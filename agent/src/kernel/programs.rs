@@ -10,7 +10,10 @@ use std::{
 use aya::{Ebpf, programs::ProgramFd};
 use tokentap_abi::repeated;
 
-use super::{KernelError, SECOND};
+use super::error::KernelError;
+
+/// How the name of a program ends that does what the first at a tracepoint was skipped for.
+pub(super) const SECOND: &str = "_again";
 
 /// A loaded program's descriptor.
 pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
@@ -19,7 +22,7 @@ pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
     program.try_clone().map_err(KernelError::Descriptors)
 }
 
-/// The loaded programs, by descriptors that the [`super::Attacher`] owns: a second descriptor of each would show every
+/// The loaded programs, by descriptors that the [`super::attach::Attacher`] owns: a second descriptor of each would show every
 /// program twice to those who look into `/proc`.
 pub(super) struct Programs {
     groups: Vec<Group>,

@@ -9,7 +9,11 @@ use rustix::{
     thread::{CapabilitySet, UnshareFlags, capabilities},
 };
 
-use super::layout;
+use super::{
+    features::has_multi_uprobes,
+    layout,
+    version::{kernel_version, release, version},
+};
 
 /// Something that is missing, and its mend.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +163,7 @@ fn means() -> Means {
     *MEANS.get_or_init(|| {
         let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
         let may_load = lacking(held, CapabilitySet::BPF | CapabilitySet::PERFMON).is_empty();
-        let multi_uprobes = if may_load { super::has_multi_uprobes() } else { kernel_version() >= (6, 6) };
+        let multi_uprobes = if may_load { has_multi_uprobes() } else { kernel_version() >= (6, 6) };
         Means { multi_uprobes, tracefs: layout::of_this_kernel().is_none() && !has_tracefs() }
     })
 }
@@ -218,25 +222,6 @@ fn in_first_namespace(kind: &str, inode: u64) -> bool {
     fs::metadata(format!("/proc/self/ns/{kind}")).map_or(true, |meta| meta.ino() == inode)
 }
 
-fn release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
-}
-
-/// Major and minor version of the running kernel.
-pub(super) fn kernel_version() -> (u32, u32) {
-    version(&release())
-}
-
-/// Whether programs at raw tracepoints run with preemption enabled, as they do since Linux 7.0 (`__bpf_trace_run`).
-pub(super) fn preempts_tracepoints() -> bool {
-    kernel_version() >= (7, 0)
-}
-
-fn version(release: &str) -> (u32, u32) {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
-}
-
 fn has_tracefs() -> bool {
     [TRACEFS, "/sys/kernel/debug/tracing"].iter().any(|folder| Path::new(folder).join("events").is_dir())
 }
@@ -277,14 +262,5 @@ mod tests {
         }
         let stands_in = CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
         assert_eq!(missing(stands_in, perf_events), [""; 0]);
-    }
-
-    #[test]
-    fn kernel_releases_compare() {
-        assert_eq!(version("6.1.0-44-cloud-amd64"), (6, 1));
-        assert_eq!(version("5.15.167.4-microsoft-standard-WSL2"), (5, 15));
-        assert!(version("5.4.0") < (5, 15));
-        assert!(version("6.18.44-fc-v669") > (5, 15));
-        assert_eq!(version("strange"), (0, 0));
     }
 }

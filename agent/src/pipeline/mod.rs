@@ -12,6 +12,7 @@
 //! as gaps; it never blocks the ring, and what opens or closes a stream is lost last.
 
 mod admission;
+mod batch;
 pub mod capture;
 pub mod clock;
 mod frame;
@@ -34,6 +35,8 @@ use std::{
 
 use tokentap_abi::{Frame, Kind};
 use tokentap_tape::{ControlEvent, Recorder};
+
+pub use batch::{Batch, WorkerMessage};
 
 use crate::{
     pipeline::worker::Worker,
@@ -81,36 +84,6 @@ impl FrameSink for Recorder {
     fn flush(&mut self) {
         Self::flush(self);
     }
-}
-
-/// Frames in ring order, with what else happened at its place among them.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Whole frames, one behind the other.
-    pub frames: Vec<u8>,
-    /// What happened before the frame that begins at this offset.
-    pub events: Vec<(usize, ControlEvent)>,
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.events.is_empty()
-    }
-
-    /// Makes it ready to be filled again.
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.events.clear();
-    }
-}
-
-/// What goes to a worker.
-#[derive(Debug)]
-pub enum WorkerMessage {
-    /// Frames to parse.
-    Batch(Batch),
-    /// No more will come: end what is in flight.
-    Stop,
 }
 
 /// What is done when a worker's queue is full.

@@ -16,10 +16,13 @@ use tokentap_tape::{ControlEvent, ProcessKey};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
 use crate::{
-    pipeline::clock::Clock,
-    pipeline::processes::{Processes, Ready},
-    pipeline::sweep::SweepQueue,
-    pipeline::{Batch, WorkerMessage, frame},
+    pipeline::{
+        batch::{Batch, WorkerMessage},
+        clock::Clock,
+        frame,
+        processes::{Processes, Ready},
+        sweep::SweepQueue,
+    },
     targets::{Request, Requests, attributes::Describer},
     telemetry::{Event, Telemetry},
 };

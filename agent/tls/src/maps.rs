@@ -10,7 +10,14 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::FileId;
+/// A file, wherever it is mounted and whether or not it still has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// Device number as `/proc/<pid>/maps` gives it.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
 
 /// A file mapped as executable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use tokentap_abi::TlsFunction;
 
 use super::elf::Function;
-use crate::TlsPoint;
+use crate::point::TlsPoint;
 
 /// For people.
 pub(super) const NAME: &str = "OpenSSL";

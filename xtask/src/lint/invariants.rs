@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::shell::read;
 use crate::tree;
 

@@ -2,12 +2,15 @@
 
 mod imports;
 mod invariants;
+mod verdict;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+
+use verdict::Verdict;
 
 use crate::setup::{Part, python};
 use crate::shell::run_logged;
@@ -63,12 +66,6 @@ pub(crate) fn run(only: Vec<String>) -> Result<()> {
         check("documentation", &mut doc)
     });
     checks.finish()
-}
-
-/// How a check ended that did not fail.
-enum Verdict {
-    Passed,
-    Skipped(&'static str),
 }
 
 #[derive(Default)]

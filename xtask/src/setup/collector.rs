@@ -5,7 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{go, once, place, recipe};
+use super::{
+    go,
+    recipe::{once, place, recipe},
+};
 use crate::shell::run_logged;
 use crate::tree;
 

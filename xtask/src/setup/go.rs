@@ -6,7 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{once, place, python, recipe};
+use super::{
+    python,
+    recipe::{once, place, recipe},
+};
 use crate::shell::{read, run_logged, say, which};
 use crate::tree;
 

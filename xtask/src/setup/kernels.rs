@@ -7,7 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{apt, once, place};
+use super::{
+    apt,
+    recipe::{once, place},
+};
 use crate::shell::{read, run, run_logged};
 
 /// What a kernel and the programs on it are compiled for.

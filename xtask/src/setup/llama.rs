@@ -4,7 +4,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{apt, once, place, python, recipe};
+use super::{
+    apt, python,
+    recipe::{once, place, recipe},
+};
 use crate::shell::run;
 
 /// The server in `target/parts/llama-venv` and the model `target/parts/tiny.gguf`.

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{once, place, python, recipe};
+use super::{
+    python,
+    recipe::{once, place, recipe},
+};
 use crate::shell::run_logged;
 
 /// The client library in `target/parts/node`, and the interpreter as `target/parts/node/bin/node`.

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{apt, once, place, recipe};
+use super::{
+    apt,
+    recipe::{once, place, recipe},
+};
 use crate::shell::{run, run_logged};
 
 /// The Python client libraries in `target/parts/venv`.

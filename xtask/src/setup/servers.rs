@@ -7,7 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{apt, once, place};
+use super::{
+    apt,
+    recipe::{once, place},
+};
 use crate::shell::{read, run, run_logged};
 
 const PACKAGES: [&str; 2] = ["nginx", "nghttp2-proxy"];

@@ -1,6 +1,6 @@
 //! Masks heads and the framing between chunks.
 
-use super::MASK;
+use super::mask::MASK;
 
 /// Header fields whose values stay: what parsing, recognition and trace context need, and what says nothing
 /// about a user. `x-stainless-` stands for all that begin so (language and version of an SDK).

@@ -3,7 +3,7 @@
 //! It reads only what tells keys from values and strings from the rest. Where the bytes stop being JSON it
 //! masks everything up to the end of the line.
 
-use super::MASK;
+use super::mask::MASK;
 
 /// Keys whose values are identifiers, or lists of such: models, ids, kinds and reasons. Of their values stays
 /// what looks like an identifier, up to the first byte that does not.

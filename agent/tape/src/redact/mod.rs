@@ -14,6 +14,7 @@
 
 mod head;
 mod json;
+mod mask;
 mod sse;
 
 use std::ops::Range;
@@ -25,10 +26,8 @@ use tokentap_wire::{
 
 use head::{Fields, Framing, MediaType};
 use json::Json;
+use mask::MASK;
 use sse::Sse;
-
-/// What a masked byte becomes.
-const MASK: u8 = b'x';
 
 /// Masks one stream, in both directions. Memory: the splitter's, and about a kilobyte.
 #[derive(Debug)]

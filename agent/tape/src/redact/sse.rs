@@ -1,6 +1,6 @@
 //! Masks server-sent events in place, cut anywhere.
 
-use super::{MASK, json::Json};
+use super::{json::Json, mask::MASK};
 
 /// Fields that are known.
 const FIELDS: [&[u8]; 4] = [b"data", b"event", b"id", b"retry"];

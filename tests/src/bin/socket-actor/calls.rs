@@ -10,7 +10,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use serde_json::json;
 use tokentap_tests::messages::{exchange, missing, post, read_message, request};
 
-use crate::connect;
+use crate::connect::connect;
 
 /// Answers whose end is the connection's, which `recvmsg` finds.
 pub(crate) fn recvmsg_to_the_end(server: SocketAddr) -> anyhow::Result<()> {

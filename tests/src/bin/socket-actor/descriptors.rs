@@ -15,7 +15,7 @@ use rustix::io::{DupFlags, dup, dup2, dup3, fcntl_dupfd_cloexec};
 use serde_json::json;
 use tokentap_tests::messages::{exchange, post, request};
 
-use crate::connect;
+use crate::connect::connect;
 
 /// Each way to a second number, twice onto the number of another connection. Three connections, ten calls, of which one
 /// is in the middle of its answer when its connection loses its only number.

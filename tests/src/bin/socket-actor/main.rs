@@ -2,18 +2,14 @@
 //! prints what it did, and stays until standard input ends. `serve` prints its port instead, and goes on.
 
 mod calls;
+mod connect;
 mod descriptors;
 mod handles;
 mod past_buffers;
 mod serve;
 mod uring;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpStream},
-    os::fd::OwnedFd,
-    path::PathBuf,
-};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 
@@ -99,9 +95,4 @@ fn at_go(act: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     println!("done");
     io::copy(&mut io::stdin(), &mut io::sink())?;
     Ok(())
-}
-
-/// A connection that is used by `read` and `write`.
-fn connect(server: SocketAddr) -> io::Result<std::fs::File> {
-    Ok(OwnedFd::from(TcpStream::connect(server)?).into())
 }

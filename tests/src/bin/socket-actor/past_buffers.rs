@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use tokentap_tests::messages::{body_start, exchange, missing, post, read_message, request};
 
-use crate::connect;
+use crate::connect::connect;
 
 /// What moves the bytes.
 #[derive(Clone, Copy, ValueEnum)]

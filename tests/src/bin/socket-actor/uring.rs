@@ -13,7 +13,7 @@ use anyhow::ensure;
 use clap::ValueEnum;
 use tokentap_tests::messages::{missing, request};
 
-use crate::connect;
+use crate::connect::connect;
 
 /// What goes through the ring.
 #[derive(Clone, Copy, ValueEnum)]

@@ -19,7 +19,7 @@ use tokentap_tests::{
 };
 
 use crate::{
-    Act,
+    arguments::Act,
     content::{Got, hash, join},
     http::{begin_stream, call, fetch, file},
     processes::in_child,

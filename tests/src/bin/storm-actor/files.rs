@@ -20,7 +20,7 @@ use rustix::{
 use tokentap_tests::random::Random;
 
 use crate::{
-    Act, Contain, Load,
+    arguments::{Act, Contain, Load},
     content::{Got, hash, hex, join},
     http::fetch,
     processes::{fetching, run},

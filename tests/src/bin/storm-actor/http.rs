@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokentap_tests::random::Random;
 
 use crate::{
-    Server,
+    arguments::Server,
     content::{Got, hash},
 };
 

@@ -2,19 +2,22 @@
 //! get must be. `storm-actor act <ACTOR>` plays rounds until standard input ends and prints a hash of all that it
 //! got, which depends on the seed and the number of rounds only. The other commands are what actors start.
 
+mod arguments;
 mod content;
 mod descriptors;
 mod files;
 mod http;
 mod processes;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser};
+use clap::Parser;
 use openssl::sha::Sha256;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokentap_tests::{random::Random, storm::Actor};
+
+use arguments::{Act, Contain, Load, Once, Server};
 
 #[derive(Parser)]
 enum Command {
@@ -30,74 +33,6 @@ enum Command {
     Load(Load),
     /// Runs `once` in a container, whose file system is an overlay
     Contain(Contain),
-}
-
-/// Where the server is.
-#[derive(Args, Clone)]
-struct Server {
-    #[arg(long)]
-    tls: SocketAddr,
-    #[arg(long)]
-    plain: SocketAddr,
-    #[arg(long)]
-    ca: PathBuf,
-}
-
-#[derive(Args)]
-struct Act {
-    #[arg(value_enum)]
-    actor: Actor,
-    #[command(flatten)]
-    server: Server,
-    /// A folder for this actor alone
-    #[arg(long)]
-    folder: PathBuf,
-    /// The root file system of containers
-    #[arg(long)]
-    image: PathBuf,
-    #[arg(long)]
-    seed: u64,
-    /// Ends after so many rounds
-    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
-    rounds: u64,
-    /// Milliseconds between rounds
-    #[arg(long, default_value_t = 0)]
-    pace: u64,
-}
-
-#[derive(Args)]
-struct Once {
-    #[command(flatten)]
-    server: Server,
-    #[arg(long)]
-    seed: u64,
-    /// A connection in the clear that is open already
-    #[arg(long)]
-    connection: Option<i32>,
-}
-
-#[derive(Args)]
-struct Load {
-    #[command(flatten)]
-    once: Once,
-    #[arg(long)]
-    library: PathBuf,
-    /// The library's code is not what is probed: its hash counts
-    #[arg(long)]
-    code: bool,
-    /// Waits for a line on standard input between loading and fetching
-    #[arg(long)]
-    wait: bool,
-}
-
-#[derive(Args)]
-struct Contain {
-    #[command(flatten)]
-    once: Once,
-    #[arg(long)]
-    folder: PathBuf,
-    #[arg(long)]
-    image: PathBuf,
 }
 
 fn main() -> anyhow::Result<()> {

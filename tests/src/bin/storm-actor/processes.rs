@@ -17,7 +17,7 @@ use rustix::{io::FdFlags, process::Pid};
 use tokentap_tests::random::Random;
 
 use crate::{
-    Act, Once, Server,
+    arguments::{Act, Once, Server},
     content::{Got, hash, hex, join},
     http::{begin_stream, call, fetch},
 };

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::{shell::read, tree};
 use graph::Graph;
 use module::Package;
@@ -41,7 +41,7 @@ pub(super) fn check() -> Result<Verdict> {
 fn findings(files: &BTreeMap<String, String>) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for (path, manifest) in files.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
-        let folder = Path::new(path).parent().unwrap_or(Path::new("")).to_string_lossy().into_owned();
+        let folder = Path::new(path).parent().unwrap_or_else(|| Path::new("")).to_string_lossy().into_owned();
         let Some(name) = layers::package_name(manifest) else { continue };
         findings.extend(layers::wrong_dependencies(path, &name, manifest));
         let source = if folder.is_empty() { "src/".to_owned() } else { format!("{folder}/src/") };

@@ -15,6 +15,7 @@ const USAGE: u8 = 2;
 const LOSSY: u8 = 3;
 
 fn main() -> ExitCode {
+    #[cfg(target_env = "gnu")]
     give_memory_back();
     let config = match Config::resolve(
         Cli::parse(),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
 /// Symbol tables of large executables are read once and freed: their memory goes back to the system, instead
 /// of staying with the allocator, which raises its threshold for that with every large block it frees. Few
 /// arenas, for the same reason.
+#[cfg(target_env = "gnu")]
 fn give_memory_back() {
     const LARGE: libc::c_int = 128 << 10;
     const ARENAS: libc::c_int = 2;

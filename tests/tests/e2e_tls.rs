@@ -236,7 +236,7 @@ fn a_process_over_its_quota_takes_nothing_from_others() {
     let id = steady.process().id();
     let agent = Agent::run(&["--no-follow", "--pid", &noisy.id(), "--pid", &id.to_string()]);
     let name = format!("pid={} ", noisy.id());
-    let named = |line: &str| line.contains("more connections open") && line.contains(&name);
+    let named = |line: &str| line.contains("more open connections") && line.contains(&name);
     noisy.go();
     agent.process().wait_for_complaint("name of the process", |line| named(line).then_some(()));
     steady.go();

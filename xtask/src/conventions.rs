@@ -19,8 +19,13 @@ use crate::tree;
 /// The table, from the workspace root.
 const TABLE: &str = "agent/conventions.tsv";
 /// Files of the conventions that the table is made of.
-const FILES: [&str; 4] =
-    ["gen_ai_attributes.json", "gen_ai_metrics.json", "resource_attributes.json", "hw_gpu.json"];
+const FILES: [&str; 5] = [
+    "gen_ai_attributes.json",
+    "gen_ai_metrics.json",
+    "http_rpc.json",
+    "resource_attributes.json",
+    "hw_gpu.json",
+];
 
 /// Where the conventions lie beside the checkout; `None` when they do not.
 pub(crate) fn source() -> Option<PathBuf> {

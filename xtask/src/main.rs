@@ -4,9 +4,11 @@ mod bench;
 mod build;
 mod conventions;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod lint;
+mod pages;
 mod setup;
 mod shell;
 mod test;
@@ -56,6 +58,10 @@ enum Task {
     },
     /// Make agent/conventions.tsv anew from the semantic conventions in ../shared/semconv
     Conventions,
+    /// Make REFERENCE.md anew: every attribute, counter and reason, from the tables in the code
+    Reference,
+    /// Build a release into target/dist: static binary, manual pages, completions, checksums
+    Dist,
     /// Install what the tests, the demo and the benchmarks need, into target/parts
     Setup {
         /// Only these parts
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Vm { machines } => vm::run_all(&machines),
         Task::Conventions => conventions::refresh(),
+        Task::Reference => pages::write_reference(),
+        Task::Dist => dist::make(),
         Task::Lint { only } => lint::run(only),
         Task::Setup { only } if only.is_empty() => setup::install(Part::value_variants()),
         Task::Setup { only } => setup::install(&only),

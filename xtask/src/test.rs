@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::ops::AddAssign;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -40,23 +41,27 @@ pub(crate) fn run(options: Options) -> ExitCode {
     let all = !(unit || e2e || fuzz || vm);
     let filter = filter.as_deref();
     let mut sum = Sum::default();
-    let mut kind = |wanted: bool, name: &str, run: &mut dyn FnMut() -> Result<Sum>| {
+    let mut kinds = Vec::new();
+    let mut kind = |wanted: bool, name: &'static str, run: &mut dyn FnMut() -> Result<Sum>| {
         if !(wanted || all) {
             return;
         }
         say(format_args!("{name}"));
-        match run() {
-            Ok(part) => sum += part,
-            Err(error) => {
-                println!("error: {error:#}");
-                sum.failed += 1;
-            }
-        }
+        let start = Instant::now();
+        let part = run().unwrap_or_else(|error| {
+            println!("error: {error:#}");
+            Sum { failed: 1, ..Sum::default() }
+        });
+        kinds.push((name, part, start.elapsed()));
+        sum += part;
     };
     kind(unit, "unit tests", &mut || unit_tests(filter));
     kind(e2e, "end-to-end tests", &mut || end_to_end(filter));
     kind(fuzz, "fuzzing", &mut || fuzzing(filter));
     kind(vm, "other kernels", &mut || other_kernels(filter));
+    for (name, part, took) in kinds {
+        println!("{name:<17} {:>6.1} s  {part}", took.as_secs_f64());
+    }
     if sum.skipped > 0 && env::var_os("CI").is_some_and(|ci| ci == "true") && tree::shared().is_dir() {
         println!("error: {} tests were skipped in CI, where everything that they need is", sum.skipped);
         sum.failed += 1;

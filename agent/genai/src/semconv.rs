@@ -93,20 +93,32 @@ pub const INCOMPLETE_REASON: &str = "tokentap.incomplete.reason";
 /// content (text, reasoning, refusal, audio or a tool call); role announcements and keep-alives do not count.
 pub const TIME_TO_FIRST_TOKEN: &str = "tokentap.time_to_first_token";
 
+/// Every key above, with what it is, for pages of documentation: read from this very file, so that none can be forgotten.
+pub fn documented() -> impl Iterator<Item = (&'static str, String)> {
+    let source = include_str!("semconv.rs");
+    let mut what = String::new();
+    source.lines().filter_map(move |line| {
+        if let Some(text) = line.strip_prefix("/// ") {
+            what = if what.is_empty() { text.to_owned() } else { format!("{what} {text}") };
+            return None;
+        }
+        let said = std::mem::take(&mut what);
+        let key = line.strip_prefix("pub const ").and_then(|line| line.split('"').nth(1))?;
+        Some((key, said))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use super::documented;
+
     /// Attributes of the conventions, from the table in the repository.
     const TABLE: &str = include_str!("../../conventions.tsv");
 
-    /// The keys that conventions own, read from this very file so that none can be forgotten.
     fn keys() -> Vec<&'static str> {
-        let source = include_str!("semconv.rs").split("#[cfg(test)]").next().expect("there is a first part");
-        source
-            .lines()
-            .filter_map(|line| line.split('"').nth(1).filter(|_| line.starts_with("pub const")))
-            .collect()
+        documented().map(|(key, _)| key).collect()
     }
 
     #[test]
@@ -123,6 +135,11 @@ mod tests {
         for key in keys.iter().filter(|key| key.starts_with("gen_ai.") || key.starts_with("openai.")) {
             assert!(current.contains(key), "{key} is not a current attribute");
         }
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        assert!(documented().all(|(_, what)| what.len() > 5), "{:?}", documented().collect::<Vec<_>>());
     }
 
     #[test]

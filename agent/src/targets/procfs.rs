@@ -6,8 +6,13 @@
 
 use std::{
     fs, io,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Cursor},
     path::{Path, PathBuf},
+};
+
+use procfs_core::{
+    FromBufRead as _, FromRead as _,
+    process::{Stat, StatFlags, Status},
 };
 
 /// The ids of all processes.
@@ -32,14 +37,12 @@ pub struct Identity {
 /// Reads what decides; `None` when there is no such process.
 #[must_use]
 pub fn identity(pid: u32) -> Option<Identity> {
-    /// include/linux/sched.h
-    const PF_KTHREAD: u64 = 0x0020_0000;
-    let stat = Stat::read(pid)?;
+    let stat = stat(&format!("/proc/{pid}/stat"))?;
     Some(Identity {
         executable: executable(pid).ok().map(|path| path.to_string_lossy().into_owned()),
-        parent: u32::try_from(stat.field(4)?).ok()?,
-        start_ticks: stat.field(22)?,
-        kernel_thread: stat.field(9)? & PF_KTHREAD != 0,
+        parent: u32::try_from(stat.ppid).ok()?,
+        start_ticks: stat.starttime,
+        kernel_thread: StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD),
     })
 }
 
@@ -74,13 +77,13 @@ fn threads(pid: u32) -> Vec<u32> {
 /// The process that a task belongs to.
 #[must_use]
 pub fn thread_group(pid: u32) -> Option<u32> {
-    status_field(pid, "Tgid:")?.parse().ok()
+    u32::try_from(status(pid)?.tgid).ok()
 }
 
 /// The parent's id.
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {
-    status_field(pid, "PPid:")?.parse().ok()
+    u32::try_from(stat(&format!("/proc/{pid}/stat"))?.ppid).ok()
 }
 
 /// The processes that descend from a process.
@@ -102,45 +105,33 @@ pub fn descendants(pid: u32) -> Vec<u32> {
 /// Whether a process has children, or has had some that it waited for.
 #[must_use]
 pub fn has_forked(pid: u32) -> bool {
-    // Page faults of children that were waited for (field 11): any child has some.
-    Stat::read(pid).and_then(|stat| stat.field(11)).is_some_and(|faults| faults > 0)
-        || !descendants(pid).is_empty()
+    // Page faults of children that were waited for: any child has some.
+    stat(&format!("/proc/{pid}/stat")).is_some_and(|stat| stat.cminflt > 0) || !descendants(pid).is_empty()
 }
 
-/// `/proc/<pid>/stat`, behind the name: that is the process's to choose, and ends at the last parenthesis.
-struct Stat(String);
-
-impl Stat {
-    fn read(pid: u32) -> Option<Self> {
-        // The name may be no text.
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        Some(Self(String::from_utf8_lossy(&stat).rsplit_once(')')?.1.to_owned()))
-    }
-
-    /// A numeric field, counted from 1 as proc(5) does; 4 or later.
-    fn field(&self, number: usize) -> Option<u64> {
-        self.0.split_whitespace().nth(number - 3)?.parse().ok()
-    }
+/// A `stat` file of a process or thread. The name in it is the process's to choose, and may be no text: the kernel cuts it in
+/// the middle of a character.
+fn stat(path: &str) -> Option<Stat> {
+    Stat::from_read(Cursor::new(lossy(path)?)).ok()
 }
 
-/// A field of `/proc/<pid>/status`, by its label.
-fn status_field(pid: u32, label: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix(label)).map(|value| value.trim().to_owned())
+/// `/proc/<pid>/status`; as [`stat`].
+fn status(pid: u32) -> Option<Status> {
+    Status::from_buf_read(Cursor::new(lossy(&format!("/proc/{pid}/status"))?)).ok()
+}
+
+/// A file as text, with replacement characters for what is none.
+fn lossy(path: &str) -> Option<String> {
+    fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether some thread of the process still runs: it is neither gone nor a zombie.
 #[must_use]
 pub fn has_live_threads(pid: u32) -> bool {
     threads(pid).into_iter().any(|tid| {
-        // The state follows the last parenthesis: the name before it is the process's to choose. A thread that is
-        // about to end can still be running, but has given up its memory.
-        fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"))
-            .ok()
-            .and_then(|stat| {
-                Some(stat.rsplit_once(')')?.1.trim_start().starts_with(['R', 'S', 'D', 'T', 't', 'I']))
-            })
-            .unwrap_or(false)
+        // A thread that is about to end can still be running, but has given up its memory.
+        stat(&format!("/proc/{pid}/task/{tid}/stat"))
+            .is_some_and(|stat| matches!(stat.state, 'R' | 'S' | 'D' | 'T' | 't' | 'I'))
             && fs::read_link(format!("/proc/{pid}/task/{tid}/exe")).is_ok()
     })
 }
@@ -148,7 +139,7 @@ pub fn has_live_threads(pid: u32) -> bool {
 /// Start time in clock ticks since boot.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
-    Stat::read(pid)?.field(22)
+    Some(stat(&format!("/proc/{pid}/stat"))?.starttime)
 }
 
 /// The command line of a thread's process, one string an argument. Waits for the process's memory.
@@ -170,12 +161,9 @@ pub fn environment(tid: u32) -> Vec<(String, String)> {
 /// file system must bring can be impossible to interrupt, even by a kill. Waits for the process's memory lock.
 #[must_use]
 pub fn strings_in_memory(tid: u32) -> bool {
-    /// `arg_start`, `arg_end`, `env_start`, `env_end`
-    const RANGE: std::ops::RangeInclusive<usize> = 48..=51;
-    let Some(stat) = Stat::read(tid) else { return false };
-    let Some(ends) = RANGE.map(|number| stat.field(number)).collect::<Option<Vec<u64>>>() else {
-        return false;
-    };
+    let Some(stat) = stat(&format!("/proc/{tid}/stat")) else { return false };
+    let ends = [stat.arg_start, stat.arg_end, stat.env_start, stat.env_end];
+    let Some(ends) = ends.into_iter().collect::<Option<Vec<u64>>>() else { return false };
     let (Some(from), Some(to)) = (ends.iter().min(), ends.iter().max()) else { return false };
     let Ok(maps) = fs::File::open(format!("/proc/{tid}/maps")) else { return false };
     let mappings = BufReader::new(maps).split(b'\n').map_while(Result::ok);
@@ -205,7 +193,7 @@ fn nul_separated(path: &str) -> Vec<String> {
 /// The cgroup paths, one a hierarchy.
 #[must_use]
 pub fn cgroups(pid: u32) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let text = lossy(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).map(str::to_owned).collect()
 }
 
@@ -248,6 +236,26 @@ mod tests {
         assert_eq!(Some(identity.parent), parent(me));
         assert_eq!(Some(identity.start_ticks), start_ticks(me));
         assert_eq!(identity.executable.as_deref().map(Path::new), executable(me).ok().as_deref());
+    }
+
+    /// The kernel keeps 15 bytes of a name.
+    #[test]
+    fn a_name_that_is_cut_in_mid_character_hides_no_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("serveur-modele\u{e9}");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let pid = child.id();
+        let is_cut =
+            || fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| std::str::from_utf8(&name).is_err());
+        while !is_cut() {
+            assert!(child.try_wait().unwrap().is_none(), "the program ended");
+            std::thread::yield_now();
+        }
+        let seen = (thread_group(pid), has_live_threads(pid), identity(pid).and_then(|it| it.executable));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen, (Some(pid), true, Some(program.display().to_string())));
     }
 
     #[test]

@@ -21,6 +21,15 @@ pub use snapshot::{Row, Snapshot};
 
 use metric::{bytes, count};
 
+/// Numbers that neither [`Event`] nor the kernel side has: of the recorder, and of each exporter (labels `exporter` and
+/// `reason`).
+pub const OTHERS: [Metric; 5] = [TAPE_FRAMES, TAPE_FRAMES_LOST, TAPE_WITHHELD, SPANS_EXPORTED, SPANS_LOST];
+const TAPE_FRAMES: Metric = count("tokentap.tape.frames.written", &[]);
+const TAPE_FRAMES_LOST: Metric = count("tokentap.tape.frames.lost", &[("reason", "write_failed")]).loss();
+const TAPE_WITHHELD: Metric = bytes("tokentap.tape.bytes.withheld", &[]);
+const SPANS_EXPORTED: Metric = count("tokentap.spans.exported", &[]);
+const SPANS_LOST: Metric = count("tokentap.spans.lost", &[]).loss();
+
 /// Every counter of the agent.
 #[derive(Debug, Default)]
 pub struct Telemetry {
@@ -81,12 +90,9 @@ impl Telemetry {
             .map(|counter| row(Metric::of_kernel(counter), self.kernel[counter as usize].load(Relaxed)));
         let events = Event::ALL.into_iter().map(|event| row(event.metric(), self.count(event)));
         let recorder = [
-            (count("tokentap.tape.frames.written", &[]), &self.recorder.frames),
-            (
-                count("tokentap.tape.frames.lost", &[("reason", "write_failed")]).loss(),
-                &self.recorder.unwritten_frames,
-            ),
-            (bytes("tokentap.tape.bytes.withheld", &[]), &self.recorder.withheld_bytes),
+            (TAPE_FRAMES, &self.recorder.frames),
+            (TAPE_FRAMES_LOST, &self.recorder.unwritten_frames),
+            (TAPE_WITHHELD, &self.recorder.withheld_bytes),
         ]
         .map(|(metric, value)| row(metric, value.load(Relaxed)));
         let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,13 +105,9 @@ impl Telemetry {
 fn of_exporter(counters: &ExporterCounters) -> Vec<Row> {
     let report = counters.report();
     let exporter = || ("exporter", report.name.clone());
-    let exported = Row {
-        metric: count("tokentap.spans.exported", &[]),
-        labels: vec![exporter()],
-        value: report.exported,
-    };
+    let exported = Row { metric: SPANS_EXPORTED, labels: vec![exporter()], value: report.exported };
     let lost = report.lost.iter().map(|(reason, value)| Row {
-        metric: count("tokentap.spans.lost", &[]).loss(),
+        metric: SPANS_LOST,
         labels: vec![exporter(), ("reason", (*reason).to_owned())],
         value: *value,
     });

@@ -15,7 +15,7 @@ use verdict::Verdict;
 use crate::setup::{Part, python};
 use crate::shell::run_logged;
 use crate::toolchain::{self, Compiler};
-use crate::{conventions, ebpf, tree};
+use crate::{conventions, ebpf, pages, tree};
 
 /// Everything that compiles for this machine.
 const HOST: [&str; 3] = ["--workspace", "--exclude", "tokentap-ebpf"];
@@ -39,6 +39,7 @@ pub(crate) fn run(only: Vec<String>) -> Result<()> {
         Some(source) => conventions::compare(&source).map(|()| Verdict::Passed),
         None => Ok(Verdict::Skipped("the conventions do not lie beside the checkout")),
     });
+    checks.run("reference", || pages::check_reference().map(|()| Verdict::Passed));
     checks.run("typos", || check("typos", Command::new(tools.join("typos")).arg("--color=never")));
     let deny = tools.join("cargo-deny");
     checks.run("dependencies", || {

@@ -10,6 +10,27 @@ use tokentap_genai::Resource;
 pub use host::HostAttributes;
 pub use process::Facts;
 
+/// Attributes that are set here, with what they are.
+pub const DOCUMENTED: [(&str, &str); 13] = [
+    (
+        "service.name",
+        "`--service-name`, else the process's own `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES`, else the script that an \
+         interpreter runs, else the executable",
+    ),
+    ("service.instance.id", "One for each image of a process on a host"),
+    ("process.pid", "Process id, in the agent's namespace"),
+    ("process.parent_pid", "Id of the parent process"),
+    ("process.executable.name", "File name of the executable"),
+    ("process.executable.path", "Path of the executable, in the process's mount namespace"),
+    ("process.runtime.name", "The interpreter, when the executable is one that is known"),
+    ("container.id", "Id of the container, from the process's cgroup"),
+    ("host.name", "Name of the host, as `uname -n`"),
+    ("host.id", "`/etc/machine-id`"),
+    ("host.arch", "Architecture of the host"),
+    ("os.type", "`linux`"),
+    ("os.version", "Kernel release"),
+];
+
 /// Makes the [`Resource`] of a process of what was read of it.
 #[derive(Clone, Debug, Default)]
 pub struct Describer {

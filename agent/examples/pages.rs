@@ -1,0 +1,108 @@
+//! Pages that are made of the program itself: the reference of everything that it exports, its manual page, and completions
+//! for shells. `cargo xtask reference` and `cargo xtask dist` run it.
+
+use std::{collections::HashMap, fmt::Write as _, fs, path::PathBuf};
+
+use clap::{CommandFactory as _, Parser};
+use clap_complete::{Shell, generate_to};
+use tokentap::{
+    cli::Cli,
+    targets::attributes,
+    telemetry::{Event, Metric},
+};
+use tokentap_abi::Counter;
+use tokentap_export::Loss;
+use tokentap_genai::semconv;
+
+/// What to make.
+#[derive(Parser)]
+enum Page {
+    /// Print the reference of attributes, counters and reasons
+    Reference,
+    /// Write manual pages and completions into a folder
+    Dist {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+fn main() -> std::io::Result<()> {
+    match Page::parse() {
+        Page::Reference => print(&reference()),
+        Page::Dist { folder } => dist(folder),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as the other page")]
+#[expect(clippy::print_stdout, reason = "the page goes to standard output")]
+fn print(page: &str) -> std::io::Result<()> {
+    print!("{page}");
+    Ok(())
+}
+
+fn dist(folder: PathBuf) -> std::io::Result<()> {
+    let (pages, completions) = (folder.join("man"), folder.join("completions"));
+    fs::create_dir_all(&pages)?;
+    fs::create_dir_all(&completions)?;
+    clap_mangen::generate_to(Cli::command(), &pages)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        generate_to(shell, &mut Cli::command(), "tokentap", &completions)?;
+    }
+    Ok(())
+}
+
+/// What is said of a name in the conventions: its type.
+fn conventional() -> HashMap<&'static str, &'static str> {
+    let table = include_str!("../conventions.tsv");
+    table
+        .lines()
+        .filter_map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            ["attribute", name, kind, ..] => Some((name, kind)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn reference() -> String {
+    let types = conventional();
+    let of = |name: &str| types.get(name).copied().unwrap_or("own");
+    let mut page = String::from(
+        "# Reference\n\n\
+         Made by `cargo xtask reference` of the tables in the code. A type is that of OpenTelemetry's conventions; `own` is \
+         tokentap's.\n\n\
+         ## Span attributes\n\n| attribute | type | what it is |\n|---|---|---|\n",
+    );
+    for (name, what) in semconv::documented() {
+        row(&mut page, &[&code(name), of(name), &what]);
+    }
+    page.push_str("\n## Resource attributes\n\nOf the observed process; those of its own `OTEL_RESOURCE_ATTRIBUTES` come first.\n\n| attribute | type | what it is |\n|---|---|---|\n");
+    for (name, what) in attributes::DOCUMENTED {
+        row(&mut page, &[&code(name), of(name), what]);
+    }
+    page.push_str(
+        "\n## Counters\n\nOf the agent itself, in its last log lines. A loss above zero makes the exit status 3.\n\n\
+         | name | labels | unit | loss |\n|---|---|---|---|\n",
+    );
+    let metrics = Counter::ALL.into_iter().map(Metric::of_kernel).chain(Event::ALL.map(Event::metric));
+    let mut metrics: Vec<Metric> = metrics.chain(tokentap::telemetry::OTHERS).collect();
+    metrics.sort_by_key(|metric| (metric.name, metric.labels));
+    for metric in metrics {
+        let labels: Vec<String> = metric.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let loss = if metric.is_loss { "yes" } else { "" };
+        row(&mut page, &[&code(metric.name), &labels.join(" "), metric.unit, loss]);
+    }
+    page.push_str("\n## Reasons for lost spans\n\nThe label `reason` of `tokentap.spans.lost`.\n\n");
+    for (_, name) in Loss::ALL {
+        page.push_str(&format!("- `{name}`\n"));
+    }
+    page
+}
+
+fn code(name: &str) -> String {
+    format!("`{name}`")
+}
+
+fn row(page: &mut String, cells: &[&str]) {
+    // Writing to a string does not fail.
+    let _written = writeln!(page, "| {} |", cells.join(" | "));
+}

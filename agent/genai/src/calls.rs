@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
 
 use crate::{Options, Span, call::Call, recognition::recognise};
 
@@ -40,7 +40,7 @@ pub struct Calls {
     in_flight: Vec<(ExchangeId, Box<Call>)>,
     finished: VecDeque<Span>,
     /// At most one entry for each reason.
-    dropped: Vec<(&'static str, u64)>,
+    dropped: Vec<(Reason, u64)>,
 }
 
 impl Calls {
@@ -67,8 +67,8 @@ impl Calls {
         self.finished.pop_front()
     }
 
-    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::reason`]).
-    pub fn take_dropped(&mut self) -> Option<(&'static str, u64)> {
+    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::Reason`]).
+    pub fn take_dropped(&mut self) -> Option<(Reason, u64)> {
         self.dropped.pop()
     }
 
@@ -144,7 +144,7 @@ impl Sink for Calls {
         self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += bytes,
             None => self.dropped.push((reason, bytes)),

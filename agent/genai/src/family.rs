@@ -3,9 +3,9 @@
 use std::fmt::Debug;
 
 use tokentap_wire::{
-    Headers, Nanos,
+    Headers, Nanos, Reason,
     json::{Extractor, Schema, Status, Value},
-    reason, sse,
+    sse,
 };
 
 use crate::{
@@ -109,7 +109,7 @@ pub(crate) trait Read: Debug + Send {
     fn response_gap(&mut self);
     /// The call is over; `whole`: with the end of the response. Returns what is wrong with the response, if
     /// it is not what it should be.
-    fn conclude(&mut self, whole: bool) -> Option<&'static str>;
+    fn conclude(&mut self, whole: bool) -> Option<Reason>;
     fn facts(&mut self) -> (&mut Ask, &mut Reply);
     fn reply(&self) -> &Reply;
 }
@@ -234,7 +234,7 @@ impl<F: Family> Read for Bodies<F> {
         }
     }
 
-    fn conclude(&mut self, whole: bool) -> Option<&'static str> {
+    fn conclude(&mut self, whole: bool) -> Option<Reason> {
         let Self { family, ask, reply, response, framing, .. } = self;
         let mut odd = None;
         if let Framing::Document = framing {
@@ -243,7 +243,7 @@ impl<F: Family> Read for Bodies<F> {
             }
             odd = match response.finish(|field, indices, value| family.said(reply, field, indices, value)) {
                 Status::Malformed(why) => Some(why),
-                Status::Partial => Some(reason::JSON_CUT),
+                Status::Partial => Some(Reason::JsonTruncated),
                 Status::Empty | Status::Complete | Status::Gapped => None,
             };
             family.end(reply);

@@ -47,6 +47,7 @@ mod ask;
 mod call;
 mod calls;
 mod family;
+mod incomplete;
 mod openai_chat;
 mod options;
 mod provider;
@@ -59,6 +60,7 @@ mod trace_context;
 
 pub use calls::{Calls, Traffic, Transport};
 pub use family::Api;
+pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
 pub use resource::Resource;
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};

@@ -7,7 +7,7 @@ mod gzip;
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation as _};
 
-use crate::{Limits, reason};
+use crate::{Limits, Reason};
 use brotli::Brotli;
 use gzip::Gzip;
 
@@ -62,11 +62,11 @@ impl Decoder {
     pub(crate) fn new<'a>(
         codings: impl Iterator<Item = &'a [u8]>,
         limits: Limits,
-    ) -> Result<Option<Self>, &'static str> {
+    ) -> Result<Option<Self>, Reason> {
         let mut stages = Vec::new();
         for coding in codings.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             if stages.len() == MAX_STAGES {
-                return Err(reason::TOO_MANY_CODINGS);
+                return Err(Reason::TooManyContentCodings);
             }
             stages.insert(0, Stage { codec: Codec::new(coding)?, out: vec![0; OUT].into(), given: 0 });
         }
@@ -74,18 +74,14 @@ impl Decoder {
     }
 
     /// Takes encoded bytes; gives everything that they yield to `give`, until that wants nothing more.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        give: &mut dyn FnMut(&[u8]) -> Want,
-    ) -> Result<Want, &'static str> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Want) -> Result<Want, Reason> {
         self.taken += bytes.len() as u64;
         let most = self.taken.saturating_mul(self.limits.ratio).max(SMALL);
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
     }
 
     /// Makes it ready for another message in the same codings.
-    pub(crate) fn reset(&mut self) -> Result<(), &'static str> {
+    pub(crate) fn reset(&mut self) -> Result<(), Reason> {
         self.taken = 0;
         self.stages.iter_mut().try_for_each(|stage| {
             stage.given = 0;
@@ -94,9 +90,9 @@ impl Decoder {
     }
 
     /// The message is over: its codings must be, too.
-    pub(crate) fn finish(&self) -> Result<(), &'static str> {
+    pub(crate) fn finish(&self) -> Result<(), Reason> {
         let whole = self.taken == 0 || self.stages.iter().all(|stage| stage.codec.is_whole());
-        if whole { Ok(()) } else { Err(reason::CODING_CUT) }
+        if whole { Ok(()) } else { Err(Reason::ContentCodingTruncated) }
     }
 }
 
@@ -117,7 +113,7 @@ fn run(
     mut input: &[u8],
     bound: Bound,
     give: &mut dyn FnMut(&[u8]) -> Want,
-) -> Result<Want, &'static str> {
+) -> Result<Want, Reason> {
     let Some((stage, later)) = stages.split_first_mut() else { return Ok(give(input)) };
     loop {
         let Progress { taken, given } = stage.codec.step(input, &mut stage.out)?;
@@ -125,10 +121,10 @@ fn run(
         if given > 0 {
             stage.given += given as u64;
             if stage.given > bound.size {
-                return Err(reason::DECODED_SIZE);
+                return Err(Reason::DecodedTooLarge);
             }
             if stage.given > bound.growth {
-                return Err(reason::DECODED_RATIO);
+                return Err(Reason::DecodedRatioTooHigh);
             }
             if run(later, &stage.out[..given], bound, give)? == Want::Nothing {
                 return Ok(Want::Nothing);
@@ -142,7 +138,7 @@ fn run(
 }
 
 impl Codec {
-    fn new(coding: &[u8]) -> Result<Self, &'static str> {
+    fn new(coding: &[u8]) -> Result<Self, Reason> {
         let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
         if is(b"gzip") || is(b"x-gzip") {
             Ok(Self::Gzip(Gzip::new()))
@@ -151,21 +147,23 @@ impl Codec {
         } else if is(b"br") {
             Ok(Self::Brotli(Box::new(Brotli::new())))
         } else if is(b"zstd") {
-            let mut decoder = Zstd::new().map_err(|_| reason::CORRUPT)?;
-            decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|_| reason::CORRUPT)?;
+            let mut decoder = Zstd::new().map_err(|_| Reason::ContentCodingCorrupt)?;
+            decoder
+                .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
+                .map_err(|_| Reason::ContentCodingCorrupt)?;
             Ok(Self::Zstd { decoder, whole: false })
         } else {
-            Err(reason::UNKNOWN_CODING)
+            Err(Reason::ContentCodingUnknown)
         }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         match self {
             Self::Gzip(gzip) => gzip.step(input, out),
             Self::Deflate(deflate) => deflate.step(input, out),
             Self::Brotli(brotli) => brotli.step(input, out),
             Self::Zstd { decoder, whole } => {
-                let status = decoder.run_on_buffers(input, out).map_err(|_| reason::CORRUPT)?;
+                let status = decoder.run_on_buffers(input, out).map_err(|_| Reason::ContentCodingCorrupt)?;
                 if status.bytes_read > 0 || status.bytes_written > 0 {
                     *whole = status.remaining == 0;
                 }
@@ -175,14 +173,14 @@ impl Codec {
     }
 
     /// Begins anew, with the memory that it has, unless that depends on the message (br).
-    fn reset(&mut self) -> Result<(), &'static str> {
+    fn reset(&mut self) -> Result<(), Reason> {
         match self {
             Self::Gzip(gzip) => gzip.reset(),
             Self::Deflate(deflate) => deflate.reset(),
             Self::Brotli(brotli) => **brotli = Brotli::new(),
             Self::Zstd { decoder, whole } => {
                 *whole = false;
-                decoder.reinit().map_err(|_| reason::CORRUPT)?;
+                decoder.reinit().map_err(|_| Reason::ContentCodingCorrupt)?;
             }
         }
         Ok(())
@@ -203,9 +201,10 @@ pub(crate) fn inflate(
     inflate: &mut Decompress,
     input: &[u8],
     out: &mut [u8],
-) -> Result<(Progress, bool), &'static str> {
+) -> Result<(Progress, bool), Reason> {
     let (taken, given) = (inflate.total_in(), inflate.total_out());
-    let status = inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| reason::CORRUPT)?;
+    let status =
+        inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| Reason::ContentCodingCorrupt)?;
     // Both are at most the lengths of the slices.
     let taken = (inflate.total_in() - taken) as usize;
     let given = (inflate.total_out() - given) as usize;
@@ -232,7 +231,7 @@ impl Deflate {
         self.over = false;
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         if self.over {
             return Ok(Progress { taken: input.len(), given: 0 });
         }
@@ -273,17 +272,12 @@ mod tests {
     const FIRST: &[u8] = b"data: first\n\n";
     const BOTH: &[u8] = b"data: first\n\ndata: second\n\n";
 
-    fn decoder(codings: &str, limits: Limits) -> Result<Option<Decoder>, &'static str> {
+    fn decoder(codings: &str, limits: Limits) -> Result<Option<Decoder>, Reason> {
         Decoder::new(codings.split(',').map(|coding| coding.trim().as_bytes()), limits)
     }
 
     /// What a body yields when it comes in pieces of `size`, and how it ends.
-    fn decode(
-        codings: &str,
-        body: &[u8],
-        size: usize,
-        limits: Limits,
-    ) -> (Vec<u8>, Result<(), &'static str>) {
+    fn decode(codings: &str, body: &[u8], size: usize, limits: Limits) -> (Vec<u8>, Result<(), Reason>) {
         let mut decoder = decoder(codings, limits).unwrap().unwrap();
         let mut out = Vec::new();
         for piece in body.chunks(size) {
@@ -299,7 +293,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(codings: &str, body: &[u8], want: &[u8], end: Result<(), &'static str>) {
+    fn check(codings: &str, body: &[u8], want: &[u8], end: Result<(), Reason>) {
         for size in [1, 2, 7, 1 << 20] {
             let (got, ended) = decode(codings, body, size, Limits::default());
             assert_eq!((ended, got.len()), (end, want.len()), "{codings} in pieces of {size}");
@@ -381,17 +375,20 @@ mod tests {
     fn a_coding_that_is_cut_or_corrupt_or_unknown_is_named() {
         for (codings, whole) in [("gzip", gzip(BOTH)), ("zstd", zstd(BOTH)), ("br", BR.1.to_vec())] {
             let cut = decode(codings, &whole[..whole.len() - 1], 3, Limits::default());
-            assert_eq!(cut.1, Err(reason::CODING_CUT), "{codings}");
+            assert_eq!(cut.1, Err(Reason::ContentCodingTruncated), "{codings}");
         }
         for codings in ["gzip", "deflate", "zstd", "br"] {
             assert_eq!(
                 decode(codings, &[0xfe; 99], 3, Limits::default()),
-                (vec![], Err(reason::CORRUPT)),
+                (vec![], Err(Reason::ContentCodingCorrupt)),
                 "{codings}"
             );
         }
-        assert_eq!(decoder("gzip, lzw", Limits::default()).unwrap_err(), reason::UNKNOWN_CODING);
-        assert_eq!(decoder("gzip, br, zstd, gzip", Limits::default()).unwrap_err(), reason::TOO_MANY_CODINGS);
+        assert_eq!(decoder("gzip, lzw", Limits::default()).unwrap_err(), Reason::ContentCodingUnknown);
+        assert_eq!(
+            decoder("gzip, br, zstd, gzip", Limits::default()).unwrap_err(),
+            Reason::TooManyContentCodings
+        );
     }
 
     #[test]
@@ -405,10 +402,10 @@ mod tests {
             ("gzip, gzip", gzip(&gzip(&zeros))),
         ] {
             let (out, end) = decode(codings, &bomb, 1 << 20, Limits::default());
-            assert_eq!(end, Err(reason::DECODED_RATIO), "{codings}");
+            assert_eq!(end, Err(Reason::DecodedRatioTooHigh), "{codings}");
             assert!(out.len() as u64 <= SMALL.max(256 * bomb.len() as u64), "{codings}");
             let (out, end) = decode(codings, &bomb, 1 << 20, limits);
-            assert_eq!(end, Err(reason::DECODED_SIZE), "{codings}");
+            assert_eq!(end, Err(Reason::DecodedTooLarge), "{codings}");
             assert!(out.len() <= 3 << 20, "{codings}");
         }
         // A body that is merely long and dull is read.
@@ -418,7 +415,10 @@ mod tests {
         let mut wide = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
         wide.window_log(27).unwrap();
         wide.include_contentsize(false).unwrap();
-        assert_eq!(decode("zstd", &coded!(wide, BOTH), 99, Limits::default()).1, Err(reason::CORRUPT));
+        assert_eq!(
+            decode("zstd", &coded!(wide, BOTH), 99, Limits::default()).1,
+            Err(Reason::ContentCodingCorrupt)
+        );
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! One captured connection: both directions in, exchanges out.
 
 use crate::{
-    Direction, Ending, Limits, Nanos, Role, Sink,
+    Direction, Ending, Limits, Nanos, Reason, Role, Sink,
     held::Held,
     http1::{Http1, State, To, Upgrade, begins_message},
     http2::{Candidate, Http2, PREFACE, PROOF},
-    proxy, reason,
+    proxy,
     reassembly::{Position, Run},
     websocket::WebSocket,
 };
@@ -35,13 +35,13 @@ pub enum Protocol {
 ///
 /// | | |
 /// |---|--:|
-/// | a connection by itself, and while nothing tells what it speaks | 896 |
-/// | HTTP/1, idle or within an exchange | + 512 |
+/// | a connection by itself, and while nothing tells what it speaks | 864 |
+/// | HTTP/1, idle or within an exchange | + 384 |
 /// | HTTP/2 | + 3 KiB |
 /// | … each direction whose table of fields is full, at the size that peers have unless they say otherwise | + 6 KiB |
-/// | … each open stream | + 240 |
+/// | … each open stream | + 224 |
 /// | … each of them that is a WebSocket | + 600 |
-/// | WebSocket | + 1 KiB |
+/// | WebSocket | + 768 |
 /// | … each direction in which messages are compressed | + 64 KiB |
 /// | a body in gzip or deflate | + 64 KiB |
 ///
@@ -230,7 +230,7 @@ impl Connection {
             return;
         }
         if starts_call && begins_tls(bytes) {
-            sink.dropped(reason::TLS, bytes.len() as u64);
+            sink.dropped(Reason::TlsRecords, bytes.len() as u64);
             return self.http1.give_up();
         }
         let Opening { preface: (have, began), frames, .. } = &mut self.openings[dir.index()];
@@ -353,7 +353,7 @@ impl Next {
         match self {
             Self::Http2(http2) => http2.data(dir, bytes, starts_call, at, sink),
             Self::WebSocket(_, websocket) if websocket.is_over() => {
-                sink.dropped(reason::NOT_HTTP, bytes.len() as u64);
+                sink.dropped(Reason::ProtocolUnknown, bytes.len() as u64);
             }
             Self::WebSocket(clients, websocket) => {
                 websocket.data(sender(dir, *clients), bytes, starts_call, at, sink);

@@ -10,7 +10,7 @@ use crc32fast::Hasher;
 
 pub use header::{Headers, Value};
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// Cuts one body into messages.
 ///
@@ -24,7 +24,7 @@ pub struct Parser {
     /// Over the bytes of the message so far.
     sum: Hasher,
     /// What is wrong with the message, if that is known before its end.
-    wrong: Option<&'static str>,
+    wrong: Option<Reason>,
 }
 
 /// What a body says, in order: for each message one `Head`, any number of `Payload` and `Gap`, one `End`.
@@ -41,12 +41,12 @@ pub enum Piece<'a> {
     Payload(&'a [u8]),
     /// So many bytes of the payload are missing here.
     Gap(u32),
-    /// The message is over. The error is [`reason::EVENT_CHECKSUM`] when a byte of it is not what was sent,
-    /// [`reason::EVENT_HEADERS`] when its headers could not be read, [`reason::EVENT_GAP`] when a part of it is
+    /// The message is over. The error is [`Reason::EventStreamChecksumInvalid`] when a byte of it is not what was sent,
+    /// [`Reason::EventStreamHeadersInvalid`] when its headers could not be read, [`Reason::EventStreamGap`] when a part of it is
     /// missing, so that its checksum says nothing.
-    End(Result<(), &'static str>),
-    /// What comes where a message should begin does not: [`reason::EVENT_PRELUDE`]. The next one is looked for.
-    Lost(&'static str),
+    End(Result<(), Reason>),
+    /// What comes where a message should begin does not: [`Reason::EventStreamPreludeInvalid`]. The next one is looked for.
+    Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +140,14 @@ impl Parser {
             Some(missing) if missing <= self.left() => missing as u32,
             _ => {
                 if matches!(self.state, State::Payload { .. } | State::Checksum { .. }) {
-                    on(Piece::End(Err(reason::EVENT_GAP)));
+                    on(Piece::End(Err(Reason::EventStreamGap)));
                 }
                 self.state = SEARCH;
                 self.drop_kept();
                 return;
             }
         };
-        self.wrong = self.wrong.or(Some(reason::EVENT_GAP));
+        self.wrong = self.wrong.or(Some(Reason::EventStreamGap));
         if let State::Headers { left, payload, .. } = self.state {
             let part = missing.min(left);
             missing -= part;
@@ -172,11 +172,11 @@ impl Parser {
     /// The body is over.
     ///
     /// # Errors
-    /// [`reason::EVENT_CUT`] when a message has begun and not ended.
-    pub const fn finish(&self) -> Result<(), &'static str> {
+    /// [`Reason::EventStreamTruncated`] when a message has begun and not ended.
+    pub const fn finish(&self) -> Result<(), Reason> {
         match self.state {
             State::Prelude { search: true, .. } | State::Prelude { have: 0, .. } => Ok(()),
-            _ => Err(reason::EVENT_CUT),
+            _ => Err(Reason::EventStreamTruncated),
         }
     }
 
@@ -206,7 +206,7 @@ impl Parser {
             }
             if !search {
                 search = true;
-                on(Piece::Lost(reason::EVENT_PRELUDE));
+                on(Piece::Lost(Reason::EventStreamPreludeInvalid));
             }
         }
         self.state = State::Prelude { word, have, search };
@@ -244,7 +244,7 @@ impl Parser {
     fn head(&mut self, block: &[u8], whole: bool, payload: u32, on: &mut impl FnMut(Piece<'_>)) {
         let headers = Headers::new(block, whole);
         if whole && !headers.complete {
-            self.wrong = self.wrong.or(Some(reason::EVENT_HEADERS));
+            self.wrong = self.wrong.or(Some(Reason::EventStreamHeadersInvalid));
         }
         self.set_payload(payload);
         on(Piece::Head { headers, payload });
@@ -257,8 +257,9 @@ impl Parser {
     /// Ends the message once its last byte has passed.
     fn end(&mut self, on: &mut impl FnMut(Piece<'_>)) {
         if let State::Checksum { sum, have: CHECKSUM } = self.state {
-            let wrong =
-                self.wrong.or_else(|| (self.sum.clone().finalize() != sum).then_some(reason::EVENT_CHECKSUM));
+            let wrong = self.wrong.or_else(|| {
+                (self.sum.clone().finalize() != sum).then_some(Reason::EventStreamChecksumInvalid)
+            });
             self.state = START;
             on(Piece::End(wrong.map_or(Ok(()), Err)));
         }

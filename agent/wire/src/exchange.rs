@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Reason;
+
 /// Nanoseconds since boot, as the kernel side stamps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
@@ -173,9 +175,9 @@ pub enum Ending {
     /// No byte for longer than the configured time.
     Stale,
     /// The bytes stopped being this protocol; says which rule broke.
-    Malformed(&'static str),
+    Malformed(Reason),
     /// A body coding could not be undone within its bounds; says why. The exchange itself was whole.
-    Undecodable(&'static str),
+    Undecodable(Reason),
 }
 
 /// Receives what a [`crate::Connection`] finds, in stream order. Body calls carry the bytes as they arrive:
@@ -208,7 +210,6 @@ pub trait Sink {
     fn finished(&self, _id: ExchangeId) -> bool {
         false
     }
-    /// Bytes that were captured but belong to no exchange were passed over: counted under their reason, one
-    /// of [`crate::reason`].
-    fn dropped(&mut self, _reason: &'static str, _bytes: u64) {}
+    /// Captured bytes that belong to no exchange were passed over.
+    fn dropped(&mut self, _reason: Reason, _bytes: u64) {}
 }

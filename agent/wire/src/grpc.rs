@@ -6,9 +6,8 @@
 pub mod web;
 
 use crate::{
-    Limits,
+    Limits, Reason,
     coding::{Decoder, Want},
-    reason,
     reassembly::take,
 };
 
@@ -25,7 +24,7 @@ pub struct Parser {
     most: usize,
     decoder: Option<Box<Decoder>>,
     /// Why the message could not be decompressed.
-    undecodable: Option<&'static str>,
+    undecodable: Option<Reason>,
 }
 
 /// A message.
@@ -42,8 +41,8 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
     /// All its bytes are here.
     pub whole: bool,
-    /// Why it could not be decompressed, one of [`reason`].
-    pub undecodable: Option<&'static str>,
+    /// Why it could not be decompressed.
+    pub undecodable: Option<Reason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +84,8 @@ impl Parser {
     /// value of the `grpc-encoding` field. Of `limits`, `decoded` and `ratio` hold for each message.
     ///
     /// # Errors
-    /// [`reason::UNKNOWN_CODING`] when that is none of gzip, deflate, zstd, br and identity.
-    pub fn with_encoding(most: usize, encoding: &[u8], limits: &Limits) -> Result<Self, &'static str> {
+    /// [`Reason::ContentCodingUnknown`] when that is none of gzip, deflate, zstd, br and identity.
+    pub fn with_encoding(most: usize, encoding: &[u8], limits: &Limits) -> Result<Self, Reason> {
         let decoder = Decoder::new(std::iter::once(encoding.trim_ascii()), *limits)?;
         Ok(Self { decoder: decoder.map(Box::new), ..Self::new(most) })
     }
@@ -95,16 +94,16 @@ impl Parser {
     /// given.
     ///
     /// # Errors
-    /// [`reason::GRPC_FLAGS`] when a message begins with what no gRPC message does, [`reason::GRPC_GAP`] when a
+    /// [`Reason::GrpcFlagsInvalid`] when a message begins with what no gRPC message does, [`Reason::GrpcGap`] when a
     /// gap hides where it begins; each once.
-    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), &'static str> {
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), Reason> {
         let mut input = bytes;
         loop {
             match &mut self.state {
                 State::Lost => return Ok(()),
                 State::Gap => {
                     self.state = State::Lost;
-                    return Err(reason::GRPC_GAP);
+                    return Err(Reason::GrpcGap);
                 }
                 State::Prefix { bytes, have } => {
                     let len = input.len().min(PREFIX - *have);
@@ -116,7 +115,7 @@ impl Parser {
                     let [flags, a, b, c, d] = *bytes;
                     if flags & !(COMPRESSED | TRAILERS) != 0 {
                         self.state = State::Lost;
-                        return Err(reason::GRPC_FLAGS);
+                        return Err(Reason::GrpcFlagsInvalid);
                     }
                     let len = u32::from_be_bytes([a, b, c, d]);
                     self.begin(flags, len);
@@ -215,7 +214,7 @@ mod tests {
 
     /// Messages as text: `~` before compressed ones, `#` before trailers, `+n` after those of which n bytes are
     /// not here.
-    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), &'static str>) {
+    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), Reason>) {
         let mut seen = Vec::new();
         let mut on = |message: Message<'_>| {
             let text = String::from_utf8_lossy(message.bytes);
@@ -264,7 +263,7 @@ mod tests {
         assert_eq!(feed(&mut parser, &first[..8], 100).0, "");
         parser.gap(Some(4));
         assert_eq!(feed(&mut parser, &[&first[12..], &rest].concat(), 100).0, "012+7 next");
-        for (missing, told) in [(Some(1), Err(reason::GRPC_GAP)), (None, Ok(()))] {
+        for (missing, told) in [(Some(1), Err(Reason::GrpcGap)), (None, Ok(()))] {
             parser.gap(missing);
             assert_eq!(feed(&mut parser, &rest, 100), (String::new(), told));
         }
@@ -274,7 +273,7 @@ mod tests {
     fn what_is_no_message_is_named() {
         let mut parser = Parser::new(100);
         let body = [message(0, b"a"), b"<html>".to_vec()].concat();
-        assert_eq!(feed(&mut parser, &body, 100), ("a".into(), Err(reason::GRPC_FLAGS)));
+        assert_eq!(feed(&mut parser, &body, 100), ("a".into(), Err(Reason::GrpcFlagsInvalid)));
         assert_eq!(feed(&mut parser, &message(0, b"b"), 100), (String::new(), Ok(())));
     }
 
@@ -322,7 +321,7 @@ mod tests {
         }
         assert_eq!(decode("identity", &message(0, b"plain"), 3, &Limits::default()), "plain");
         let unknown = Parser::with_encoding(30, b"snappy", &Limits::default());
-        assert_eq!(unknown.map(|_| ()), Err(reason::UNKNOWN_CODING));
+        assert_eq!(unknown.map(|_| ()), Err(Reason::ContentCodingUnknown));
     }
 
     #[test]
@@ -340,10 +339,15 @@ mod tests {
                 assert!(got.ends_with(&format!("…{end} next")), "{got} in pieces of {size}");
             };
             check(&long, &Limits::default(), &"x".repeat(30), "");
-            check(&long, &limits, "", &format!("!{}", reason::DECODED_SIZE));
+            check(&long, &limits, "", &format!("!{}", Reason::DecodedTooLarge));
             check(&bomb, &Limits::default(), &"\0".repeat(30), "");
-            check(b"no gzip at all", &limits, "", &format!("!{}", reason::CORRUPT));
-            check(&cut[..cut.len() - 9], &limits, "whole message", &format!("!{}", reason::CODING_CUT));
+            check(b"no gzip at all", &limits, "", &format!("!{}", Reason::ContentCodingCorrupt));
+            check(
+                &cut[..cut.len() - 9],
+                &limits,
+                "whole message",
+                &format!("!{}", Reason::ContentCodingTruncated),
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use memchr::{memmem::Finder, memrchr};
 
 pub use field::{Part, boundary, parameter};
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// Cuts one body into parts.
 ///
@@ -42,9 +42,9 @@ pub enum Piece<'a> {
         /// That is all of them.
         whole: bool,
     },
-    /// What follows a boundary, or a part's head, is not what has to: [`reason::PART_BOUNDARY`] or
-    /// [`reason::HEAD_TOO_LONG`]. The next part is looked for.
-    Lost(&'static str),
+    /// What follows a boundary, or a part's head, is not what has to: [`Reason::MultipartBoundaryInvalid`] or
+    /// [`Reason::HeadTooLong`]. The next part is looked for.
+    Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,12 +125,12 @@ impl Parser {
     /// The body is over.
     ///
     /// # Errors
-    /// [`reason::PART_CUT`] when its last boundary has not come.
-    pub fn finish(&self) -> Result<(), &'static str> {
+    /// [`Reason::MultipartTruncated`] when its last boundary has not come.
+    pub fn finish(&self) -> Result<(), Reason> {
         match self.state {
             State::Over => Ok(()),
             START if self.part == Kind::None => Ok(()),
-            _ => Err(reason::PART_CUT),
+            _ => Err(Reason::MultipartTruncated),
         }
     }
 
@@ -193,7 +193,7 @@ impl Parser {
                 _ => {
                     self.end(false, &mut *on);
                     self.state = SEARCH;
-                    on(Piece::Lost(reason::PART_BOUNDARY));
+                    on(Piece::Lost(Reason::MultipartBoundaryInvalid));
                     return;
                 }
             };
@@ -217,7 +217,7 @@ impl Parser {
             take(input, room);
             self.kept.clear();
             self.state = SEARCH;
-            on(Piece::Lost(reason::HEAD_TOO_LONG));
+            on(Piece::Lost(Reason::HeadTooLong));
             return;
         }
         let part = take(input, end.map_or(input.len(), |at| at + 1));

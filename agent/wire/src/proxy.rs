@@ -1,7 +1,7 @@
 //! The PROXY protocol: what a load balancer puts in front of a connection to say whose it is (HAProxy's
 //! `proxy-protocol.txt`, version 1 in §2.1, version 2 in §2.2). It is passed over.
 
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// How a header of version 1 begins.
 const V1: &[u8] = b"PROXY ";
@@ -47,7 +47,7 @@ pub(crate) enum Found {
     /// A header has ended: the connection begins with what is left of them.
     Ended,
     /// What began like a header is none.
-    Malformed(&'static str, usize),
+    Malformed(Reason, usize),
 }
 
 impl Header {
@@ -146,6 +146,6 @@ impl Header {
 
     fn malformed(&mut self, before: usize) -> Found {
         self.place = Place::Past;
-        Found::Malformed(reason::PROXY_HEADER, before)
+        Found::Malformed(Reason::ProxyHeaderInvalid, before)
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
-    Sink,
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, Reason, RequestHead,
+    ResponseHead, Role, Sink,
 };
 
 /// Writes down what it is told, and panics when the calls of an exchange make no sense.
@@ -13,7 +13,7 @@ pub(crate) struct Recorder {
     /// Exchanges by number.
     pub(crate) seen: BTreeMap<u64, Seen>,
     /// Bytes by the reason for which they were dropped.
-    pub(crate) dropped: BTreeMap<&'static str, u64>,
+    pub(crate) dropped: BTreeMap<Reason, u64>,
     /// Targets whose bodies are not wanted.
     pub(crate) skip: Option<&'static str>,
     /// A response is finished once its body ends with this.
@@ -162,7 +162,7 @@ impl Sink for Recorder {
         self.terminator.is_some_and(|end| self.seen[&id.0].response_body.ends_with(end.as_bytes()))
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         *self.dropped.entry(reason).or_default() += bytes;
     }
 }

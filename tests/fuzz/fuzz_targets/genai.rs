@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{numbers::Numbers, recorder::Recorder, replay::Replay};
 use tokentap_genai::{Calls, Options, Span, Transport, Value};
-use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
 
 fuzz_target!(|input: &[u8]| {
     let replay = Replay::new(input);
@@ -90,7 +90,7 @@ impl Sink for Tee {
         self.calls.finished(id)
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         self.calls.dropped(reason, bytes);
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use tokentap_wire::{
-    Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
+    Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, Reason, RequestHead,
     ResponseHead, Role, Sink,
 };
 
@@ -15,7 +15,7 @@ pub struct Recorder {
     /// Exchanges by number.
     pub exchanges: BTreeMap<u64, Exchange>,
     /// Bytes by the reason for which they were dropped.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<Reason, u64>,
     contract: Contract,
 }
 
@@ -176,7 +176,7 @@ impl Sink for Recorder {
         exchange.times[3] = Some(at);
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         *self.dropped.entry(reason).or_default() += bytes;
     }
 }

@@ -3,7 +3,7 @@
 use flate2::Decompress;
 
 use super::{Progress, inflate};
-use crate::reason;
+use crate::Reason;
 
 pub(super) struct Gzip {
     place: Place,
@@ -52,7 +52,7 @@ impl Gzip {
         matches!(self.place, Place::Between | Place::Padding)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         let mut taken = 0;
         loop {
             if self.place == Place::Data {
@@ -79,12 +79,12 @@ impl Gzip {
 
 impl Place {
     /// Where it is after a byte that is not compressed data.
-    fn after(self, byte: u8) -> Result<Self, &'static str> {
+    fn after(self, byte: u8) -> Result<Self, Reason> {
         Ok(match self {
-            Self::Header(0, _) if byte != 0x1f => return Err(reason::CORRUPT),
-            Self::Header(1, _) if byte != 0x8b => return Err(reason::CORRUPT),
+            Self::Header(0, _) if byte != 0x1f => return Err(Reason::ContentCodingCorrupt),
+            Self::Header(1, _) if byte != 0x8b => return Err(Reason::ContentCodingCorrupt),
             // 8 is deflate, the only method there is.
-            Self::Header(2, _) if byte != 8 => return Err(reason::CORRUPT),
+            Self::Header(2, _) if byte != 8 => return Err(Reason::ContentCodingCorrupt),
             Self::Header(3, _) => Self::Header(4, byte),
             Self::Header(9, flags) => Self::next_part(flags),
             Self::Header(seen, flags) => Self::Header(seen + 1, flags),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::head::Kind;
-use crate::{Ending, ExchangeId, Nanos, Sink};
+use crate::{Ending, ExchangeId, Nanos, Reason, Sink};
 
 /// A request and its response. It stays, for the sake of the order, until both have passed, also when its end
 /// has been told before.
@@ -27,7 +27,7 @@ pub(super) struct Exchange {
     pub(super) status: Option<u16>,
     /// When the response ended, by protocol or because the sink said so.
     pub(super) answered: Option<Nanos>,
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) undecodable: Option<Reason>,
     /// Its end has not been told yet.
     pub(super) live: bool,
 }
@@ -138,7 +138,7 @@ impl Queue {
     }
 
     /// The response that is due is no HTTP; whose the later ones are is not known.
-    pub(super) fn spoil_answers<S: Sink>(&mut self, reason: &'static str, at: Nanos, sink: &mut S) {
+    pub(super) fn spoil_answers<S: Sink>(&mut self, reason: Reason, at: Nanos, sink: &mut S) {
         let mut ending = Ending::Malformed(reason);
         for exchange in &mut self.list {
             if matches!(exchange.response, Part::Awaited | Part::Open) {

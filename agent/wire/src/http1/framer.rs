@@ -9,7 +9,7 @@ use super::{
     chunked::{self, Chunked},
     head::{Body, Start, StartLine, unfold},
 };
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// The next piece of a direction.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) enum Step<'a> {
     /// Bytes outside of any message, and how many head parts given before were outside, too.
     Skipped(&'a [u8], usize),
     /// A rule was broken; the framer looks for the next message. So many bytes of a head are given up.
-    Malformed(&'static str, usize),
+    Malformed(Reason, usize),
 }
 
 /// A whole head, from its start line to its blank line, lines not folded; or trailers to theirs.
@@ -277,7 +277,7 @@ impl Framer {
         self.state = if left == 0 { State::End } else { State::Length(left) };
     }
 
-    fn malformed<'a>(&mut self, reason: &'static str) -> Step<'a> {
+    fn malformed<'a>(&mut self, reason: Reason) -> Step<'a> {
         let given_up = self.head.len();
         self.lose_step();
         Step::Malformed(reason, given_up)
@@ -330,7 +330,7 @@ impl Framer {
         let len = end.unwrap_or(input.len());
         if self.head.len() + len > self.max_head {
             self.head.extend_from_slice(take(input, input.len()));
-            return self.malformed(reason::HEAD_TOO_LONG);
+            return self.malformed(Reason::HeadTooLong);
         }
         let fresh = take(input, len);
         self.state = State::Head(scan);
@@ -358,7 +358,7 @@ impl HeadScan {
 
     /// Scans on; `before` is what was scanned. Returns the length of the rest of the head if it ends in
     /// `input`.
-    fn run(&mut self, before: &[u8], input: &[u8]) -> Result<Option<usize>, &'static str> {
+    fn run(&mut self, before: &[u8], input: &[u8]) -> Result<Option<usize>, Reason> {
         let mut at = 0;
         if self.line == Line::First {
             let Some(lf) = memchr(b'\n', input) else {
@@ -388,7 +388,7 @@ impl HeadScan {
     }
 
     /// Checks the first few bytes of a start line that is not whole.
-    fn check_first(&self, before: &[u8], input: &[u8]) -> Result<(), &'static str> {
+    fn check_first(&self, before: &[u8], input: &[u8]) -> Result<(), Reason> {
         const ENOUGH: usize = 40;
         if before.len() >= ENOUGH {
             return Ok(());
@@ -396,13 +396,13 @@ impl HeadScan {
         let mut first = [0; ENOUGH];
         let len = before.iter().chain(input).zip(&mut first).map(|(from, to)| *to = *from).count();
         match Start::of(&first[..len], self.strict) {
-            Start::Neither => Err(reason::START_LINE),
+            Start::Neither => Err(Reason::StartLineInvalid),
             _ => Ok(()),
         }
     }
 
     /// Checks a start line whose last part is `end`.
-    fn check_line(&self, before: &[u8], end: &[u8]) -> Result<(), &'static str> {
+    fn check_line(&self, before: &[u8], end: &[u8]) -> Result<(), Reason> {
         let whole;
         let line = if before.is_empty() {
             end
@@ -412,7 +412,7 @@ impl HeadScan {
         };
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if self.strict && !matches!(Start::of(line, true), Start::Request | Start::Response) {
-            return Err(reason::START_LINE);
+            return Err(Reason::StartLineInvalid);
         }
         StartLine::parse(line).map(|_| ())
     }

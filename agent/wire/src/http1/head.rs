@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::{Headers, Version, body::content_length, reason, reassembly::take};
+use crate::{Headers, Reason, Version, body::content_length, reassembly::take};
 
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -87,8 +87,8 @@ impl Start {
 
 impl<'a> StartLine<'a> {
     /// Parses a line without its end.
-    pub(super) fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
-        Self::response(line).or_else(|| Self::request(line)).ok_or(reason::START_LINE)
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, Reason> {
+        Self::response(line).or_else(|| Self::request(line)).ok_or(Reason::StartLineInvalid)
     }
 
     fn response(line: &[u8]) -> Option<Self> {
@@ -115,17 +115,14 @@ impl<'a> StartLine<'a> {
 
 /// Splits a head (start line to blank line, lines not folded) into its start line and fields. The flag is
 /// false when there were too many fields.
-pub(super) fn parse<'a>(
-    head: &'a [u8],
-    fields: &mut Fields<'a>,
-) -> Result<(StartLine<'a>, bool), &'static str> {
+pub(super) fn parse<'a>(head: &'a [u8], fields: &mut Fields<'a>) -> Result<(StartLine<'a>, bool), Reason> {
     let mut lines = lines(head);
     let start = StartLine::parse(lines.next().unwrap_or_default())?;
     Ok((start, parse_fields(lines, fields)?))
 }
 
 /// Splits trailers into their fields. The flag is false when there were too many.
-pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, &'static str> {
+pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, Reason> {
     parse_fields(lines(bytes), fields)
 }
 
@@ -140,19 +137,16 @@ fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn parse_fields<'a>(
-    lines: impl Iterator<Item = &'a [u8]>,
-    fields: &mut Fields<'a>,
-) -> Result<bool, &'static str> {
+fn parse_fields<'a>(lines: impl Iterator<Item = &'a [u8]>, fields: &mut Fields<'a>) -> Result<bool, Reason> {
     for line in lines.take_while(|line| !line.is_empty()) {
         if fields.len() == MAX_FIELDS {
             return Ok(false);
         }
-        let colon = memchr(b':', line).ok_or(reason::FIELD_LINE)?;
+        let colon = memchr(b':', line).ok_or(Reason::HeaderFieldInvalid)?;
         // Whitespace before the colon is for proxies to remove (RFC 9112 §5.1).
         let name = line[..colon].trim_ascii_end();
         if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
-            return Err(reason::FIELD_LINE);
+            return Err(Reason::HeaderFieldInvalid);
         }
         fields.push((name, line[colon + 1..].trim_ascii()));
     }
@@ -172,16 +166,16 @@ pub(super) fn unfold(head: &mut [u8]) {
 }
 
 /// How the body of a request ends.
-pub(super) fn request_body(headers: Headers<'_>) -> Result<Body, &'static str> {
+pub(super) fn request_body(headers: Headers<'_>) -> Result<Body, Reason> {
     match headers.members("transfer-encoding").last() {
         Some(last) if is_chunked(last) => Ok(Body::Chunked),
-        Some(_) => Err(reason::TRANSFER_ENCODING),
+        Some(_) => Err(Reason::TransferEncodingInvalid),
         None => Ok(Body::Length(content_length(headers)?.unwrap_or(0))),
     }
 }
 
 /// How the body of a final response ends, other than a switch of protocols.
-pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Result<Body, &'static str> {
+pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Result<Body, Reason> {
     if kind == Kind::Head || matches!(status, 204 | 304) {
         return Ok(Body::Length(0));
     }

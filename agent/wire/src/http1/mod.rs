@@ -14,8 +14,8 @@ mod switch;
 mod tests;
 
 use crate::{
-    Direction, Ending, ExchangeId, Headers, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
-    Version, body::BodyUse, coding::Want, held::Held, reason, websocket::Extensions,
+    Direction, Ending, ExchangeId, Headers, Interest, Limits, Nanos, Reason, RequestHead, ResponseHead, Role,
+    Sink, Version, body::BodyUse, coding::Want, held::Held, websocket::Extensions,
 };
 use exchange::{Exchange, Part, Queue};
 use framer::{Head, Step};
@@ -117,7 +117,7 @@ impl Http1 {
         if len == 0 {
             return;
         }
-        sink.dropped(reason::OUT_OF_STEP, len as u64);
+        sink.dropped(Reason::OutOfSync, len as u64);
         if let State::Undecided { fresh, searched } = &mut self.state {
             *searched += len as u64;
             if *fresh || *searched > self.limits.search {
@@ -208,7 +208,7 @@ impl Http1 {
             _ if matches!(self.state, State::Upgraded(_)) => {
                 self.lanes[dir.index()].held.push(input, true, at)
             }
-            len => sink.dropped(reason::NOT_HTTP, len as u64),
+            len => sink.dropped(Reason::ProtocolUnknown, len as u64),
         }
     }
 
@@ -234,7 +234,11 @@ impl Http1 {
     /// Gives up what is held, and `more` bytes.
     fn drop_held<S: Sink>(&mut self, dir: Direction, more: usize, sink: &mut S) {
         let held = std::mem::replace(&mut self.lanes[dir.index()].held, Held::new());
-        let reason = if self.requests == Some(dir) { reason::NO_SWITCH } else { reason::NO_REQUEST };
+        let reason = if self.requests == Some(dir) {
+            Reason::SwitchUnanswered
+        } else {
+            Reason::ResponseWithoutRequest
+        };
         if held.len() + more > 0 {
             sink.dropped(reason, (held.len() + more) as u64);
         }
@@ -295,7 +299,7 @@ impl Http1 {
     fn malformed<S: Sink>(
         &mut self,
         dir: Direction,
-        reason: &'static str,
+        reason: Reason,
         given_up: usize,
         at: Nanos,
         sink: &mut S,
@@ -320,10 +324,10 @@ impl Http1 {
         match head::parse(head.bytes(), &mut fields) {
             Err(reason) => self.malformed(dir, reason, head.bytes().len(), at, sink),
             Ok((StartLine::Request { .. }, _)) if self.requests == Some(dir.opposite()) => {
-                self.malformed(dir, reason::WRONG_SIDE, head.bytes().len(), at, sink);
+                self.malformed(dir, Reason::MessageFromWrongSide, head.bytes().len(), at, sink);
             }
             Ok((StartLine::Response { .. }, _)) if self.requests == Some(dir) => {
-                self.malformed(dir, reason::WRONG_SIDE, head.bytes().len(), at, sink);
+                self.malformed(dir, Reason::MessageFromWrongSide, head.bytes().len(), at, sink);
             }
             Ok((StartLine::Request { method, target, version }, complete)) => {
                 self.requests = Some(dir);
@@ -377,7 +381,7 @@ impl Http1 {
     ) {
         self.state = State::Decided;
         if self.queue.len() == self.limits.in_flight {
-            self.queue.end_all(Ending::Malformed(reason::TOO_MANY_IN_FLIGHT), at, sink);
+            self.queue.end_all(Ending::Malformed(Reason::TooManyInFlight), at, sink);
             self.state = State::Over;
             return;
         }
@@ -429,7 +433,7 @@ impl Http1 {
             return;
         };
         if head.began < exchange.began {
-            sink.dropped(reason::NO_REQUEST, head.bytes().len() as u64);
+            sink.dropped(Reason::ResponseWithoutRequest, head.bytes().len() as u64);
             lane.framer.lose_step();
             return;
         }

@@ -1,7 +1,7 @@
 //! What becomes of a connection that switches to another protocol (RFC 9110 §7.8, §9.3.6).
 
 use super::{Http1, State};
-use crate::{Direction, Ending, ExchangeId, Nanos, Sink, held::Held, reason, websocket::Extensions};
+use crate::{Direction, Ending, ExchangeId, Nanos, Reason, Sink, held::Held, websocket::Extensions};
 
 /// A protocol that is read after a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Http1 {
         self.state = State::Over;
         let exchange = self.queue.take_awaiting()?;
         let requests = self.requests?;
-        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), exchange.last, sink);
+        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), exchange.last, sink);
         let in_step = self.lanes[requests.index()].framer.is_between();
         let held = Direction::ALL.map(|dir| std::mem::take(&mut self.lanes[dir.index()].held));
         Some(Upgrade { to, requests, exchange: exchange.id, last: exchange.last, in_step, held })
@@ -38,7 +38,7 @@ impl Http1 {
 
     /// The connection goes on in another protocol. A tunnel is looked at anew; others are not read.
     pub(super) fn switch<S: Sink>(&mut self, status: u16, at: Nanos, sink: &mut S) {
-        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), at, sink);
+        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), at, sink);
         if status == 101 {
             self.state = State::Over;
             return;

@@ -2,7 +2,7 @@
 //!
 //! Only a field block that is cut is buffered.
 
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// What a client sends first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,7 +56,7 @@ pub(super) enum Step<'a> {
     /// Streams above this number are not looked at by this side.
     GoAway(u32),
     /// A rule was broken: the direction is out of step.
-    Malformed(&'static str),
+    Malformed(Reason),
 }
 
 /// A field block, put together from its frames.
@@ -79,7 +79,7 @@ pub(super) enum Fragment<'a> {
     /// They came in pieces; [`Framer::recycle`] takes the buffer back.
     Joined(Vec<u8>),
     /// Some are missing, or they are too many: so many that were there are given up.
-    Lost(&'static str, usize),
+    Lost(Reason, usize),
 }
 
 impl Block<'_> {
@@ -167,7 +167,7 @@ struct Open {
     stream: u32,
     promise: bool,
     end: bool,
-    lost: Option<(&'static str, usize)>,
+    lost: Option<(Reason, usize)>,
     began: Nanos,
 }
 
@@ -212,7 +212,7 @@ impl Framer {
                 State::Preface(have) => {
                     let len = input.len().min(PREFACE.len() - have);
                     if take(input, len) != &PREFACE[have..have + len] {
-                        return Step::Malformed(reason::PREFACE);
+                        return Step::Malformed(Reason::PrefaceInvalid);
                     }
                     self.state = if have + len == PREFACE.len() { START } else { State::Preface(have + len) };
                 }
@@ -276,13 +276,13 @@ impl Framer {
             return Gap::Data(payload.header.stream, u64::from(content));
         }
         if content > 0 && payload.header.carries_fields() {
-            self.give_up(reason::OUT_OF_STEP, 0);
+            self.give_up(Reason::OutOfSync, 0);
         }
         Gap::Hidden
     }
 
     /// Takes bytes of fixed fields; when they are whole, the payload begins.
-    fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), &'static str> {
+    fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), Reason> {
         let State::Fixed { mut bytes, mut have, mut began } = self.state else { return Ok(()) };
         if have == 0 {
             began = at;
@@ -309,20 +309,20 @@ impl Framer {
     }
 
     /// RFC 9113 §4.3: nothing comes between the frames of a field block.
-    fn check_order(&self, header: Header) -> Result<(), &'static str> {
+    fn check_order(&self, header: Header) -> Result<(), Reason> {
         let continues = header.kind == kind::CONTINUATION;
         match self.open {
-            Some(open) if !continues || open.stream != header.stream => Err(reason::CONTINUATION),
-            None if continues => Err(reason::CONTINUATION),
+            Some(open) if !continues || open.stream != header.stream => Err(Reason::ContinuationInvalid),
+            None if continues => Err(Reason::ContinuationInvalid),
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), &'static str> {
+    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), Reason> {
         let header = Header::read(bytes);
         let prefix = header.prefix();
         let padding = if header.is_padded() { u32::from(bytes[HEADER]) } else { 0 };
-        let content = header.length.checked_sub(prefix as u32 + padding).ok_or(reason::PADDING)?;
+        let content = header.length.checked_sub(prefix as u32 + padding).ok_or(Reason::PaddingInvalid)?;
         let last = if header.kind == kind::GOAWAY { number(&bytes[HEADER..]) } else { 0 };
         if matches!(header.kind, kind::HEADERS | kind::PUSH_PROMISE) {
             let promise = header.kind == kind::PUSH_PROMISE;
@@ -363,7 +363,7 @@ impl Framer {
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.block.len() + bytes.len() > self.max_block {
-            self.give_up(reason::HEAD_TOO_LONG, bytes.len());
+            self.give_up(Reason::HeadTooLong, bytes.len());
         } else if let Some(Open { lost: Some((_, len)), .. }) = &mut self.open {
             *len += bytes.len();
         } else {
@@ -372,7 +372,7 @@ impl Framer {
     }
 
     /// The block that is passing cannot be read: what was kept of it and `more` bytes are given up.
-    fn give_up(&mut self, reason: &'static str, more: usize) {
+    fn give_up(&mut self, reason: Reason, more: usize) {
         let given_up = std::mem::take(&mut self.block).len() + more;
         if let Some(open) = &mut self.open {
             let (_, len) = open.lost.get_or_insert((reason, 0));
@@ -422,7 +422,7 @@ impl Header {
     }
 
     /// Length and stream, by type (RFC 9113 §6). A type that is not known may have any.
-    fn check(self) -> Result<(), &'static str> {
+    fn check(self) -> Result<(), Reason> {
         let length = match self.kind {
             kind::PRIORITY => self.length == 5,
             kind::RST_STREAM | kind::WINDOW_UPDATE => self.length == 4,
@@ -439,8 +439,8 @@ impl Header {
         };
         match (length, stream) {
             (true, true) => Ok(()),
-            (false, _) => Err(reason::FRAME_SIZE),
-            (true, false) => Err(reason::FRAME_STREAM),
+            (false, _) => Err(Reason::FrameSizeInvalid),
+            (true, false) => Err(Reason::FrameStreamInvalid),
         }
     }
 

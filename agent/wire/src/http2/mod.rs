@@ -13,8 +13,8 @@ mod tests;
 mod tunnel;
 
 use crate::{
-    Direction, Ending, ExchangeId, Headers, Limits, Nanos, RequestHead, ResponseHead, Role, Sink, Version,
-    body::BodyUse, held::Held, http1::Upgrade, reason,
+    Direction, Ending, ExchangeId, Headers, Limits, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
+    Version, body::BodyUse, held::Held, http1::Upgrade,
 };
 pub(crate) use frame::PREFACE;
 use frame::{Block, Fragment, Framer, Gap, Step};
@@ -325,7 +325,7 @@ impl Http2 {
         let held = std::mem::take(&mut lane.held);
         self.passed = self.passed.max(block.stream);
         if block.stream <= self.opened && !self.streams.contains_key(&block.stream) {
-            sink.dropped(reason::NO_REQUEST, block.fields.len() as u64);
+            sink.dropped(Reason::ResponseWithoutRequest, block.fields.len() as u64);
         }
         self.block(dir, block, at, sink);
         for (bytes, _, at) in held.runs() {
@@ -368,8 +368,8 @@ impl Http2 {
         let pseudo = Pseudo::split(&fields, &mut plain);
         let headers = Headers::new(&plain, fields.complete);
         let known = match self.requests {
-            _ if block.promise || block.stream.is_multiple_of(2) => Err(reason::PUSHED),
-            None => Err(reason::OUT_OF_STEP),
+            _ if block.promise || block.stream.is_multiple_of(2) => Err(Reason::PushedResponse),
+            None => Err(Reason::OutOfSync),
             Some(requests) if requests == dir => self.request(dir, &block, &pseudo, headers, at, sink),
             Some(_) => self.response(&block, &pseudo, headers, at, sink),
         };
@@ -396,17 +396,17 @@ impl Http2 {
         headers: Headers<'_>,
         at: Nanos,
         sink: &mut S,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Reason> {
         if block.stream <= self.opened {
             // Trailers.
             return Ok(());
         }
         if headers.complete && pseudo.method.is_none() {
-            return Err(reason::OUT_OF_STEP);
+            return Err(Reason::OutOfSync);
         }
         self.opened = block.stream;
         if self.streams.len() == self.limits.streams {
-            return Err(reason::TOO_MANY_STREAMS);
+            return Err(Reason::TooManyStreams);
         }
         let id = ExchangeId(self.next_id);
         self.next_id += 1;
@@ -445,17 +445,17 @@ impl Http2 {
         headers: Headers<'_>,
         at: Nanos,
         sink: &mut S,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Reason> {
         let inflates = self.may_inflate(block.stream);
         let Some(stream) = self.streams.get_mut(&block.stream) else {
             // What follows on an exchange that is over is no loss.
-            return if block.stream <= self.opened { Ok(()) } else { Err(reason::NO_REQUEST) };
+            return if block.stream <= self.opened { Ok(()) } else { Err(Reason::ResponseWithoutRequest) };
         };
         stream.last = at;
         if stream.response.part == Part::Awaited {
             if pseudo.status.is_some_and(|status| status < 200) {
                 if block.end {
-                    self.end(block.stream, Ending::Malformed(reason::INTERIM_END), at, sink);
+                    self.end(block.stream, Ending::Malformed(Reason::InterimResponseEndsStream), at, sink);
                 }
                 return Ok(());
             }
@@ -488,10 +488,10 @@ impl Http2 {
     ) {
         let Some(stream) = self.streams.get_mut(&number) else {
             let reason = match number {
-                _ if number.is_multiple_of(2) => reason::PUSHED,
+                _ if number.is_multiple_of(2) => Reason::PushedResponse,
                 // The exchange is over, or was passed over.
                 _ if number <= self.opened && self.requests.is_some() => return,
-                _ => reason::OUT_OF_STEP,
+                _ => Reason::OutOfSync,
             };
             sink.dropped(reason, bytes.len() as u64);
             return;
@@ -542,7 +542,7 @@ impl Http2 {
     fn reject<S: Sink>(&mut self, len: usize, sink: &mut S) {
         if len > 0 {
             self.searched += len as u64;
-            sink.dropped(reason::OUT_OF_STEP, len as u64);
+            sink.dropped(Reason::OutOfSync, len as u64);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tunnel::{Answer, Tunnel};
 use crate::{
-    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Role, Sink, Version,
+    Ending, ExchangeId, Headers, Interest, Nanos, Reason, ResponseHead, Role, Sink, Version,
     body::{BodyUse, content_length},
     coding::Want,
 };
@@ -23,7 +23,7 @@ pub(super) struct Stream {
     pub(super) answered: Option<Nanos>,
     /// Bytes of the response's content to come, where its length is known.
     pub(super) due: Option<u64>,
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) undecodable: Option<Reason>,
     /// It carries another protocol, or is to.
     pub(super) tunnel: Option<Box<Tunnel>>,
 }

@@ -2,9 +2,8 @@
 
 use super::{Http2, head::Pseudo, stream::Stream};
 use crate::{
-    ExchangeId, Headers, Interest, Limits, Nanos, Role, Sink,
+    ExchangeId, Headers, Interest, Limits, Nanos, Reason, Role, Sink,
     held::Held,
-    reason,
     websocket::{Extensions, WebSocket},
 };
 
@@ -19,7 +18,7 @@ pub(super) enum Tunnel {
     },
     Open(WebSocket),
     /// Nothing that is read, or nobody knows what: it is dropped for this reason.
-    Unread(&'static str),
+    Unread(Reason),
 }
 
 /// The head of a final response.
@@ -42,9 +41,9 @@ impl Tunnel {
             (_, Some(protocol)) if protocol.eq_ignore_ascii_case(b"websocket") => {
                 Some(Self::Asked { held: Held::new(), missing: false })
             }
-            (_, Some(_)) => Some(Self::Unread(reason::NOT_HTTP)),
+            (_, Some(_)) => Some(Self::Unread(Reason::ProtocolUnknown)),
             // The protocol may be among the fields that are not known.
-            (Some(_), None) if !complete => Some(Self::Unread(reason::OUT_OF_STEP)),
+            (Some(_), None) if !complete => Some(Self::Unread(Reason::OutOfSync)),
             _ => None,
         }
     }
@@ -73,7 +72,7 @@ impl Tunnel {
     pub(super) fn lose_answer<S: Sink>(&mut self, sink: &mut S) {
         if matches!(self, Self::Asked { .. }) {
             self.drop_held(sink);
-            *self = Self::Unread(reason::NO_SWITCH);
+            *self = Self::Unread(Reason::SwitchUnanswered);
         }
     }
 
@@ -81,9 +80,9 @@ impl Tunnel {
     pub(super) fn data<S: Sink>(&mut self, from: Role, bytes: &[u8], starts: bool, at: Nanos, sink: &mut S) {
         match self {
             Self::Asked { held, missing: false } => held.push(bytes, starts, at),
-            Self::Asked { .. } => sink.dropped(reason::NO_SWITCH, bytes.len() as u64),
+            Self::Asked { .. } => sink.dropped(Reason::SwitchUnanswered, bytes.len() as u64),
             Self::Open(websocket) => websocket.data(from, bytes, starts, at, sink),
-            Self::Unread(reason) => sink.dropped(reason, bytes.len() as u64),
+            Self::Unread(reason) => sink.dropped(*reason, bytes.len() as u64),
         }
     }
 
@@ -167,7 +166,7 @@ impl Http2 {
 
 fn drop_early<S: Sink>(held: &Held, sink: &mut S) {
     if !held.is_empty() {
-        sink.dropped(reason::NO_SWITCH, held.len() as u64);
+        sink.dropped(Reason::SwitchUnanswered, held.len() as u64);
     }
 }
 
@@ -175,7 +174,7 @@ fn drop_early<S: Sink>(held: &Held, sink: &mut S) {
 fn open<S: Sink>(id: ExchangeId, held: &Held, missing: bool, answer: &Answer<'_>, sink: &mut S) -> WebSocket {
     let mut websocket = WebSocket::new(id, Extensions::of(answer.headers), answer.limits, answer.at);
     if !answer.inflates {
-        websocket.leave_compressed(reason::TOO_MANY_INFLATING);
+        websocket.leave_compressed(Reason::TooManyCompressedWebSockets);
     }
     if missing {
         websocket.gap(Role::Client, None, sink);

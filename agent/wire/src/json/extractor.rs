@@ -9,7 +9,7 @@ use super::{
     schema::{ESCAPED, MAX_DEPTH, MAX_KEY, NodeId, Schema},
     value::{MAX_NUMBER, Number, Str, Value, unescape},
 };
-use crate::reason;
+use crate::Reason;
 
 /// Brackets in brackets, beyond which a document is [`Status::Malformed`]. What servers accept is below 1,000.
 const MAX_NESTING: u32 = 1024;
@@ -25,8 +25,8 @@ pub enum Status {
     Complete,
     /// Bytes were missing: see [`Extractor::gap`].
     Gapped,
-    /// Not JSON, or more of it than is followed: why, one of [`reason`]. Values reported before stand.
-    Malformed(&'static str),
+    /// Not JSON, or more of it than is followed. Values reported before stand.
+    Malformed(Reason),
 }
 
 /// Extracts wanted fields of one document at a time; see the [module](super).
@@ -173,8 +173,8 @@ impl<F: Copy> Extractor<F> {
             self.push(b" ", &mut visit);
         }
         match self.place.state {
-            State::Malformed => Status::Malformed(reason::JSON),
-            State::TooDeep => Status::Malformed(reason::JSON_DEPTH),
+            State::Malformed => Status::Malformed(Reason::JsonInvalid),
+            State::TooDeep => Status::Malformed(Reason::JsonTooDeep),
             State::Done if self.gapped => {
                 self.held.make(&mut visit);
                 Status::Gapped

@@ -4,13 +4,13 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::Value as Json;
 
 use super::{Extractor, Schema, Status, Value, Want};
-use crate::reason;
+use crate::Reason;
 
 mod gaps;
 mod limits;
 mod truncation;
 
-const MALFORMED: Status = Status::Malformed(reason::JSON);
+const MALFORMED: Status = Status::Malformed(Reason::JsonInvalid);
 
 /// Every path is its own field.
 const PATHS: [&str; 9] =

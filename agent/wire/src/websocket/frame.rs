@@ -1,6 +1,6 @@
 //! Cuts one direction of a WebSocket into frames (RFC 6455 §5.2). Nothing of a payload is kept.
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// What a frame is (RFC 6455 §11.8).
 pub(super) mod opcode {
@@ -46,7 +46,7 @@ pub(super) enum Step<'a> {
     Head(Head),
     Payload(Payload<'a>),
     /// A rule was broken: where the next frame begins is not known.
-    Malformed(&'static str),
+    Malformed(Reason),
 }
 
 /// Bytes of a frame's payload.
@@ -119,7 +119,7 @@ impl Framer {
                 let (head, key) = Head::read(bytes);
                 // The length has 63 bits.
                 if i64::try_from(head.length).is_err() {
-                    return Step::Malformed(reason::MESSAGE_LENGTH);
+                    return Step::Malformed(Reason::WebSocketLengthInvalid);
                 }
                 self.state = State::Payload { left: head.length, key };
                 Step::Head(head)
@@ -188,18 +188,18 @@ impl Head {
     /// What a head tells by itself (RFC 6455 §5.2, §5.5). Those reserved bits may be set: RSV1 at the start of a
     /// message (RFC 7692 §6), all three of them anywhere. Who masks is not checked: a frame says it itself, and
     /// there are ends that take what they are not to.
-    pub(super) fn check(self, reserved: u8) -> Result<(), &'static str> {
+    pub(super) fn check(self, reserved: u8) -> Result<(), Reason> {
         let starts = matches!(self.opcode(), opcode::TEXT | opcode::BINARY);
         let reserved = if starts || reserved == RESERVED { reserved } else { 0 };
         match self.opcode() {
             opcode::CONTINUATION..=opcode::BINARY | opcode::CLOSE..=opcode::PONG => {}
-            _ => return Err(reason::OPCODE),
+            _ => return Err(Reason::WebSocketOpcodeUnknown),
         }
         if self.has(RESERVED & !reserved) {
-            return Err(reason::RESERVED_BITS);
+            return Err(Reason::WebSocketReservedBits);
         }
         if self.is_control() && !(self.is_final() && self.length <= MAX_CONTROL) {
-            return Err(reason::CONTROL_FRAME);
+            return Err(Reason::WebSocketControlFrameInvalid);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{
     frame::{Framer, Gap, Head, Payload, RESERVED, RSV1, Step, opcode, unmask},
     search::Search,
 };
-use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Role, Sink, reason};
+use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Reason, Role, Sink};
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -18,9 +18,9 @@ pub(super) struct Lane {
     reserved: u8,
     limit: u64,
     /// The rule that was broken.
-    pub(super) malformed: Option<&'static str>,
+    pub(super) malformed: Option<Reason>,
     /// Why a message could not be read.
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) undecodable: Option<Reason>,
     /// The Close frame has passed.
     pub(super) closed: bool,
     /// Nothing more comes.
@@ -81,7 +81,7 @@ impl<S: Sink> Teller<'_, S> {
         self.sink.gap(self.id, self.from == Role::Client, missing);
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: &[u8]) {
+    fn dropped(&mut self, reason: Reason, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sink.dropped(reason, bytes.len() as u64);
         }
@@ -97,7 +97,7 @@ impl Lane {
         let (reserved, inflater, undecodable) = match extensions {
             Extensions::None => (0, None, None),
             Extensions::Deflate(sides) => (RSV1, Some(Inflater::new(sides[from.index()], *limits)), None),
-            Extensions::Unknown => (RESERVED, None, Some(reason::EXTENSION)),
+            Extensions::Unknown => (RESERVED, None, Some(Reason::WebSocketExtensionUnknown)),
         };
         Self {
             framer: Framer::new(),
@@ -115,7 +115,7 @@ impl Lane {
     }
 
     /// Compressed messages are not read, for this reason.
-    pub(super) fn leave_compressed(&mut self, reason: &'static str) {
+    pub(super) fn leave_compressed(&mut self, reason: Reason) {
         if let Some(inflater) = &mut self.inflater {
             inflater.give_up(reason);
         }
@@ -153,9 +153,9 @@ impl Lane {
             }
         }
         if self.is_done() {
-            return tell.dropped(reason::AFTER_CLOSE, input);
+            return tell.dropped(Reason::WebSocketDataAfterClose, input);
         }
-        tell.dropped(self.malformed.unwrap_or(reason::OUT_OF_STEP), input);
+        tell.dropped(self.malformed.unwrap_or(Reason::OutOfSync), input);
         self.search(input, starts_call);
     }
 
@@ -203,7 +203,7 @@ impl Lane {
     }
 
     /// A rule was broken: the receiver fails the connection (RFC 6455 §7.1.7).
-    fn give_up<S: Sink>(&mut self, reason: &'static str, tell: &mut Teller<'_, S>) {
+    fn give_up<S: Sink>(&mut self, reason: Reason, tell: &mut Teller<'_, S>) {
         tell.gap(None);
         self.malformed = Some(reason);
         self.message = None;
@@ -211,7 +211,7 @@ impl Lane {
         self.place = Place::Over;
     }
 
-    fn begin(&mut self, head: Head) -> Result<(), &'static str> {
+    fn begin(&mut self, head: Head) -> Result<(), Reason> {
         head.check(self.reserved)?;
         self.frame = match head.opcode() {
             opcode::CLOSE => Frame::Close,
@@ -223,7 +223,7 @@ impl Lane {
         }
         let kind = match (head.opcode(), &self.message) {
             (opcode::CONTINUATION, Some(_)) => return Ok(()),
-            (opcode::CONTINUATION, None) | (_, Some(_)) => return Err(reason::FRAGMENT),
+            (opcode::CONTINUATION, None) | (_, Some(_)) => return Err(Reason::WebSocketFragmentInvalid),
             (opcode::TEXT, None) => MessageKind::Text,
             (_, None) => MessageKind::Binary,
         };

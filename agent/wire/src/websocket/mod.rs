@@ -13,7 +13,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use crate::{Ending, ExchangeId, Limits, Nanos, Role, Sink};
+use crate::{Ending, ExchangeId, Limits, Nanos, Reason, Role, Sink};
 pub(crate) use deflate::Extensions;
 use lane::{Lane, Teller};
 
@@ -38,7 +38,7 @@ impl WebSocket {
     }
 
     /// Compressed messages are not read, for this reason; others are.
-    pub(crate) fn leave_compressed(&mut self, reason: &'static str) {
+    pub(crate) fn leave_compressed(&mut self, reason: Reason) {
         self.lanes.iter_mut().for_each(|lane| lane.leave_compressed(reason));
     }
 

@@ -1,9 +1,9 @@
 //! The Huffman code of string literals (RFC 7541 §5.2, Appendix B), four bits at a time.
 
-use crate::reason;
+use crate::Reason;
 
 /// Appends what `coded` stands for to `out`.
-pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut node = 0;
     for &byte in coded {
         for nibble in [byte >> 4, byte & 15] {
@@ -11,12 +11,12 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str
             match symbol {
                 Symbol::None => {}
                 Symbol::Byte(byte) => out.push(byte),
-                Symbol::End => return Err(reason::HUFFMAN),
+                Symbol::End => return Err(Reason::HuffmanInvalid),
             }
             node = next;
         }
     }
-    if MACHINE.may_end[node as usize] { Ok(()) } else { Err(reason::HUFFMAN) }
+    if MACHINE.may_end[node as usize] { Ok(()) } else { Err(Reason::HuffmanInvalid) }
 }
 
 /// Bits of the code of each byte, and of the end of string. The code is canonical: among codes of one length
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(coded: &[u8], want: Result<&[u8], &'static str>) {
+    fn check(coded: &[u8], want: Result<&[u8], Reason>) {
         let mut out = Vec::new();
         assert_eq!(decode(coded, &mut out).map(|()| &out[..]), want);
     }
@@ -192,10 +192,10 @@ mod tests {
     fn rfc_7541_5_2_padding_is_at_most_seven_ones() {
         check(b"", Ok(b""));
         check(b"\x07", Ok(b"0"));
-        check(b"\x06", Err(reason::HUFFMAN));
-        check(b"\xff", Err(reason::HUFFMAN));
-        check(b"\x07\xff", Err(reason::HUFFMAN));
-        check(b"\xff\xff\xff\xff", Err(reason::HUFFMAN));
-        check(b"\xff\xff\xff", Err(reason::HUFFMAN));
+        check(b"\x06", Err(Reason::HuffmanInvalid));
+        check(b"\xff", Err(Reason::HuffmanInvalid));
+        check(b"\x07\xff", Err(Reason::HuffmanInvalid));
+        check(b"\xff\xff\xff\xff", Err(Reason::HuffmanInvalid));
+        check(b"\xff\xff\xff", Err(Reason::HuffmanInvalid));
     }
 }

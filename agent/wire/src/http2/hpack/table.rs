@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::static_table::STATIC_TABLE;
-use crate::reason;
+use crate::Reason;
 
 /// What an entry costs besides its bytes (RFC 7541 §4.1).
 const OVERHEAD: usize = 32;
@@ -57,8 +57,8 @@ impl Table {
     }
 
     /// The entry with this index, static or dynamic.
-    pub(super) fn find(&self, index: usize) -> Result<Found<'_>, &'static str> {
-        let at = index.checked_sub(1).ok_or(reason::FIELD_INDEX)?;
+    pub(super) fn find(&self, index: usize) -> Result<Found<'_>, Reason> {
+        let at = index.checked_sub(1).ok_or(Reason::HpackIndexInvalid)?;
         if let Some(&(name, value)) = STATIC_TABLE.get(at) {
             return Ok(Found::Field(name, value));
         }
@@ -69,7 +69,7 @@ impl Table {
             }
             Some(Entry { field: None, .. }) => Ok(Found::Unknown),
             None if self.unseen => Ok(Found::Unknown),
-            None => Err(reason::FIELD_INDEX),
+            None => Err(Reason::HpackIndexInvalid),
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
         check(&table, "?");
         insert(&mut table, "n", "d");
         check(&table, "d?");
-        assert_eq!(table.find(0), Err(reason::FIELD_INDEX));
+        assert_eq!(table.find(0), Err(Reason::HpackIndexInvalid));
         assert_eq!(table.find(61), Ok(Found::Field(b"www-authenticate", b"")));
     }
 }

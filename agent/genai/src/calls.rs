@@ -4,16 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
 
-use crate::{Options, Span, call::Call, recognition::recognise};
-
-/// What is known of the connection below HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Transport {
-    /// The bytes came out of a TLS library.
-    pub tls: bool,
-    /// The address of the other end, when the connection was seen or could be looked up.
-    pub peer: Option<SocketAddr>,
-}
+use crate::{Options, Span, Transport, call::Call, recognition::recognise};
 
 /// What a connection has carried so far: what a decision to go on watching it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

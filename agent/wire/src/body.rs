@@ -1,9 +1,8 @@
 //! What is done with the bytes of a body.
 
-use crate::{
-    Headers, Interest, Limits, Reason,
-    coding::{Decoder, Want},
-};
+use std::ops::ControlFlow;
+
+use crate::{Headers, Interest, Limits, Reason, coding::Decoder};
 
 /// What is done with the bytes of the current body.
 #[derive(Debug)]
@@ -27,13 +26,17 @@ impl BodyUse {
     }
 
     /// Takes bytes as they were sent and gives them on as they were meant.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut give: impl FnMut(&[u8]) -> Want) -> Result<(), Reason> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut give: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Reason> {
         let wanted = match self {
             Self::Skip => return Ok(()),
             Self::Plain => Ok(give(bytes)),
             Self::Coded(decoder) => decoder.feed(bytes, &mut give),
         };
-        if wanted != Ok(Want::More) {
+        if wanted != Ok(ControlFlow::Continue(())) {
             *self = Self::Skip;
         }
         wanted.map(|_| ())

@@ -2,14 +2,20 @@
 //! RFC 7932, RFC 8878), with a bound on size and growth.
 
 mod brotli;
+mod deflate;
 mod gzip;
+mod progress;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use std::ops::ControlFlow;
+
 use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation as _};
 
 use crate::{Limits, Reason};
 use brotli::Brotli;
+use deflate::Deflate;
+pub(crate) use deflate::inflate;
 use gzip::Gzip;
+pub(crate) use progress::Progress;
 
 /// Undoes the codings of one body.
 ///
@@ -21,13 +27,6 @@ pub(crate) struct Decoder {
     limits: Limits,
     /// Encoded bytes so far.
     taken: u64,
-}
-
-/// Whether more of a body is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
-    More,
-    Nothing,
 }
 
 struct Stage {
@@ -42,12 +41,6 @@ enum Codec {
     Deflate(Deflate),
     Brotli(Box<Brotli>),
     Zstd { decoder: Zstd<'static>, whole: bool },
-}
-
-/// What a codec did in one step.
-pub(crate) struct Progress {
-    pub(crate) taken: usize,
-    pub(crate) given: usize,
 }
 
 const OUT: usize = 16 << 10;
@@ -74,7 +67,11 @@ impl Decoder {
     }
 
     /// Takes encoded bytes; gives everything that they yield to `give`, until that wants nothing more.
-    pub(crate) fn feed(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Want) -> Result<Want, Reason> {
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &[u8],
+        give: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Reason> {
         self.taken += bytes.len() as u64;
         let most = self.taken.saturating_mul(self.limits.ratio).max(SMALL);
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
@@ -112,8 +109,8 @@ fn run(
     stages: &mut [Stage],
     mut input: &[u8],
     bound: Bound,
-    give: &mut dyn FnMut(&[u8]) -> Want,
-) -> Result<Want, Reason> {
+    give: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Reason> {
     let Some((stage, later)) = stages.split_first_mut() else { return Ok(give(input)) };
     loop {
         let Progress { taken, given } = stage.codec.step(input, &mut stage.out)?;
@@ -126,13 +123,13 @@ fn run(
             if stage.given > bound.growth {
                 return Err(Reason::DecodedRatioTooHigh);
             }
-            if run(later, &stage.out[..given], bound, give)? == Want::Nothing {
-                return Ok(Want::Nothing);
+            if run(later, &stage.out[..given], bound, give)? == ControlFlow::Break(()) {
+                return Ok(ControlFlow::Break(()));
             }
         }
         // A full buffer may mean that there is more to give without more input.
         if given < OUT && (input.is_empty() || taken == 0) {
-            return Ok(Want::More);
+            return Ok(ControlFlow::Continue(()));
         }
     }
 }
@@ -189,67 +186,10 @@ impl Codec {
     fn is_whole(&self) -> bool {
         match self {
             Self::Gzip(gzip) => gzip.is_whole(),
-            Self::Deflate(deflate) => deflate.over,
+            Self::Deflate(deflate) => deflate.is_whole(),
             Self::Brotli(brotli) => brotli.is_whole(),
             Self::Zstd { whole, .. } => *whole,
         }
-    }
-}
-
-/// One step of raw or zlib-wrapped deflate; the flag says whether its stream ended.
-pub(crate) fn inflate(
-    inflate: &mut Decompress,
-    input: &[u8],
-    out: &mut [u8],
-) -> Result<(Progress, bool), Reason> {
-    let (taken, given) = (inflate.total_in(), inflate.total_out());
-    let status =
-        inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| Reason::ContentCodingCorrupt)?;
-    // Both are at most the lengths of the slices.
-    let taken = (inflate.total_in() - taken) as usize;
-    let given = (inflate.total_out() - given) as usize;
-    Ok((Progress { taken, given }, status == Status::StreamEnd))
-}
-
-/// The coding `deflate`: the zlib format (RFC 1950), which some senders leave away.
-struct Deflate {
-    inflate: Decompress,
-    /// Two bytes have told which of both it is.
-    known: bool,
-    first: Option<u8>,
-    over: bool,
-}
-
-impl Deflate {
-    fn new() -> Self {
-        Self { inflate: Decompress::new(true), known: false, first: None, over: false }
-    }
-
-    const fn reset(&mut self) {
-        self.known = false;
-        self.first = None;
-        self.over = false;
-    }
-
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
-        if self.over {
-            return Ok(Progress { taken: input.len(), given: 0 });
-        }
-        if !self.known {
-            let Some(&byte) = input.first() else { return Ok(Progress { taken: 0, given: 0 }) };
-            let Some(first) = self.first else {
-                self.first = Some(byte);
-                return Ok(Progress { taken: 1, given: 0 });
-            };
-            let wrapped = first & 0x0f == 8 && u16::from_be_bytes([first, byte]) % 31 == 0;
-            self.known = true;
-            self.inflate.reset(wrapped);
-            // The first byte alone gives nothing yet: even an empty block is longer.
-            inflate(&mut self.inflate, &[first], out)?;
-        }
-        let (progress, over) = inflate(&mut self.inflate, input, out)?;
-        self.over = over;
-        Ok(progress)
     }
 }
 
@@ -283,7 +223,7 @@ mod tests {
         for piece in body.chunks(size) {
             let fed = decoder.feed(piece, &mut |bytes| {
                 out.extend_from_slice(bytes);
-                Want::More
+                ControlFlow::Continue(())
             });
             if let Err(reason) = fed {
                 return (out, Err(reason));
@@ -428,8 +368,8 @@ mod tests {
         let mut decoder = decoder("gzip", Limits::default()).unwrap().unwrap();
         let fed = decoder.feed(&body, &mut |bytes| {
             given += bytes.len();
-            Want::Nothing
+            ControlFlow::Break(())
         });
-        assert_eq!((fed, given), (Ok(Want::Nothing), OUT));
+        assert_eq!((fed, given), (Ok(ControlFlow::Break(())), OUT));
     }
 }

@@ -5,11 +5,9 @@
 
 pub mod web;
 
-use crate::{
-    Limits, Reason,
-    coding::{Decoder, Want},
-    reassembly::take,
-};
+use std::ops::ControlFlow;
+
+use crate::{Limits, Reason, coding::Decoder, reassembly::take};
 
 /// Cuts one body into messages, and decompresses those that are compressed.
 ///
@@ -130,7 +128,7 @@ impl Parser {
                             let room = self.most.saturating_sub(self.kept.len()).min(part.len());
                             self.kept.extend_from_slice(&part[..room]);
                             *cut = room < part.len();
-                            if *cut { Want::Nothing } else { Want::More }
+                            if *cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                         };
                         let kept = match &mut self.decoder {
                             Some(decoder) if *coded => decoder.feed(part, &mut keep),

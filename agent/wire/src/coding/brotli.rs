@@ -4,7 +4,7 @@ use brotli_decompressor::{
     Allocator, BrotliDecompressStream, BrotliResult, BrotliState, HuffmanCode, SliceWrapper, SliceWrapperMut,
 };
 
-use super::Progress;
+use super::progress::Progress;
 use crate::Reason;
 
 pub(super) struct Brotli {

@@ -2,7 +2,7 @@
 
 use flate2::Decompress;
 
-use super::{Progress, inflate};
+use super::{deflate::inflate, progress::Progress};
 use crate::Reason;
 
 pub(super) struct Gzip {

@@ -85,6 +85,11 @@ impl Start {
     }
 }
 
+/// Whether a captured call begins with a message.
+pub(crate) fn begins_message(bytes: &[u8]) -> bool {
+    matches!(Start::of(bytes, true), Start::Request | Start::Response)
+}
+
 impl<'a> StartLine<'a> {
     /// Parses a line without its end.
     pub(super) fn parse(line: &'a [u8]) -> Result<Self, Reason> {

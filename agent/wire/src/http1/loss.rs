@@ -1,6 +1,10 @@
 //! What becomes of the exchanges when captured bytes are missing.
 
-use super::{Http1, State, exchange::Part, framer::Gap};
+use super::{
+    connection::{Http1, State},
+    exchange::Part,
+    framer::Gap,
+};
 use crate::{Direction, Nanos, Sink};
 
 impl Http1 {

@@ -1,27 +1,10 @@
 //! What becomes of a connection that switches to another protocol (RFC 9110 §7.8, §9.3.6).
 
-use super::{Http1, State};
-use crate::{Direction, Ending, ExchangeId, Nanos, Reason, Sink, held::Held, websocket::Extensions};
-
-/// A protocol that is read after a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
-    Http2,
-    WebSocket(Extensions),
-}
-
-/// An exchange that goes on in another protocol, and what has been captured after the switch.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    pub(crate) to: To,
-    /// The direction of the requests.
-    pub(crate) requests: Direction,
-    pub(crate) exchange: ExchangeId,
-    pub(crate) last: Nanos,
-    /// What the client sends begins with the new protocol: nothing is missing before it.
-    pub(crate) in_step: bool,
-    pub(crate) held: [Held; 2],
-}
+use super::{
+    connection::{Http1, State},
+    upgrade::Upgrade,
+};
+use crate::{Direction, Ending, Nanos, Reason, Sink};
 
 impl Http1 {
     /// What a switch leaves to the protocol that is read next.

@@ -1,12 +1,11 @@
 //! A stream: one request and its response (RFC 9113 §5.1, §8.1), and what follows if that opens a tunnel.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use super::tunnel::{Answer, Tunnel};
 use crate::{
     Ending, ExchangeId, Headers, Interest, Nanos, Reason, ResponseHead, Role, Sink, Version,
     body::{BodyUse, content_length},
-    coding::Want,
 };
 
 /// The streams that carry exchanges which are not over, by number.
@@ -101,7 +100,7 @@ impl Stream {
         let fed = if request {
             self.request.body.feed(bytes, |bytes| {
                 sink.request_body(id, bytes, at);
-                Want::More
+                ControlFlow::Continue(())
             })
         } else if self.answered.is_none() {
             let answered = &mut self.answered;
@@ -109,9 +108,9 @@ impl Stream {
                 sink.response_body(id, bytes, at);
                 if sink.finished(id) {
                     *answered = Some(at);
-                    return Want::Nothing;
+                    return ControlFlow::Break(());
                 }
-                Want::More
+                ControlFlow::Continue(())
             })
         } else {
             Ok(())

@@ -1,6 +1,6 @@
 //! A stream that carries another protocol (RFC 9113 §8.5): WebSocket is read (RFC 8441 §5), others are not.
 
-use super::{Http2, head::Pseudo, stream::Stream};
+use super::head::Pseudo;
 use crate::{
     ExchangeId, Headers, Interest, Limits, Nanos, Reason, Role, Sink,
     held::Held,
@@ -132,35 +132,6 @@ impl Tunnel {
             Self::Asked { held, .. } => held.cost(),
             _ => 0,
         }
-    }
-}
-
-impl Http2 {
-    /// Whether messages of this stream, if it becomes a WebSocket, may be compressed.
-    pub(super) fn may_inflate(&self, number: u32) -> bool {
-        self.streams.get(&number).is_none_or(|stream| stream.tunnel.is_none())
-            || self.streams.values().filter(|stream| stream.inflates()).count() < self.limits.inflating
-    }
-
-    /// Whether so many more bytes can be kept until their tunnel is answered.
-    fn has_room(&mut self, more: usize) -> bool {
-        if self.early + more > self.limits.held {
-            self.early = self.streams.values().map(Stream::held).sum();
-        }
-        self.early + more <= self.limits.held
-    }
-
-    /// Takes what a client sends before its tunnel is answered.
-    pub(super) fn hold<S: Sink>(&mut self, number: u32, bytes: &[u8], starts: bool, at: Nanos, sink: &mut S) {
-        let more = bytes.len() + Held::RUN;
-        let fits = self.has_room(more);
-        let Some(stream) = self.streams.get_mut(&number) else { return };
-        if fits {
-            self.early += more;
-        } else {
-            stream.gap(true, None, sink);
-        }
-        stream.data(true, bytes, starts, at, sink);
     }
 }
 

@@ -4,11 +4,11 @@ use crate::{Reason, reassembly::take};
 
 /// What a frame is (RFC 6455 §11.8).
 pub(super) mod opcode {
-    pub(in crate::websocket) const CONTINUATION: u8 = 0x0;
-    pub(in crate::websocket) const TEXT: u8 = 0x1;
-    pub(in crate::websocket) const BINARY: u8 = 0x2;
-    pub(in crate::websocket) const CLOSE: u8 = 0x8;
-    pub(in crate::websocket) const PONG: u8 = 0xa;
+    pub(crate) const CONTINUATION: u8 = 0x0;
+    pub(crate) const TEXT: u8 = 0x1;
+    pub(crate) const BINARY: u8 = 0x2;
+    pub(crate) const CLOSE: u8 = 0x8;
+    pub(crate) const PONG: u8 = 0xa;
 }
 
 /// The first reserved bit: a compressed message (RFC 7692 §6).

@@ -6,7 +6,7 @@ mod properties;
 mod rules;
 
 use super::*;
-use crate::{Connection, Protocol, recorder::Recorder};
+use crate::{Connection, Direction, Ending, Limits, Nanos, Protocol, Reason, Role, recorder::Recorder};
 use Direction::{Read, Write};
 
 /// A captured call: its direction, seen from the client, and its bytes.

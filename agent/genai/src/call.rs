@@ -187,7 +187,7 @@ impl Call {
     fn settle(&self, ending: Ending, reply: &Reply) -> Ending {
         // Who watches a server sees both its own end of the connection, and its client's leave.
         let ending = match ending {
-            Ending::Left if self.kind == SpanKind::Server => Ending::Cut,
+            Ending::ClosedLocally if self.kind == SpanKind::Server => Ending::Cut,
             ending => ending,
         };
         let told = self.response_gap || reply.failure.seen || !reply.unfinished();
@@ -204,7 +204,7 @@ impl Call {
     fn incomplete(&self, ending: Ending, odd: Option<Reason>) -> Option<IncompleteReason> {
         Some(match ending {
             Ending::Cut => IncompleteReason::Cut,
-            Ending::Left => IncompleteReason::Cancelled,
+            Ending::ClosedLocally => IncompleteReason::Cancelled,
             Ending::Lost => IncompleteReason::Gap,
             Ending::ProcessExit => IncompleteReason::ProcessExit,
             Ending::AgentStop => IncompleteReason::AgentStop,
@@ -235,8 +235,10 @@ impl Call {
         let (name, description) = match ending {
             Ending::Cut => ("connection_closed", "the connection was closed before the response was whole"),
             // It had all that it came for.
-            Ending::Left if reply.finished() => return None,
-            Ending::Left => ("cancelled", "the caller closed the connection before the response was whole"),
+            Ending::ClosedLocally if reply.finished() => return None,
+            Ending::ClosedLocally => {
+                ("cancelled", "the caller closed the connection before the response was whole")
+            }
             Ending::ProcessExit => ("process_exit", "the process ended before the response was whole"),
             Ending::Malformed(_) => ("malformed_response", "the bytes stopped being HTTP"),
             _ => return None,

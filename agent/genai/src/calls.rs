@@ -131,7 +131,7 @@ impl Sink for Calls {
         }
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
         self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
     }
 

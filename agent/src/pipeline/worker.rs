@@ -239,7 +239,7 @@ impl Worker {
                             stream.connection.lost(dir, seen, end - seen, at, &mut stream.calls);
                         }
                     }
-                    let ending = if frame.has(flags::LEFT) { Ending::Left } else { Ending::Cut };
+                    let ending = if frame.has(flags::LEFT) { Ending::ClosedLocally } else { Ending::Cut };
                     self.end(stream, ending, at);
                 }
             }
@@ -269,7 +269,7 @@ impl Worker {
         if stream.verdict == Verdict::Ignore {
             return;
         }
-        stream.connection.turned(frame.turns());
+        stream.connection.set_turns(frame.turns());
         if frame.kind == Kind::Data {
             stream.connection.data(frame.dir, header.offset, frame.payload, at, &mut stream.calls);
         } else {

@@ -165,7 +165,7 @@ pub enum Ending {
     /// The connection was closed, reset or shut down before the response was whole.
     Cut,
     /// As [`Self::Cut`], and it is known that the observed process did it, while its peer had not.
-    Left,
+    ClosedLocally,
     /// Captured bytes that held the end of a message were lost, so nobody knows when it came.
     Lost,
     /// The observed process ended.
@@ -207,7 +207,7 @@ pub trait Sink {
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);
     /// The sink says that the response is whole although the protocol has not (its own terminal event came,
     /// as `data: [DONE]`): asked after each `response_body`.
-    fn finished(&self, _id: ExchangeId) -> bool {
+    fn is_response_complete(&self, _id: ExchangeId) -> bool {
         false
     }
     /// Captured bytes that belong to no exchange were passed over.

@@ -16,7 +16,7 @@ use crate::{Limits, Reason, coding::Decoder, reassembly::take};
 /// window.
 #[derive(Debug)]
 pub struct Parser {
-    state: State,
+    state: GrpcState,
     /// The message that is cut or compressed.
     kept: Vec<u8>,
     most: usize,
@@ -27,7 +27,7 @@ pub struct Parser {
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct GrpcMessage<'a> {
     /// Its bytes are compressed still: the parser was not told how.
     pub compressed: bool,
     /// It holds trailers as HTTP/1 writes them, not a message (gRPC-Web).
@@ -44,7 +44,7 @@ pub struct Message<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum GrpcState {
     Prefix {
         bytes: [u8; PREFIX],
         have: usize,
@@ -64,7 +64,7 @@ enum State {
 }
 
 const PREFIX: usize = 5;
-const START: State = State::Prefix { bytes: [0; PREFIX], have: 0 };
+const START: GrpcState = GrpcState::Prefix { bytes: [0; PREFIX], have: 0 };
 const COMPRESSED: u8 = 0x01;
 const TRAILERS: u8 = 0x80;
 /// A buffer this large is kept for the next message that is cut.
@@ -94,16 +94,16 @@ impl Parser {
     /// # Errors
     /// [`Reason::GrpcFlagsInvalid`] when a message begins with what no gRPC message does, [`Reason::GrpcGap`] when a
     /// gap hides where it begins; each once.
-    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), Reason> {
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(GrpcMessage<'_>)) -> Result<(), Reason> {
         let mut input = bytes;
         loop {
             match &mut self.state {
-                State::Lost => return Ok(()),
-                State::Gap => {
-                    self.state = State::Lost;
+                GrpcState::Lost => return Ok(()),
+                GrpcState::Gap => {
+                    self.state = GrpcState::Lost;
                     return Err(Reason::GrpcGap);
                 }
-                State::Prefix { bytes, have } => {
+                GrpcState::Prefix { bytes, have } => {
                     let len = input.len().min(PREFIX - *have);
                     bytes[*have..*have + len].copy_from_slice(take(&mut input, len));
                     *have += len;
@@ -112,13 +112,13 @@ impl Parser {
                     }
                     let [flags, a, b, c, d] = *bytes;
                     if flags & !(COMPRESSED | TRAILERS) != 0 {
-                        self.state = State::Lost;
+                        self.state = GrpcState::Lost;
                         return Err(Reason::GrpcFlagsInvalid);
                     }
                     let len = u32::from_be_bytes([a, b, c, d]);
                     self.begin(flags, len);
                 }
-                State::Message { flags, len, left, coded, cut } => {
+                GrpcState::Message { flags, len, left, coded, cut } => {
                     let taken = input.len().min(*left as usize);
                     let part = take(&mut input, taken);
                     *left -= taken as u32;
@@ -143,7 +143,7 @@ impl Parser {
                     if let Some(decoder) = self.decoder.as_ref().filter(|_| *coded && !*cut) {
                         self.undecodable = decoder.finish().err();
                     }
-                    on(Message {
+                    on(GrpcMessage {
                         compressed: *flags & COMPRESSED != 0 && !*coded,
                         trailers: *flags & TRAILERS != 0,
                         len: *len,
@@ -168,33 +168,33 @@ impl Parser {
             self.undecodable = decoder.reset().err();
         }
         let cut = self.undecodable.is_some();
-        self.state = State::Message { flags, len, left: len, coded, cut };
+        self.state = GrpcState::Message { flags, len, left: len, coded, cut };
     }
 
     /// Bytes of the body are missing here, or nobody knows how many.
     pub fn gap(&mut self, missing: Option<u64>) {
         match (&mut self.state, missing) {
-            (State::Message { left, cut, .. }, Some(missing)) if missing <= u64::from(*left) => {
+            (GrpcState::Message { left, cut, .. }, Some(missing)) if missing <= u64::from(*left) => {
                 *left -= missing as u32;
                 *cut |= missing > 0;
             }
-            (_, Some(0)) | (State::Lost, _) => {}
+            (_, Some(0)) | (GrpcState::Lost, _) => {}
             (state, _) => {
-                *state = State::Gap;
+                *state = GrpcState::Gap;
                 self.kept = Vec::new();
             }
         }
     }
 
     /// What comes is no body of messages.
-    fn give_up(&mut self) {
-        self.state = State::Lost;
+    fn stop(&mut self) {
+        self.state = GrpcState::Lost;
         self.kept = Vec::new();
     }
 
     /// Whether no more messages will be found.
     const fn is_lost(&self) -> bool {
-        matches!(self.state, State::Gap | State::Lost)
+        matches!(self.state, GrpcState::Gap | GrpcState::Lost)
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
     /// not here.
     fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), Reason>) {
         let mut seen = Vec::new();
-        let mut on = |message: Message<'_>| {
+        let mut on = |message: GrpcMessage<'_>| {
             let text = String::from_utf8_lossy(message.bytes);
             let marks = [("~", message.compressed), ("#", message.trailers)];
             let marks: String = marks.iter().filter(|mark| mark.1).map(|mark| mark.0).collect();
@@ -355,7 +355,7 @@ mod tests {
         let body = [message(1, &coded), message(1, &gzip(b"next"))].concat();
         let mut parser = Parser::with_encoding(30, b"gzip", &Limits::default()).unwrap();
         let mut seen = Vec::new();
-        let mut on = |message: Message<'_>| seen.push((message.whole, message.bytes.to_vec()));
+        let mut on = |message: GrpcMessage<'_>| seen.push((message.whole, message.bytes.to_vec()));
         parser.feed(&body[..16], &mut on).unwrap();
         parser.gap(Some(4));
         parser.feed(&body[20..], &mut on).unwrap();

@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     pub(crate) response_body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
     /// Messages of a WebSocket, in the order of their beginnings.
-    pub(crate) messages: Vec<Message>,
+    pub(crate) messages: Vec<RecordedMessage>,
     /// Bytes of a body are missing.
     pub(crate) gap: bool,
     pub(crate) ending: Option<Ending>,
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 
 /// A message of a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct RecordedMessage {
     pub(crate) from: Role,
     pub(crate) kind: MessageKind,
     pub(crate) bytes: Vec<u8>,
@@ -134,7 +134,7 @@ impl Sink for Recorder {
             }
             None => {
                 assert!(first, "a message without its beginning");
-                messages.push(Message { from, kind, bytes: bytes.to_vec(), whole: last });
+                messages.push(RecordedMessage { from, kind, bytes: bytes.to_vec(), whole: last });
             }
         }
     }
@@ -158,7 +158,7 @@ impl Sink for Recorder {
         seen.times[2] = Some(at.0);
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
         self.terminator.is_some_and(|end| self.seen[&id.0].response_body.ends_with(end.as_bytes()))
     }
 

@@ -86,8 +86,8 @@ impl Sink for Tee {
         self.calls.end(id, ending, at);
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
-        self.calls.finished(id)
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
+        self.calls.is_response_complete(id)
     }
 
     fn dropped(&mut self, reason: Reason, bytes: u64) {

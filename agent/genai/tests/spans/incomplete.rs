@@ -39,7 +39,7 @@ fn a_call_that_did_not_end_says_why_and_fails_only_when_it_was_not_our_fault() {
     let seen = chunk("x", Json::Null);
     for (ending, reason, error) in [
         (Ending::Cut, "cut", Some("connection_closed")),
-        (Ending::Left, "cancelled", Some("cancelled")),
+        (Ending::ClosedLocally, "cancelled", Some("cancelled")),
         (Ending::ProcessExit, "process_exit", Some("process_exit")),
         (
             Ending::Malformed(Reason::ChunkSizeInvalid),
@@ -68,7 +68,7 @@ fn a_call_that_did_not_end_says_why_and_fails_only_when_it_was_not_our_fault() {
 #[test]
 fn a_stream_is_whole_with_its_terminal_event_however_the_connection_ends() {
     let seen = chunk("x", json!("stop")) + USAGE + "data: [DONE]\n\n";
-    for ending in [Ending::Cut, Ending::Left, Ending::ProcessExit, Ending::Stale] {
+    for ending in [Ending::Cut, Ending::ClosedLocally, Ending::ProcessExit, Ending::Stale] {
         let span = streamed(&seen, ending);
         check(
             &span,
@@ -86,7 +86,7 @@ fn a_stream_is_whole_with_its_terminal_event_however_the_connection_ends() {
 
 #[test]
 fn a_caller_that_leaves_with_the_whole_answer_did_not_fail() {
-    let span = streamed(&chunk("x", json!("stop")), Ending::Left);
+    let span = streamed(&chunk("x", json!("stop")), Ending::ClosedLocally);
     let expected = [
         "response.id=c1",
         "response.finish_reasons=stop",

@@ -6,13 +6,13 @@ use super::{deflate::inflate, progress::Progress};
 use crate::Reason;
 
 pub(super) struct Gzip {
-    place: Place,
+    state: MemberState,
     inflate: Decompress,
 }
 
 /// Where in a member the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum MemberState {
     /// In the fixed part of the header, after so many bytes; and its flags.
     Header(u8, Flags),
     /// In the length of the extra field, whose first byte may be known.
@@ -40,44 +40,44 @@ const COMMENT: Flags = 1 << 4;
 
 impl Gzip {
     pub(super) fn new() -> Self {
-        Self { place: Place::Header(0, 0), inflate: Decompress::new(false) }
+        Self { state: MemberState::Header(0, 0), inflate: Decompress::new(false) }
     }
 
     pub(super) fn reset(&mut self) {
-        self.place = Place::Header(0, 0);
+        self.state = MemberState::Header(0, 0);
         self.inflate.reset(false);
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.place, Place::Between | Place::Padding)
+        matches!(self.state, MemberState::Between | MemberState::Padding)
     }
 
     pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         let mut taken = 0;
         loop {
-            if self.place == Place::Data {
+            if self.state == MemberState::Data {
                 let (progress, over) = inflate(&mut self.inflate, &input[taken..], out)?;
                 taken += progress.taken;
                 if over {
                     self.inflate.reset(false);
-                    self.place = Place::Trailer(8);
+                    self.state = MemberState::Trailer(8);
                 }
                 if !over || progress.given > 0 {
                     return Ok(Progress { taken, given: progress.given });
                 }
                 continue;
             }
-            if self.place == Place::Padding {
+            if self.state == MemberState::Padding {
                 taken = input.len();
             }
             let Some(&byte) = input.get(taken) else { return Ok(Progress { taken, given: 0 }) };
-            self.place = self.place.after(byte)?;
+            self.state = self.state.after(byte)?;
             taken += 1;
         }
     }
 }
 
-impl Place {
+impl MemberState {
     /// Where it is after a byte that is not compressed data.
     fn after(self, byte: u8) -> Result<Self, Reason> {
         Ok(match self {

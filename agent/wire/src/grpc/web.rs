@@ -1,7 +1,7 @@
 //! gRPC-Web: messages as in gRPC, the trailers as one more message, and all of it in base64 where a client can
 //! only read text (the gRPC-Web protocol).
 
-use super::Message;
+use super::GrpcMessage;
 use crate::{Reason, base64};
 
 /// Cuts one body of `application/grpc-web` or `application/grpc-web-text` into messages.
@@ -40,7 +40,7 @@ impl Parser {
     ///
     /// # Errors
     /// Those of [`super::Parser::feed`], and [`crate::Reason::Base64Invalid`].
-    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), Reason> {
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(GrpcMessage<'_>)) -> Result<(), Reason> {
         let Self { text, messages } = self;
         let Some(text) = text.as_mut().filter(|_| !messages.is_lost()) else {
             return messages.feed(bytes, on);
@@ -52,7 +52,7 @@ impl Parser {
             }
         });
         if decoded.is_err() {
-            messages.give_up();
+            messages.stop();
         }
         fed.and(decoded)
     }

@@ -6,7 +6,7 @@ use crate::{Reason, reassembly::take};
 
 /// What the next bytes of a chunked body are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum ChunkStep<'a> {
     /// Sizes, extensions, ends of line.
     Framing(&'a [u8]),
     /// Trailer fields, or the blank line that ends them and the body.
@@ -20,13 +20,13 @@ pub(super) enum Step<'a> {
 /// Where in a chunked body the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
-    place: Place,
+    state: ChunkState,
     /// Bytes of the current line, or of the trailers so far: they are bounded.
     line: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ChunkState {
     /// In the size, of which so many digits were seen.
     Size(u64, bool),
     /// After the size, before its LF.
@@ -58,18 +58,18 @@ impl Chunked {
 
     /// At the start of a body.
     pub(super) const fn new() -> Self {
-        Self { place: Place::Size(0, false), line: 0 }
+        Self { state: ChunkState::Size(0, false), line: 0 }
     }
 
     /// Whether the last chunk and its trailers have passed.
     pub(super) fn is_over(&self) -> bool {
-        self.place == Place::End
+        self.state == ChunkState::End
     }
 
     /// Passes over missing bytes; false when they hide how the body goes on.
     pub(super) fn gap(&mut self, missing: u64) -> bool {
-        match &mut self.place {
-            Place::Data(left) if missing <= *left => {
+        match &mut self.state {
+            ChunkState::Data(left) if missing <= *left => {
                 *left -= missing;
                 self.end_data();
                 true
@@ -79,80 +79,83 @@ impl Chunked {
     }
 
     /// Takes the next piece off `input`, which is not empty, while the body is not over.
-    pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> Step<'a> {
-        if let Place::Data(left) = self.place {
+    pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> ChunkStep<'a> {
+        if let ChunkState::Data(left) = self.state {
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-            self.place = Place::Data(left - len as u64);
+            self.state = ChunkState::Data(left - len as u64);
             self.end_data();
-            return Step::Data(take(input, len));
+            return ChunkStep::Data(take(input, len));
         }
-        if let Place::Trailer(filled) = self.place {
+        if let ChunkState::Trailer(filled) = self.state {
             return self.trailers(filled, input, max_line);
         }
         let mut at = 0;
         while at < input.len() {
-            match self.place {
-                Place::Data(_) | Place::Trailer(_) | Place::End => break,
-                Place::Size(size, any) => match (hex(input[at]), input[at]) {
+            match self.state {
+                ChunkState::Data(_) | ChunkState::Trailer(_) | ChunkState::End => break,
+                ChunkState::Size(size, any) => match (hex(input[at]), input[at]) {
                     (Some(digit), _) => {
                         let Some(size) = size.checked_mul(16) else {
-                            return Step::Malformed(Reason::ChunkSizeInvalid);
+                            return ChunkStep::Malformed(Reason::ChunkSizeInvalid);
                         };
-                        self.place = Place::Size(size + digit, true);
+                        self.state = ChunkState::Size(size + digit, true);
                         at += 1;
                         self.line += 1;
                     }
-                    (None, b'\r' | b'\n' | b';' | b' ' | b'\t') if any => self.place = Place::Extension(size),
-                    _ => return Step::Malformed(Reason::ChunkSizeInvalid),
+                    (None, b'\r' | b'\n' | b';' | b' ' | b'\t') if any => {
+                        self.state = ChunkState::Extension(size)
+                    }
+                    _ => return ChunkStep::Malformed(Reason::ChunkSizeInvalid),
                 },
-                Place::Extension(size) => {
+                ChunkState::Extension(size) => {
                     let end = self.line_end(&input[at..]);
                     at += end.unwrap_or(input.len() - at);
                     if end.is_some() && self.line <= max_line {
                         self.line = 0;
-                        self.place = if size == 0 { Place::Trailer(false) } else { Place::Data(size) };
+                        self.state =
+                            if size == 0 { ChunkState::Trailer(false) } else { ChunkState::Data(size) };
                     }
                 }
-                Place::DataEnd(cr) => {
+                ChunkState::DataEnd(cr) => {
                     match input[at] {
-                        b'\r' if !cr => self.place = Place::DataEnd(true),
+                        b'\r' if !cr => self.state = ChunkState::DataEnd(true),
                         b'\n' => *self = Self::new(),
-                        _ => return Step::Malformed(Reason::ChunkEndInvalid),
+                        _ => return ChunkStep::Malformed(Reason::ChunkEndInvalid),
                     }
                     at += 1;
                 }
             }
             if self.line > max_line {
-                return Step::Malformed(Reason::HeadTooLong);
+                return ChunkStep::Malformed(Reason::HeadTooLong);
             }
         }
-        Step::Framing(take(input, at))
+        ChunkStep::Framing(take(input, at))
     }
 
-    fn trailers<'a>(&mut self, mut filled: bool, input: &mut &'a [u8], max: usize) -> Step<'a> {
+    fn trailers<'a>(&mut self, mut filled: bool, input: &mut &'a [u8], max: usize) -> ChunkStep<'a> {
         let mut at = 0;
-        while at < input.len() && self.place != Place::End {
+        while at < input.len() && self.state != ChunkState::End {
             let rest = &input[at..];
             let end = self.line_end(rest);
             let line = &rest[..end.map_or(rest.len(), |end| end - 1)];
             filled |= line.iter().any(|&b| b != b'\r');
             at += end.unwrap_or(rest.len());
-            self.place = match end {
-                None => Place::Trailer(filled),
-                Some(_) if filled => Place::Trailer(false),
-                Some(_) => Place::End,
+            self.state = match end {
+                None => ChunkState::Trailer(filled),
+                Some(_) if filled => ChunkState::Trailer(false),
+                Some(_) => ChunkState::End,
             };
             filled = false;
             if self.line > max {
-                return Step::Malformed(Reason::HeadTooLong);
+                return ChunkStep::Malformed(Reason::HeadTooLong);
             }
         }
-        Step::Trailers(take(input, at))
+        ChunkStep::Trailers(take(input, at))
     }
 
     fn end_data(&mut self) {
-        if self.place == Place::Data(0) {
-            self.place = Place::DataEnd(false);
+        if self.state == ChunkState::Data(0) {
+            self.state = ChunkState::DataEnd(false);
         }
     }
 
@@ -197,9 +200,9 @@ mod tests {
                         break;
                     }
                     match chunked.step(&mut input, 40) {
-                        Step::Framing(_) | Step::Trailers(_) => {}
-                        Step::Data(bytes) => data.extend_from_slice(bytes),
-                        Step::Malformed(reason) => {
+                        ChunkStep::Framing(_) | ChunkStep::Trailers(_) => {}
+                        ChunkStep::Data(bytes) => data.extend_from_slice(bytes),
+                        ChunkStep::Malformed(reason) => {
                             got = Some(Err(reason));
                             break 'pieces;
                         }
@@ -245,13 +248,13 @@ mod tests {
     fn a_gap_inside_a_chunk_keeps_its_place() {
         let mut chunked = Chunked::new();
         let mut input = &b"A\r\n01"[..];
-        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"A\r\n"));
-        assert_eq!(chunked.step(&mut input, 99), Step::Data(b"01"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Framing(b"A\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Data(b"01"));
         assert!(!chunked.clone().gap(9));
         assert!(chunked.gap(8));
         input = b"\r\n0\r\n\r\n";
-        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n"));
-        assert_eq!(chunked.step(&mut input, 99), Step::Trailers(b"\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Framing(b"\r\n0\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Trailers(b"\r\n"));
         assert!(chunked.is_over());
         assert!(!chunked.gap(1));
     }

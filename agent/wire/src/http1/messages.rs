@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use super::{
-    connection::{Http1, State},
-    exchange::{Exchange, Part},
-    framer::Head,
-    head::{self, Fields, Kind, StartLine},
-    upgrade::To,
+    connection::{ConnectionState, Http1},
+    exchange::{Exchange, MessageProgress},
+    framer::RawHead,
+    head::{self, Fields, MethodKind, StartLine},
+    upgrade::UpgradeProtocol,
 };
 use crate::{
     Direction, Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Http1 {
-    pub(super) fn head<S: Sink>(&mut self, dir: Direction, head: Head<'_>, at: Nanos, sink: &mut S) {
+    pub(super) fn head<S: Sink>(&mut self, dir: Direction, head: RawHead<'_>, at: Nanos, sink: &mut S) {
         let mut fields: Fields<'_> = std::mem::take(&mut self.fields);
         match head::parse(head.bytes(), &mut fields) {
             Err(reason) => self.malformed(dir, reason, head.bytes().len(), at, sink),
@@ -28,8 +28,8 @@ impl Http1 {
             Ok((StartLine::Request { method, target, version }, complete)) => {
                 self.requests = Some(dir);
                 let headers = Headers::new(&fields, complete);
-                let authority = headers.get("host").or_else(|| match Kind::of(method) {
-                    Kind::Connect => Some(target),
+                let authority = headers.get("host").or_else(|| match MethodKind::of(method) {
+                    MethodKind::Connect => Some(target),
                     _ => head::authority(target),
                 });
                 let role = match dir {
@@ -46,25 +46,33 @@ impl Http1 {
             }
         }
         self.fields = emptied(fields);
-        self.lanes[dir.index()].framer.recycle(head);
+        self.halves[dir.index()].framer.reuse_buffer(head);
     }
 
     /// The body stands without its trailers: broken ones are counted, and it goes on.
-    pub(super) fn trailers<S: Sink>(&mut self, dir: Direction, trailers: Head<'_>, at: Nanos, sink: &mut S) {
+    pub(super) fn trailers<S: Sink>(
+        &mut self,
+        dir: Direction,
+        trailers: RawHead<'_>,
+        at: Nanos,
+        sink: &mut S,
+    ) {
         let mut fields: Fields<'_> = std::mem::take(&mut self.fields);
         match head::trailers(trailers.bytes(), &mut fields) {
             Err(reason) => sink.dropped(reason, trailers.bytes().len() as u64),
             Ok(complete) => {
-                let answering = self.queue.answering().filter(|answering| answering.live);
+                let receiving_response =
+                    self.queue.receiving_response().filter(|receiving_response| receiving_response.is_open);
                 if self.requests == Some(dir.opposite())
-                    && let Some(exchange) = answering.filter(|exchange| exchange.answered.is_none())
+                    && let Some(exchange) =
+                        receiving_response.filter(|exchange| exchange.response_ended.is_none())
                 {
                     sink.trailers(exchange.id, Headers::new(&fields, complete), at);
                 }
             }
         }
         self.fields = emptied(fields);
-        self.lanes[dir.index()].framer.recycle(trailers);
+        self.halves[dir.index()].framer.reuse_buffer(trailers);
     }
 
     fn request<S: Sink>(
@@ -75,36 +83,36 @@ impl Http1 {
         at: Nanos,
         sink: &mut S,
     ) {
-        self.state = State::Decided;
+        self.state = ConnectionState::Decided;
         if self.queue.len() == self.limits.in_flight {
             self.queue.end_all(Ending::Malformed(Reason::TooManyInFlight), at, sink);
-            self.state = State::Over;
+            self.state = ConnectionState::Over;
             return;
         }
-        self.lose_body(sink);
+        self.lose_chunked_body(sink);
         let id = ExchangeId(self.next_id);
         self.next_id += 1;
         let interest = sink.request(id, head, began);
         let exchange = self.queue.push(Exchange {
             id,
-            kind: Kind::of(head.method),
-            upgrade: head.headers.has_member("connection", "upgrade"),
-            expect: head.headers.has_member("expect", "100-continue"),
-            sent_body: false,
+            kind: MethodKind::of(head.method),
+            asks_upgrade: head.headers.has_member("connection", "upgrade"),
+            expects_continue: head.headers.has_member("expect", "100-continue"),
+            body_started: false,
             began,
             last: at,
-            request: Part::Open,
-            response: Part::Awaited,
+            request: MessageProgress::Open,
+            response: MessageProgress::Awaited,
             status: None,
-            answered: None,
+            response_ended: None,
             undecodable: None,
-            live: true,
+            is_open: true,
         });
-        let lane = &mut self.lanes[dir.index()];
+        let half = &mut self.halves[dir.index()];
         match head::request_body(head.headers) {
             Ok(body) => {
-                (lane.body, exchange.undecodable) = BodyUse::new(interest, head.headers, &self.limits);
-                lane.framer.begin(body);
+                (half.body, exchange.undecodable) = BodyUse::new(interest, head.headers, &self.limits);
+                half.framer.begin(body);
             }
             Err(reason) => self.malformed(dir, reason, 0, at, sink),
         }
@@ -117,46 +125,46 @@ impl Http1 {
         version: Version,
         status: u16,
         headers: Headers<'_>,
-        head: &Head<'_>,
+        head: &RawHead<'_>,
         at: Nanos,
         sink: &mut S,
     ) {
-        self.state = State::Decided;
-        let lane = &mut self.lanes[dir.index()];
-        let Some(exchange) = self.queue.awaiting() else {
-            lane.framer.restart();
+        self.state = ConnectionState::Decided;
+        let half = &mut self.halves[dir.index()];
+        let Some(exchange) = self.queue.awaiting_response() else {
+            half.framer.restart();
             self.hold(dir, head.bytes(), true, head.began, sink);
             return;
         };
         if head.began < exchange.began {
             sink.dropped(Reason::ResponseWithoutRequest, head.bytes().len() as u64);
-            lane.framer.lose_step();
+            half.framer.lose_sync();
             return;
         }
         exchange.last = at;
         if (100..200).contains(&status) && status != 101 {
-            exchange.expect &= status != 100;
-            lane.framer.restart();
+            exchange.expects_continue &= status != 100;
+            half.framer.restart();
             return;
         }
-        if status == 101 && exchange.live && headers.has_member("upgrade", "h2c") {
-            self.state = State::Upgraded(To::Http2);
+        if status == 101 && exchange.is_open && headers.has_member("upgrade", "h2c") {
+            self.state = ConnectionState::Upgraded(UpgradeProtocol::Http2);
             return;
         }
-        exchange.response = Part::Open;
+        exchange.response = MessageProgress::Open;
         exchange.status = Some(status);
         let shown = exchange
-            .live
+            .is_open
             .then(|| sink.response(exchange.id, &ResponseHead { version, status, headers }, head.began));
         if status == 101 && shown == Some(Interest::Body) && headers.has_member("upgrade", "websocket") {
-            self.state = State::Upgraded(To::WebSocket(Extensions::of(headers)));
+            self.state = ConnectionState::Upgraded(UpgradeProtocol::WebSocket(Extensions::of(headers)));
             return;
         }
-        if head::switches(exchange.kind, status) {
-            exchange.request = Part::Done;
-            exchange.response = Part::Done;
-            exchange.answered = Some(at);
-            self.queue.settle(sink);
+        if head::switches_protocol(exchange.kind, status) {
+            exchange.request = MessageProgress::Done;
+            exchange.response = MessageProgress::Done;
+            exchange.response_ended = Some(at);
+            self.queue.end_finished(sink);
             self.switch(status, at, sink);
             return;
         }
@@ -164,20 +172,20 @@ impl Http1 {
             Ok(body) => {
                 let interest = shown.unwrap_or(Interest::Skip);
                 let undecodable;
-                (lane.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
+                (half.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
                 exchange.undecodable = exchange.undecodable.or(undecodable);
-                lane.framer.begin(body);
+                half.framer.begin(body);
             }
             Err(reason) => self.malformed(dir, reason, 0, at, sink),
         }
     }
 
     pub(super) fn body<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
-        let body = &mut self.lanes[dir.index()].body;
+        let body = &mut self.halves[dir.index()].body;
         if self.requests == Some(dir) {
-            let Some(exchange) = self.queue.requesting() else { return };
-            exchange.sent_body = true;
-            if exchange.live {
+            let Some(exchange) = self.queue.receiving_request() else { return };
+            exchange.body_started = true;
+            if exchange.is_open {
                 let fed = body.feed(bytes, |bytes| {
                     sink.request_body(exchange.id, bytes, at);
                     ControlFlow::Continue(())
@@ -186,39 +194,39 @@ impl Http1 {
             }
             return;
         }
-        let Some(exchange) = self.queue.answering() else { return };
-        if exchange.live && exchange.answered.is_none() {
+        let Some(exchange) = self.queue.receiving_response() else { return };
+        if exchange.is_open && exchange.response_ended.is_none() {
             let mut finished = false;
             let fed = body.feed(bytes, |bytes| {
                 sink.response_body(exchange.id, bytes, at);
-                finished = sink.finished(exchange.id);
+                finished = sink.is_response_complete(exchange.id);
                 if finished { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
             if finished {
-                exchange.answered = Some(at);
-                self.queue.settle(sink);
+                exchange.response_ended = Some(at);
+                self.queue.end_finished(sink);
             }
         }
     }
 
     pub(super) fn message_end<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
-        let finished = self.lanes[dir.index()].body.finish();
+        let finished = self.halves[dir.index()].body.finish();
         let request = self.requests == Some(dir);
-        let owner = if request { self.queue.requesting() } else { self.queue.answering() };
+        let owner = if request { self.queue.receiving_request() } else { self.queue.receiving_response() };
         let Some(exchange) = owner else { return };
         exchange.last = at;
         exchange.undecodable = exchange.undecodable.or_else(|| finished.err());
         if request {
-            exchange.request = Part::Done;
-            if exchange.live {
+            exchange.request = MessageProgress::Done;
+            if exchange.is_open {
                 sink.request_end(exchange.id, at);
             }
         } else {
-            exchange.response = Part::Done;
-            exchange.answered = exchange.answered.or(Some(at));
+            exchange.response = MessageProgress::Done;
+            exchange.response_ended = exchange.response_ended.or(Some(at));
         }
-        self.queue.settle(sink);
+        self.queue.end_finished(sink);
     }
 }
 

@@ -2,20 +2,20 @@
 
 use super::{
     connection::Http2,
-    frame::{Block, Fragment},
-    head::{Plain, Pseudo},
+    frame::{BlockBytes, FieldBlock},
+    head::{PlainFields, PseudoHeaders},
     hpack,
-    stream::{Message, Part, Stream},
-    tunnel::{Answer, Tunnel},
+    stream::{MessageProgress, Stream, StreamMessage},
+    tunnel::{FinalResponse, Tunnel},
 };
 use crate::{
     Direction, Ending, ExchangeId, Headers, Nanos, Reason, RequestHead, ResponseHead, Role, Sink, Version,
-    body::BodyUse, held::Held,
+    body::BodyUse, held::HeldRuns,
 };
 
 impl Http2 {
     /// The first block that tells by itself which side asks decides.
-    pub(super) fn learn_role(&mut self, dir: Direction, block: &Block<'_>) {
+    pub(super) fn learn_roles(&mut self, dir: Direction, block: &FieldBlock<'_>) {
         if self.requests.is_none()
             && let Some(bytes) = block.fields.bytes()
         {
@@ -24,26 +24,26 @@ impl Http2 {
         }
     }
 
-    pub(super) fn block<S: Sink>(&mut self, dir: Direction, block: Block<'_>, at: Nanos, sink: &mut S) {
+    pub(super) fn block<S: Sink>(&mut self, dir: Direction, block: FieldBlock<'_>, at: Nanos, sink: &mut S) {
         let mut fields = std::mem::take(&mut self.fields);
-        let lane = &mut self.lanes[dir.index()];
+        let half = &mut self.halves[dir.index()];
         let len = block.fields.len();
         let read = match &block.fields {
-            Fragment::Lost(reason, _) => {
+            BlockBytes::Lost(reason, _) => {
                 fields.clear();
-                lane.fields.lose();
+                half.fields.lose();
                 Err(*reason)
             }
-            Fragment::Whole(bytes) => lane.fields.decode(bytes, &mut fields),
-            Fragment::Joined(bytes) => lane.fields.decode(bytes, &mut fields),
+            BlockBytes::Whole(bytes) => half.fields.decode(bytes, &mut fields),
+            BlockBytes::Joined(bytes) => half.fields.decode(bytes, &mut fields),
         };
         if let Err(reason) = read
             && len > 0
         {
             sink.dropped(reason, len as u64);
         }
-        let mut plain: Plain<'_> = std::mem::take(&mut self.plain);
-        let pseudo = Pseudo::split(&fields, &mut plain);
+        let mut plain: PlainFields<'_> = std::mem::take(&mut self.plain);
+        let pseudo = PseudoHeaders::split(&fields, &mut plain);
         let headers = Headers::new(&plain, fields.complete);
         let known = match self.requests {
             _ if block.promise || block.stream.is_multiple_of(2) => Err(Reason::PushedResponse),
@@ -61,28 +61,28 @@ impl Http2 {
         // Reuses the allocation: there is nothing left to convert.
         self.plain = plain.into_iter().map(|_| (&b""[..], &b""[..])).collect();
         self.fields = fields;
-        if let Fragment::Joined(buffer) = block.fields {
-            self.lanes[dir.index()].framer.recycle(buffer);
+        if let BlockBytes::Joined(buffer) = block.fields {
+            self.halves[dir.index()].framer.reuse_buffer(buffer);
         }
     }
 
     fn request<S: Sink>(
         &mut self,
         dir: Direction,
-        block: &Block<'_>,
-        pseudo: &Pseudo<'_>,
+        block: &FieldBlock<'_>,
+        pseudo: &PseudoHeaders<'_>,
         headers: Headers<'_>,
         at: Nanos,
         sink: &mut S,
     ) -> Result<(), Reason> {
-        if block.stream <= self.opened {
+        if block.stream <= self.highest_request {
             // Trailers.
             return Ok(());
         }
         if headers.complete && pseudo.method.is_none() {
             return Err(Reason::OutOfSync);
         }
-        self.opened = block.stream;
+        self.highest_request = block.stream;
         if self.streams.len() == self.limits.streams {
             return Err(Reason::TooManyStreams);
         }
@@ -98,28 +98,36 @@ impl Http2 {
         };
         let interest = sink.request(id, &head, block.began);
         let tunnel = Tunnel::asked(pseudo, headers.complete).map(Box::new);
-        let mut request = Message::new(Part::Open);
+        let mut request = StreamMessage::new(MessageProgress::Open);
         let mut undecodable = None;
         match tunnel.as_deref() {
             None => (request.body, undecodable) = BodyUse::new(interest, headers, &self.limits),
-            Some(Tunnel::Asked { .. }) => {
+            Some(Tunnel::Requested { .. }) => {
                 // What the client sends from here on is no part of it.
                 sink.request_end(id, at);
-                request.part = Part::Done;
+                request.part = MessageProgress::Done;
             }
             Some(_) => {}
         }
-        let response = Message::new(Part::Awaited);
-        let stream =
-            Stream { id, last: at, request, response, answered: None, due: None, undecodable, tunnel };
+        let response = StreamMessage::new(MessageProgress::Awaited);
+        let stream = Stream {
+            id,
+            last: at,
+            request,
+            response,
+            response_ended: None,
+            remaining: None,
+            undecodable,
+            tunnel,
+        };
         self.streams.insert(block.stream, stream);
         Ok(())
     }
 
     fn response<S: Sink>(
         &mut self,
-        block: &Block<'_>,
-        pseudo: &Pseudo<'_>,
+        block: &FieldBlock<'_>,
+        pseudo: &PseudoHeaders<'_>,
         headers: Headers<'_>,
         at: Nanos,
         sink: &mut S,
@@ -127,10 +135,14 @@ impl Http2 {
         let inflates = self.may_inflate(block.stream);
         let Some(stream) = self.streams.get_mut(&block.stream) else {
             // What follows on an exchange that is over is no loss.
-            return if block.stream <= self.opened { Ok(()) } else { Err(Reason::ResponseWithoutRequest) };
+            return if block.stream <= self.highest_request {
+                Ok(())
+            } else {
+                Err(Reason::ResponseWithoutRequest)
+            };
         };
         stream.last = at;
-        if stream.response.part == Part::Awaited {
+        if stream.response.part == MessageProgress::Awaited {
             if pseudo.status.is_some_and(|status| status < 200) {
                 if block.end {
                     self.end(block.stream, Ending::Malformed(Reason::InterimResponseEndsStream), at, sink);
@@ -139,17 +151,17 @@ impl Http2 {
             }
             if pseudo.status.is_none() && headers.complete {
                 // Trailers: the head is lost.
-                stream.headless(block.began, sink);
+                stream.start_without_head(block.began, sink);
             } else {
                 let status = pseudo.status.unwrap_or_default();
                 let head = ResponseHead { version: Version::Http2, status, headers };
                 let interest = sink.response(stream.id, &head, block.began);
-                let answer = Answer { status, headers, interest, limits: &self.limits, inflates, at };
-                stream.answered(&answer, sink);
+                let answer = FinalResponse { status, headers, interest, limits: &self.limits, inflates, at };
+                stream.final_response(&answer, sink);
                 return Ok(());
             }
         }
-        if block.end && stream.answered.is_none() {
+        if block.end && stream.response_ended.is_none() {
             sink.trailers(stream.id, headers, at);
         }
         Ok(())
@@ -168,15 +180,15 @@ impl Http2 {
             let reason = match number {
                 _ if number.is_multiple_of(2) => Reason::PushedResponse,
                 // The exchange is over, or was passed over.
-                _ if number <= self.opened && self.requests.is_some() => return,
+                _ if number <= self.highest_request && self.requests.is_some() => return,
                 _ => Reason::OutOfSync,
             };
             sink.dropped(reason, bytes.len() as u64);
             return;
         };
         stream.last = at;
-        if !request && stream.response.part == Part::Awaited {
-            stream.headless(at, sink);
+        if !request && stream.response.part == MessageProgress::Awaited {
+            stream.start_without_head(at, sink);
         }
         if request && stream.is_held() {
             return self.hold(number, bytes, starts, at, sink);
@@ -199,8 +211,8 @@ impl Http2 {
     pub(super) fn message_end<S: Sink>(&mut self, request: bool, number: u32, at: Nanos, sink: &mut S) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.last = at;
-        if !request && stream.response.part == Part::Awaited {
-            stream.headless(at, sink);
+        if !request && stream.response.part == MessageProgress::Awaited {
+            stream.start_without_head(at, sink);
         }
         stream.message_end(request, at, sink);
         if stream.is_over() {
@@ -216,19 +228,19 @@ impl Http2 {
 
     /// Whether so many more bytes can be kept until their tunnel is answered.
     fn has_room(&mut self, more: usize) -> bool {
-        if self.early + more > self.limits.held {
-            self.early = self.streams.values().map(Stream::held).sum();
+        if self.held_bytes + more > self.limits.held {
+            self.held_bytes = self.streams.values().map(Stream::held).sum();
         }
-        self.early + more <= self.limits.held
+        self.held_bytes + more <= self.limits.held
     }
 
     /// Takes what a client sends before its tunnel is answered.
     fn hold<S: Sink>(&mut self, number: u32, bytes: &[u8], starts: bool, at: Nanos, sink: &mut S) {
-        let more = bytes.len() + Held::RUN;
+        let more = bytes.len() + HeldRuns::RUN;
         let fits = self.has_room(more);
         let Some(stream) = self.streams.get_mut(&number) else { return };
         if fits {
-            self.early += more;
+            self.held_bytes += more;
         } else {
             stream.gap(true, None, sink);
         }

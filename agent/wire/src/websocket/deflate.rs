@@ -82,13 +82,13 @@ fn window_bits(value: &[u8]) -> Option<u8> {
 pub(super) struct Inflater {
     parameters: Parameters,
     limits: Limits,
-    stream: Option<Box<Stream>>,
+    inflation: Option<Box<Inflation>>,
     /// Why messages cannot be read any more.
     lost: Option<Reason>,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct Inflation {
     inflate: Decompress,
     out: Box<[u8]>,
     /// Bytes of the current message: compressed, and what they became.
@@ -102,7 +102,7 @@ const TAIL: &[u8] = b"\x00\x00\xff\xff";
 
 impl Inflater {
     pub(super) const fn new(parameters: Parameters, limits: Limits) -> Self {
-        Self { parameters, limits, stream: None, lost: None }
+        Self { parameters, limits, inflation: None, lost: None }
     }
 
     /// Whether a message that begins now can be read.
@@ -118,34 +118,34 @@ impl Inflater {
         last: bool,
         give: &mut dyn FnMut(&[u8], bool),
     ) -> Result<(), Reason> {
-        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::new(self.parameters)));
-        let fed = stream.feed(bytes, last, &self.limits, give);
+        let inflation = self.inflation.get_or_insert_with(|| Box::new(Inflation::new(self.parameters)));
+        let fed = inflation.feed(bytes, last, &self.limits, give);
         if last && fed.is_ok() && !self.parameters.takeover {
-            stream.inflate.reset(false);
+            inflation.inflate.reset(false);
         }
         if let Err(reason) = fed {
-            self.give_up(reason);
+            self.fail(reason);
         }
         fed
     }
 
     /// No message can be read any more.
-    pub(super) fn give_up(&mut self, reason: Reason) {
+    pub(super) fn fail(&mut self, reason: Reason) {
         self.lost = self.lost.or(Some(reason));
-        self.stream = None;
+        self.inflation = None;
     }
 
     /// Compressed bytes are missing here.
     pub(super) fn gap(&mut self) {
         if self.parameters.takeover {
-            self.give_up(Reason::WebSocketContextLost);
-        } else if let Some(stream) = &mut self.stream {
-            stream.restart();
+            self.fail(Reason::WebSocketContextLost);
+        } else if let Some(inflation) = &mut self.inflation {
+            inflation.restart();
         }
     }
 }
 
-impl Stream {
+impl Inflation {
     fn new(parameters: Parameters) -> Self {
         let window = parameters.window.max(LEAST_WINDOW);
         let inflate = Decompress::new_with_window_bits(false, window);

@@ -123,7 +123,8 @@ fn a_client_that_has_closed_its_side_is_still_answered() {
 #[test]
 fn an_exchange_whose_reader_has_left_ends_so() {
     let streaming = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n";
-    for (ending, want) in [(Ending::Left, "Left"), (Ending::Cut, "Cut"), (Ending::ProcessExit, "ProcessExit")]
+    for (ending, want) in
+        [(Ending::ClosedLocally, "ClosedLocally"), (Ending::Cut, "Cut"), (Ending::ProcessExit, "ProcessExit")]
     {
         let mut watch = Watch::new(Role::Client);
         watch.call(Write, ASK).call(Read, streaming).close(ending);

@@ -359,7 +359,7 @@ fn chunks_that_may_be_of_another_response_are_not_taken() {
     lossy().turned(4).call(Read, CHUNKS).close(Ending::Cut).expect(&[lost]);
     // Nobody knows whether one was.
     let mut watch = lossy();
-    watch.connection.turned(None);
+    watch.connection.set_turns(None);
     watch.call(Read, CHUNKS).close(Ending::Cut).expect(&[lost]);
     // The next request comes before any chunk.
     let mut watch = lossy();

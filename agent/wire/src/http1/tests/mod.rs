@@ -66,7 +66,7 @@ impl Watch {
 
     /// Bytes that come now do so after as many turns of the connection.
     fn turned(&mut self, turns: u32) -> &mut Self {
-        self.connection.turned(Some(turns));
+        self.connection.set_turns(Some(turns));
         self
     }
 

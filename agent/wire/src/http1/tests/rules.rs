@@ -104,7 +104,7 @@ fn rfc_9110_10_1_1_a_final_answer_to_expect_spares_the_body() {
         &[spared[0], spared[1], next, refused, last, answer],
         &["POST /a [… 417 [no] Complete", "POST /b [… 401 [] Complete", "GET /c [] 200 [] Complete"],
     );
-    // The client may send it all the same: it belongs to nobody, and the next request is in step.
+    // The client may send it all the same: it belongs to nobody, and the next request is in sync.
     check(
         &[spared[0], spared[1], (Write, "12345"), last, answer],
         &["POST /a [… 417 [no] Complete", "GET /c [] 200 [] Complete"],

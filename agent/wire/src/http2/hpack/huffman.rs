@@ -7,7 +7,7 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut node = 0;
     for &byte in coded {
         for nibble in [byte >> 4, byte & 15] {
-            let Step { next, symbol } = MACHINE.steps[node as usize][nibble as usize];
+            let FrameStep { next, symbol } = MACHINE.steps[node as usize][nibble as usize];
             match symbol {
                 Symbol::None => {}
                 Symbol::Byte(byte) => out.push(byte),
@@ -46,13 +46,13 @@ static MACHINE: Machine = Machine::new();
 
 /// For each inner node of the code's tree what the next four bits do.
 struct Machine {
-    steps: [[Step; 16]; 256],
+    steps: [[FrameStep; 16]; 256],
     /// A string may end at this node: the bits since the last symbol are padding (at most 7 ones).
     may_end: [bool; 256],
 }
 
 #[derive(Clone, Copy)]
-struct Step {
+struct FrameStep {
     /// The node after the four bits.
     next: u8,
     /// What was completed on the way: at most one symbol, as the shortest code has 5 bits.
@@ -74,7 +74,7 @@ const END: u16 = 256;
 impl Machine {
     const fn new() -> Self {
         let tree = tree();
-        let mut steps = [[Step { next: 0, symbol: Symbol::None }; 16]; 256];
+        let mut steps = [[FrameStep { next: 0, symbol: Symbol::None }; 16]; 256];
         let mut node = 0;
         while node < 256 {
             let mut nibble = 0;
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-const fn step(tree: &Tree, node: usize, nibble: usize) -> Step {
+const fn step(tree: &Tree, node: usize, nibble: usize) -> FrameStep {
     let (mut at, mut symbol, mut bit) = (node as u16, Symbol::None, 4);
     while bit > 0 {
         bit -= 1;
@@ -108,7 +108,7 @@ const fn step(tree: &Tree, node: usize, nibble: usize) -> Step {
             at = 0;
         }
     }
-    Step { next: at as u8, symbol }
+    FrameStep { next: at as u8, symbol }
 }
 
 const fn tree() -> Tree {

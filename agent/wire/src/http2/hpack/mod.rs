@@ -7,7 +7,7 @@ mod table;
 mod tests;
 
 use crate::{Limits, Reason};
-use table::{Found, Table};
+use table::{FrameSearchResult, Table};
 
 /// Reads the field blocks of one direction.
 ///
@@ -62,14 +62,14 @@ impl Decoder {
                 0x80.. => {
                     let index = integer(&mut input, 7)?;
                     match self.table.find(index)? {
-                        Found::Field(name, value) => {
+                        FrameSearchResult::Field(name, value) => {
                             let begins = fields.bytes.len();
                             fields.bytes.extend_from_slice(name);
                             let ends = fields.bytes.len();
                             fields.bytes.extend_from_slice(value);
                             fields.push(begins, ends, self.max_block);
                         }
-                        Found::Unknown => fields.complete = false,
+                        FrameSearchResult::Unknown => fields.complete = false,
                     }
                 }
                 0x20..0x40 => {
@@ -101,11 +101,11 @@ impl Decoder {
                 true
             }
             index => match self.table.find(index)? {
-                Found::Field(name, _) => {
+                FrameSearchResult::Field(name, _) => {
                     fields.bytes.extend_from_slice(name);
                     true
                 }
-                Found::Unknown => false,
+                FrameSearchResult::Unknown => false,
             },
         };
         let ends = fields.bytes.len();

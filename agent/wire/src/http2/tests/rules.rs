@@ -116,7 +116,7 @@ fn rfc_9113_6_4_and_6_8_streams_that_are_reset_or_refused_are_cut() {
         (Read, answer(3, "200", true)),
     ];
     let want = [
-        "POST /1 [] 200 [some] Left",
+        "POST /1 [] 200 [some] ClosedLocally",
         "POST /3 [] 200 [] Complete",
         "POST /5 [… 413 [] Complete",
         "POST /7 [] - [] Cut",
@@ -133,9 +133,9 @@ fn rfc_9113_8_1_1_a_response_of_the_length_that_was_announced_is_whole_although_
     for (length, content, ending) in [
         ("4", "whole"[..4].to_owned(), "Complete"),
         ("0", String::new(), "Complete"),
-        ("5", "some".into(), "Left"),
-        ("3", "more".into(), "Left"),
-        ("4, 5", "some".into(), "Left"),
+        ("5", "some".into(), "ClosedLocally"),
+        ("3", "more".into(), "ClosedLocally"),
+        ("4, 5", "some".into(), "ClosedLocally"),
     ] {
         let calls = [
             (Write, ask(1, "/1", true)),

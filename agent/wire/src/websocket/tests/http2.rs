@@ -97,7 +97,7 @@ impl Watch {
     }
 }
 
-fn hello(from: Role) -> Message {
+fn hello(from: Role) -> RecordedMessage {
     whole(from, Text, "Hello")
 }
 
@@ -190,10 +190,10 @@ fn rfc_8441_5_a_close_of_both_sides_ends_the_exchange_and_the_end_of_a_stream_is
 #[test]
 fn rfc_8441_5_a_stream_that_is_reset_is_a_connection_that_is_reset() {
     for (dir, before, want) in [
-        (Write, PLAIN, Ending::Left),
+        (Write, PLAIN, Ending::ClosedLocally),
         (Read, PLAIN, Ending::Cut),
         (Read, &[0x88, 0], Ending::Complete),
-        (Write, &[0x01, 0x03, 0x48], Ending::Left),
+        (Write, &[0x01, 0x03, 0x48], Ending::ClosedLocally),
     ] {
         let mut watch = opened(&[1, 3], "");
         watch.call(Read, data(1, before)).call(dir, reset(1));

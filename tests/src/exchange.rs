@@ -216,7 +216,7 @@ pub fn traffic(tape: &Path) -> Vec<Traffic> {
             Kind::HalfClose => connection.half_close(frame.dir, at, &mut sink),
             Kind::Close => {
                 let left = header.flags & flags::LEFT != 0;
-                connection.close(if left { Ending::Left } else { Ending::Cut }, at, &mut sink);
+                connection.close(if left { Ending::ClosedLocally } else { Ending::Cut }, at, &mut sink);
                 followed.remove(&header.stream);
             }
             _ => {}

@@ -80,7 +80,7 @@ fn read(exchanges: usize, chunks: usize, body: &[Vec<u8>]) {
         for piece in body {
             calls.response_body(id, black_box(piece), at);
         }
-        assert!(calls.finished(id));
+        assert!(calls.is_response_complete(id));
         calls.end(id, Ending::Complete, at);
         check(&mut calls, chunks);
     }

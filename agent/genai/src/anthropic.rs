@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use tokentap_wire::{
     Headers,
-    json::{Schema, Value, Want},
+    json::{Schema, Value, WantedField},
 };
 
 use crate::{
@@ -58,50 +58,56 @@ pub(crate) enum Said {
 
 static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
     let wants = [
-        Want::new("messages", Asked::Messages),
-        Want::new("model", Asked::Model),
-        Want::new("stream", Asked::Stream),
-        Want::new("max_tokens", Asked::MaxTokens),
-        Want::new("temperature", Asked::Temperature),
-        Want::new("top_p", Asked::TopP),
-        Want::new("top_k", Asked::TopK),
-        Want::new("stop_sequences[]", Asked::Stop),
-        Want::new("output_config.effort", Asked::ReasoningLevel),
-        Want::new("output_config.format", Asked::FormatSchema),
-        Want::new("output_format", Asked::FormatSchema),
+        WantedField::new("messages", Asked::Messages),
+        WantedField::new("model", Asked::Model),
+        WantedField::new("stream", Asked::Stream),
+        WantedField::new("max_tokens", Asked::MaxTokens),
+        WantedField::new("temperature", Asked::Temperature),
+        WantedField::new("top_p", Asked::TopP),
+        WantedField::new("top_k", Asked::TopK),
+        WantedField::new("stop_sequences[]", Asked::Stop),
+        WantedField::new("output_config.effort", Asked::ReasoningLevel),
+        WantedField::new("output_config.format", Asked::FormatSchema),
+        WantedField::new("output_format", Asked::FormatSchema),
     ];
     Schema::new(&wants)
 });
 
 static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
     let mut wants = vec![
-        Want::new("type", Said::Type),
-        Want::new("message.usage.output_tokens", Said::OutputAtStart),
-        Want::new("usage.output_tokens", Said::Output),
-        Want::new("delta.stop_reason", Said::StopReason),
-        Want::presence("delta.text", Said::Content),
-        Want::presence("delta.thinking", Said::Content),
-        Want::presence("delta.partial_json", Said::Content),
-        Want::presence("content_block.text", Said::Content),
-        Want::presence("content_block.name", Said::Content),
-        Want::presence("error", Said::Error),
-        Want::new("error.code", Said::ErrorCode),
-        Want::new("error.type", Said::ErrorType),
+        WantedField::new("type", Said::Type),
+        WantedField::new("message.usage.output_tokens", Said::OutputAtStart),
+        WantedField::new("usage.output_tokens", Said::Output),
+        WantedField::new("delta.stop_reason", Said::StopReason),
+        WantedField::presence("delta.text", Said::Content),
+        WantedField::presence("delta.thinking", Said::Content),
+        WantedField::presence("delta.partial_json", Said::Content),
+        WantedField::presence("content_block.text", Said::Content),
+        WantedField::presence("content_block.name", Said::Content),
+        WantedField::presence("error", Said::Error),
+        WantedField::new("error.code", Said::ErrorCode),
+        WantedField::new("error.type", Said::ErrorType),
     ];
     /// A message: at the top of a plain response, inside `message_start` of a streamed one.
     macro_rules! message {
         ($at:literal) => {
             [
-                Want::new(concat!($at, "id"), Said::Id),
-                Want::new(concat!($at, "model"), Said::Model),
-                Want::new(concat!($at, "stop_reason"), Said::StopReason),
-                Want::new(concat!($at, "usage"), Said::Usage),
-                Want::new(concat!($at, "usage.input_tokens"), Said::Input),
-                Want::new(concat!($at, "usage.cache_read_input_tokens"), Said::CacheRead),
-                Want::new(concat!($at, "usage.cache_creation_input_tokens"), Said::CacheWrite),
-                Want::new(concat!($at, "usage.cache_creation.ephemeral_5m_input_tokens"), Said::CacheWrite5m),
-                Want::new(concat!($at, "usage.cache_creation.ephemeral_1h_input_tokens"), Said::CacheWrite1h),
-                Want::new(concat!($at, "usage.output_tokens_details.thinking_tokens"), Said::Thinking),
+                WantedField::new(concat!($at, "id"), Said::Id),
+                WantedField::new(concat!($at, "model"), Said::Model),
+                WantedField::new(concat!($at, "stop_reason"), Said::StopReason),
+                WantedField::new(concat!($at, "usage"), Said::Usage),
+                WantedField::new(concat!($at, "usage.input_tokens"), Said::Input),
+                WantedField::new(concat!($at, "usage.cache_read_input_tokens"), Said::CacheRead),
+                WantedField::new(concat!($at, "usage.cache_creation_input_tokens"), Said::CacheWrite),
+                WantedField::new(
+                    concat!($at, "usage.cache_creation.ephemeral_5m_input_tokens"),
+                    Said::CacheWrite5m,
+                ),
+                WantedField::new(
+                    concat!($at, "usage.cache_creation.ephemeral_1h_input_tokens"),
+                    Said::CacheWrite1h,
+                ),
+                WantedField::new(concat!($at, "usage.output_tokens_details.thinking_tokens"), Said::Thinking),
             ]
         };
     }

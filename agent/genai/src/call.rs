@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use tokentap_wire::{Ending, Nanos, RequestHead, ResponseHead, Role};
+use tokentap_wire::{Ending, Nanos, Reason, RequestHead, ResponseHead, Role};
 
 use crate::{
-    Attribute, Span, SpanKind, SpanStatus, TraceContext, Transport, Value,
+    Attribute, IncompleteReason, Span, SpanKind, SpanStatus, TraceContext, Transport, Value,
     ask::Ask,
     family::{Info, Read},
     provider,
@@ -160,7 +160,7 @@ impl Call {
         }
         if let Some(reason) = incomplete {
             attributes.put(semconv::INCOMPLETE, true);
-            attributes.put(semconv::INCOMPLETE_REASON, reason);
+            attributes.put(semconv::INCOMPLETE_REASON, reason.text());
         }
         Some(Span {
             name,
@@ -170,6 +170,7 @@ impl Call {
             end: self.done.unwrap_or(at),
             status,
             attributes: attributes.0,
+            incomplete,
         })
     }
 
@@ -186,7 +187,7 @@ impl Call {
     fn settle(&self, ending: Ending, reply: &Reply) -> Ending {
         // Who watches a server sees both its own end of the connection, and its client's leave.
         let ending = match ending {
-            Ending::Left if self.kind == SpanKind::Server => Ending::Cut,
+            Ending::ClosedLocally if self.kind == SpanKind::Server => Ending::Cut,
             ending => ending,
         };
         let told = self.response_gap || reply.failure.seen || !reply.unfinished();
@@ -199,21 +200,21 @@ impl Call {
         }
     }
 
-    /// What was not seen of it.
-    fn incomplete(&self, ending: Ending, odd: Option<&'static str>) -> Option<Cow<'static, str>> {
+    /// Why the call is incomplete, if it is.
+    fn incomplete(&self, ending: Ending, odd: Option<Reason>) -> Option<IncompleteReason> {
         Some(match ending {
-            Ending::Cut => "cut".into(),
-            Ending::Left => "cancelled".into(),
-            Ending::Lost => "gap".into(),
-            Ending::ProcessExit => "process_exit".into(),
-            Ending::AgentStop => "agent_stop".into(),
-            Ending::Stale => "stale".into(),
-            Ending::Malformed(why) => format!("malformed:{why}").into(),
-            Ending::Undecodable(why) => format!("undecodable:{why}").into(),
-            Ending::Complete if self.request_gap || self.response_gap => "gap".into(),
+            Ending::Cut => IncompleteReason::Cut,
+            Ending::ClosedLocally => IncompleteReason::Cancelled,
+            Ending::Lost => IncompleteReason::Gap,
+            Ending::ProcessExit => IncompleteReason::ProcessExit,
+            Ending::AgentStop => IncompleteReason::AgentStop,
+            Ending::Stale => IncompleteReason::Stale,
+            Ending::Malformed(reason) => IncompleteReason::Malformed(reason),
+            Ending::Undecodable(reason) => IncompleteReason::Undecodable(reason),
+            Ending::Complete if self.request_gap || self.response_gap => IncompleteReason::Gap,
             Ending::Complete => match odd.filter(|_| self.status < 400) {
-                Some(why) => format!("malformed:{why}").into(),
-                None if self.unresolved => "late_join".into(),
+                Some(reason) => IncompleteReason::Malformed(reason),
+                None if self.unresolved => IncompleteReason::LateJoin,
                 None => return None,
             },
         })
@@ -234,8 +235,10 @@ impl Call {
         let (name, description) = match ending {
             Ending::Cut => ("connection_closed", "the connection was closed before the response was whole"),
             // It had all that it came for.
-            Ending::Left if reply.finished() => return None,
-            Ending::Left => ("cancelled", "the caller closed the connection before the response was whole"),
+            Ending::ClosedLocally if reply.finished() => return None,
+            Ending::ClosedLocally => {
+                ("cancelled", "the caller closed the connection before the response was whole")
+            }
             Ending::ProcessExit => ("process_exit", "the process ended before the response was whole"),
             Ending::Malformed(_) => ("malformed_response", "the bytes stopped being HTTP"),
             _ => return None,

@@ -2,18 +2,9 @@
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
 
-use crate::{Options, Span, call::Call, recognition::recognise};
-
-/// What is known of the connection below HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Transport {
-    /// The bytes came out of a TLS library.
-    pub tls: bool,
-    /// The address of the other end, when the connection was seen or could be looked up.
-    pub peer: Option<SocketAddr>,
-}
+use crate::{Options, Span, Transport, call::Call, recognition::recognise};
 
 /// What a connection has carried so far: what a decision to go on watching it needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +31,7 @@ pub struct Calls {
     in_flight: Vec<(ExchangeId, Box<Call>)>,
     finished: VecDeque<Span>,
     /// At most one entry for each reason.
-    dropped: Vec<(&'static str, u64)>,
+    dropped: Vec<(Reason, u64)>,
 }
 
 impl Calls {
@@ -67,8 +58,8 @@ impl Calls {
         self.finished.pop_front()
     }
 
-    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::reason`]).
-    pub fn take_dropped(&mut self) -> Option<(&'static str, u64)> {
+    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::Reason`]).
+    pub fn take_dropped(&mut self) -> Option<(Reason, u64)> {
         self.dropped.pop()
     }
 
@@ -140,11 +131,11 @@ impl Sink for Calls {
         }
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
         self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += bytes,
             None => self.dropped.push((reason, bytes)),

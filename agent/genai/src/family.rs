@@ -3,56 +3,15 @@
 use std::fmt::Debug;
 
 use tokentap_wire::{
-    Headers, Nanos,
+    Headers, Nanos, Reason,
     json::{Extractor, Schema, Status, Value},
-    reason, sse,
+    sse,
 };
 
 use crate::{
-    anthropic::Anthropic,
     ask::{Ask, Asked},
-    openai_chat::OpenAiChat,
     reply::Reply,
 };
-
-/// An LLM API whose calls become spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Api {
-    /// OpenAI Chat Completions and everything that speaks its dialect.
-    OpenAiChat,
-    /// Anthropic Messages.
-    Anthropic,
-}
-
-impl Api {
-    /// Every API.
-    pub const ALL: [Self; 2] = [Self::OpenAiChat, Self::Anthropic];
-
-    /// Its name in options.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "openai-chat",
-            Self::Anthropic => "anthropic",
-        }
-    }
-
-    /// Whether a POST to this path (without query) is a call.
-    pub(crate) fn claim(self, path: &str, headers: &Headers<'_>) -> Option<Claim> {
-        match self {
-            Self::OpenAiChat => OpenAiChat::claim(path, headers),
-            Self::Anthropic => Anthropic::claim(path, headers),
-        }
-    }
-
-    /// Reads the bodies of a call to this path.
-    pub(crate) fn open(self, path: &str) -> Box<dyn Read> {
-        match self {
-            Self::OpenAiChat => Box::new(Bodies::<OpenAiChat>::new(path)),
-            Self::Anthropic => Box::new(Bodies::<Anthropic>::new(path)),
-        }
-    }
-}
 
 /// How sure a path makes it that this is a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,13 +68,13 @@ pub(crate) trait Read: Debug + Send {
     fn response_gap(&mut self);
     /// The call is over; `whole`: with the end of the response. Returns what is wrong with the response, if
     /// it is not what it should be.
-    fn conclude(&mut self, whole: bool) -> Option<&'static str>;
+    fn conclude(&mut self, whole: bool) -> Option<Reason>;
     fn facts(&mut self) -> (&mut Ask, &mut Reply);
     fn reply(&self) -> &Reply;
 }
 
 #[derive(Debug)]
-struct Bodies<F: Family> {
+pub(crate) struct Bodies<F: Family> {
     family: F,
     ask: Ask,
     reply: Reply,
@@ -139,7 +98,7 @@ enum Framing {
 const EVENT_PIECE: usize = 4 << 10;
 
 impl<F: Family> Bodies<F> {
-    fn new(path: &str) -> Self {
+    pub(crate) fn new(path: &str) -> Self {
         let mut family = F::default();
         family.path(path);
         Self {
@@ -234,7 +193,7 @@ impl<F: Family> Read for Bodies<F> {
         }
     }
 
-    fn conclude(&mut self, whole: bool) -> Option<&'static str> {
+    fn conclude(&mut self, whole: bool) -> Option<Reason> {
         let Self { family, ask, reply, response, framing, .. } = self;
         let mut odd = None;
         if let Framing::Document = framing {
@@ -243,7 +202,7 @@ impl<F: Family> Read for Bodies<F> {
             }
             odd = match response.finish(|field, indices, value| family.said(reply, field, indices, value)) {
                 Status::Malformed(why) => Some(why),
-                Status::Partial => Some(reason::JSON_CUT),
+                Status::Partial => Some(Reason::JsonTruncated),
                 Status::Empty | Status::Complete | Status::Gapped => None,
             };
             family.end(reply);

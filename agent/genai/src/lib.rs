@@ -43,10 +43,12 @@
 //! times, errors and attributes are shared. Its tests go beside the others, fed with captured bytes.
 
 mod anthropic;
+mod api;
 mod ask;
 mod call;
 mod calls;
 mod family;
+mod incomplete;
 mod openai_chat;
 mod options;
 mod provider;
@@ -56,9 +58,12 @@ mod resource;
 pub mod semconv;
 mod span;
 mod trace_context;
+mod transport;
 
-pub use calls::{Calls, Traffic, Transport};
-pub use family::Api;
+pub use api::Api;
+pub use calls::{Calls, Traffic};
+pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
 pub use resource::Resource;
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};
+pub use transport::Transport;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::family::Api;
+use crate::Api;
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tokentap_wire::Nanos;
 
+use crate::IncompleteReason;
+
 /// One finished LLM call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
@@ -21,6 +23,8 @@ pub struct Span {
     pub status: SpanStatus,
     /// Attributes, each key once.
     pub attributes: Vec<Attribute>,
+    /// Why the call is incomplete, if it is: what the attributes say, for who counts such calls.
+    pub incomplete: Option<IncompleteReason>,
 }
 
 impl Span {

@@ -11,7 +11,7 @@ use std::{
 
 use tokentap_abi::{Direction, Frame, HEAD_BYTES, Kind, Verdict, decode, flags};
 use tokentap_export::{ExportHandle, Record};
-use tokentap_genai::{Calls, Options, Transport, semconv};
+use tokentap_genai::{Calls, Options, Transport};
 use tokentap_tape::{ControlEvent, ProcessKey};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
 
@@ -242,7 +242,7 @@ impl Worker {
                             stream.connection.lost(dir, seen, end - seen, at, &mut stream.calls);
                         }
                     }
-                    let ending = if frame.has(flags::LEFT) { Ending::Left } else { Ending::Cut };
+                    let ending = if frame.has(flags::LEFT) { Ending::ClosedLocally } else { Ending::Cut };
                     self.end(stream, ending, at);
                 }
             }
@@ -272,7 +272,7 @@ impl Worker {
         if stream.verdict == Verdict::Ignore {
             return;
         }
-        stream.connection.turned(frame.turns());
+        stream.connection.set_turns(frame.turns());
         if frame.kind == Kind::Data {
             stream.connection.data(frame.dir, header.offset, frame.payload, at, &mut stream.calls);
         } else {
@@ -349,11 +349,11 @@ fn finished(context: &Context, processes: &mut Processes, stream: &mut Stream, n
     let pid = stream.process.pid;
     while let Some((reason, bytes)) = stream.calls.take_dropped() {
         context.telemetry.add(Event::PassedOverBytes, bytes);
-        tracing::debug!(pid, reason, bytes, "passed over");
+        tracing::debug!(pid, reason = reason.name(), bytes, "passed over");
     }
     while let Some(span) = stream.calls.take() {
         context.telemetry.add(Event::Calls, 1);
-        if span.get(semconv::INCOMPLETE).is_some() {
+        if span.incomplete.is_some() {
             context.telemetry.add(Event::CallsIncomplete, 1);
         }
         let trace_id = span.parent.as_ref().map_or_else(random, |parent| parent.trace_id);

@@ -1,6 +1,6 @@
 //! Base64 (RFC 4648 §4), decoded as it comes.
 
-use crate::reason;
+use crate::Reason;
 
 /// Decodes base64 that comes in pieces. Padding ends a group of digits, and another one may follow, as where
 /// parts were encoded each for itself and put together (gRPC-Web).
@@ -30,8 +30,8 @@ impl Decoder {
     /// Takes text and gives the bytes that it stands for to `give`.
     ///
     /// # Errors
-    /// [`reason::BASE64`] when it is not base64, once: what came before is given.
-    pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), &'static str> {
+    /// [`Reason::Base64Invalid`] when it is not base64, once: what came before is given.
+    pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
         let mut out = [0; PIECE / 4 * 3 + 3];
         for piece in text.chunks(PIECE) {
             if self.over {
@@ -61,7 +61,7 @@ impl Decoder {
                 give(&out[..len]);
             }
             if self.over {
-                return Err(reason::BASE64);
+                return Err(Reason::Base64Invalid);
             }
         }
         Ok(())
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    fn decode(text: &str, size: usize) -> (Vec<u8>, Result<(), &'static str>, bool) {
+    fn decode(text: &str, size: usize) -> (Vec<u8>, Result<(), Reason>, bool) {
         let (mut decoder, mut out) = (Decoder::new(), Vec::new());
         let fed = text
             .as_bytes()
@@ -187,7 +187,7 @@ mod tests {
             [("Zm9v!Zm9v", "foo"), ("=", ""), ("Z=", ""), ("Zg=a", ""), ("Zm9v====", "foo"), ("Zm 9v", "")]
         {
             for size in [1, 100] {
-                assert_eq!(decode(text, size), (want.into(), Err(reason::BASE64), false), "{text}");
+                assert_eq!(decode(text, size), (want.into(), Err(Reason::Base64Invalid), false), "{text}");
             }
         }
         for text in ["Z", "Zg", "Zg=", "Zm8"] {

@@ -1,10 +1,8 @@
 //! What is done with the bytes of a body.
 
-use crate::{
-    Headers, Interest, Limits,
-    coding::{Decoder, Want},
-    reason,
-};
+use std::ops::ControlFlow;
+
+use crate::{Headers, Interest, Limits, Reason, coding::Decoder};
 
 /// What is done with the bytes of the current body.
 #[derive(Debug)]
@@ -16,11 +14,7 @@ pub(crate) enum BodyUse {
 
 impl BodyUse {
     /// What to do with a body; and why it cannot be decoded, if so.
-    pub(crate) fn new(
-        interest: Interest,
-        headers: Headers<'_>,
-        limits: &Limits,
-    ) -> (Self, Option<&'static str>) {
+    pub(crate) fn new(interest: Interest, headers: Headers<'_>, limits: &Limits) -> (Self, Option<Reason>) {
         if interest == Interest::Skip {
             return (Self::Skip, None);
         }
@@ -35,14 +29,14 @@ impl BodyUse {
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
-        mut give: impl FnMut(&[u8]) -> Want,
-    ) -> Result<(), &'static str> {
+        mut give: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Reason> {
         let wanted = match self {
             Self::Skip => return Ok(()),
             Self::Plain => Ok(give(bytes)),
             Self::Coded(decoder) => decoder.feed(bytes, &mut give),
         };
-        if wanted != Ok(Want::More) {
+        if wanted != Ok(ControlFlow::Continue(())) {
             *self = Self::Skip;
         }
         wanted.map(|_| ())
@@ -56,7 +50,7 @@ impl BodyUse {
     }
 
     /// The body is over.
-    pub(crate) fn finish(&mut self) -> Result<(), &'static str> {
+    pub(crate) fn finish(&mut self) -> Result<(), Reason> {
         match std::mem::replace(self, Self::Skip) {
             Self::Coded(decoder) => decoder.finish(),
             Self::Skip | Self::Plain => Ok(()),
@@ -76,16 +70,16 @@ pub(crate) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The only value of Content-Length, which may be repeated (RFC 9110 §8.6).
-pub(crate) fn content_length(headers: Headers<'_>) -> Result<Option<u64>, &'static str> {
+pub(crate) fn content_length(headers: Headers<'_>) -> Result<Option<u64>, Reason> {
     let mut length = None;
     for value in headers.all("content-length").flat_map(|value| value.split(|&b| b == b',')) {
         let value = value.trim_ascii();
         let number = (!value.is_empty() && value.iter().all(u8::is_ascii_digit))
             .then(|| value.iter().try_fold(0_u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0'))))
             .flatten()
-            .ok_or(reason::CONTENT_LENGTH)?;
+            .ok_or(Reason::ContentLengthInvalid)?;
         if length.is_some_and(|length| length != number) {
-            return Err(reason::CONTENT_LENGTH);
+            return Err(Reason::ContentLengthInvalid);
         }
         length = Some(number);
     }

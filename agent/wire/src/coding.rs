@@ -2,14 +2,20 @@
 //! RFC 7932, RFC 8878), with a bound on size and growth.
 
 mod brotli;
+mod deflate;
 mod gzip;
+mod progress;
 
-use flate2::{Decompress, FlushDecompress, Status};
+use std::ops::ControlFlow;
+
 use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation as _};
 
-use crate::{Limits, reason};
+use crate::{Limits, Reason};
 use brotli::Brotli;
+use deflate::Deflate;
+pub(crate) use deflate::inflate;
 use gzip::Gzip;
+pub(crate) use progress::Progress;
 
 /// Undoes the codings of one body.
 ///
@@ -21,13 +27,6 @@ pub(crate) struct Decoder {
     limits: Limits,
     /// Encoded bytes so far.
     taken: u64,
-}
-
-/// Whether more of a body is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
-    More,
-    Nothing,
 }
 
 struct Stage {
@@ -44,12 +43,6 @@ enum Codec {
     Zstd { decoder: Zstd<'static>, whole: bool },
 }
 
-/// What a codec did in one step.
-pub(crate) struct Progress {
-    pub(crate) taken: usize,
-    pub(crate) given: usize,
-}
-
 const OUT: usize = 16 << 10;
 const MAX_STAGES: usize = 3;
 /// Below this size a body may grow by any ratio.
@@ -62,11 +55,11 @@ impl Decoder {
     pub(crate) fn new<'a>(
         codings: impl Iterator<Item = &'a [u8]>,
         limits: Limits,
-    ) -> Result<Option<Self>, &'static str> {
+    ) -> Result<Option<Self>, Reason> {
         let mut stages = Vec::new();
         for coding in codings.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
             if stages.len() == MAX_STAGES {
-                return Err(reason::TOO_MANY_CODINGS);
+                return Err(Reason::TooManyContentCodings);
             }
             stages.insert(0, Stage { codec: Codec::new(coding)?, out: vec![0; OUT].into(), given: 0 });
         }
@@ -77,15 +70,15 @@ impl Decoder {
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
-        give: &mut dyn FnMut(&[u8]) -> Want,
-    ) -> Result<Want, &'static str> {
+        give: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Reason> {
         self.taken += bytes.len() as u64;
         let most = self.taken.saturating_mul(self.limits.ratio).max(SMALL);
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
     }
 
     /// Makes it ready for another message in the same codings.
-    pub(crate) fn reset(&mut self) -> Result<(), &'static str> {
+    pub(crate) fn reset(&mut self) -> Result<(), Reason> {
         self.taken = 0;
         self.stages.iter_mut().try_for_each(|stage| {
             stage.given = 0;
@@ -94,9 +87,9 @@ impl Decoder {
     }
 
     /// The message is over: its codings must be, too.
-    pub(crate) fn finish(&self) -> Result<(), &'static str> {
+    pub(crate) fn finish(&self) -> Result<(), Reason> {
         let whole = self.taken == 0 || self.stages.iter().all(|stage| stage.codec.is_whole());
-        if whole { Ok(()) } else { Err(reason::CODING_CUT) }
+        if whole { Ok(()) } else { Err(Reason::ContentCodingTruncated) }
     }
 }
 
@@ -116,8 +109,8 @@ fn run(
     stages: &mut [Stage],
     mut input: &[u8],
     bound: Bound,
-    give: &mut dyn FnMut(&[u8]) -> Want,
-) -> Result<Want, &'static str> {
+    give: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Reason> {
     let Some((stage, later)) = stages.split_first_mut() else { return Ok(give(input)) };
     loop {
         let Progress { taken, given } = stage.codec.step(input, &mut stage.out)?;
@@ -125,24 +118,24 @@ fn run(
         if given > 0 {
             stage.given += given as u64;
             if stage.given > bound.size {
-                return Err(reason::DECODED_SIZE);
+                return Err(Reason::DecodedTooLarge);
             }
             if stage.given > bound.growth {
-                return Err(reason::DECODED_RATIO);
+                return Err(Reason::DecodedRatioTooHigh);
             }
-            if run(later, &stage.out[..given], bound, give)? == Want::Nothing {
-                return Ok(Want::Nothing);
+            if run(later, &stage.out[..given], bound, give)? == ControlFlow::Break(()) {
+                return Ok(ControlFlow::Break(()));
             }
         }
         // A full buffer may mean that there is more to give without more input.
         if given < OUT && (input.is_empty() || taken == 0) {
-            return Ok(Want::More);
+            return Ok(ControlFlow::Continue(()));
         }
     }
 }
 
 impl Codec {
-    fn new(coding: &[u8]) -> Result<Self, &'static str> {
+    fn new(coding: &[u8]) -> Result<Self, Reason> {
         let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
         if is(b"gzip") || is(b"x-gzip") {
             Ok(Self::Gzip(Gzip::new()))
@@ -151,21 +144,23 @@ impl Codec {
         } else if is(b"br") {
             Ok(Self::Brotli(Box::new(Brotli::new())))
         } else if is(b"zstd") {
-            let mut decoder = Zstd::new().map_err(|_| reason::CORRUPT)?;
-            decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|_| reason::CORRUPT)?;
+            let mut decoder = Zstd::new().map_err(|_| Reason::ContentCodingCorrupt)?;
+            decoder
+                .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))
+                .map_err(|_| Reason::ContentCodingCorrupt)?;
             Ok(Self::Zstd { decoder, whole: false })
         } else {
-            Err(reason::UNKNOWN_CODING)
+            Err(Reason::ContentCodingUnknown)
         }
     }
 
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         match self {
             Self::Gzip(gzip) => gzip.step(input, out),
             Self::Deflate(deflate) => deflate.step(input, out),
             Self::Brotli(brotli) => brotli.step(input, out),
             Self::Zstd { decoder, whole } => {
-                let status = decoder.run_on_buffers(input, out).map_err(|_| reason::CORRUPT)?;
+                let status = decoder.run_on_buffers(input, out).map_err(|_| Reason::ContentCodingCorrupt)?;
                 if status.bytes_read > 0 || status.bytes_written > 0 {
                     *whole = status.remaining == 0;
                 }
@@ -175,14 +170,14 @@ impl Codec {
     }
 
     /// Begins anew, with the memory that it has, unless that depends on the message (br).
-    fn reset(&mut self) -> Result<(), &'static str> {
+    fn reset(&mut self) -> Result<(), Reason> {
         match self {
             Self::Gzip(gzip) => gzip.reset(),
             Self::Deflate(deflate) => deflate.reset(),
             Self::Brotli(brotli) => **brotli = Brotli::new(),
             Self::Zstd { decoder, whole } => {
                 *whole = false;
-                decoder.reinit().map_err(|_| reason::CORRUPT)?;
+                decoder.reinit().map_err(|_| Reason::ContentCodingCorrupt)?;
             }
         }
         Ok(())
@@ -191,66 +186,10 @@ impl Codec {
     fn is_whole(&self) -> bool {
         match self {
             Self::Gzip(gzip) => gzip.is_whole(),
-            Self::Deflate(deflate) => deflate.over,
+            Self::Deflate(deflate) => deflate.is_whole(),
             Self::Brotli(brotli) => brotli.is_whole(),
             Self::Zstd { whole, .. } => *whole,
         }
-    }
-}
-
-/// One step of raw or zlib-wrapped deflate; the flag says whether its stream ended.
-pub(crate) fn inflate(
-    inflate: &mut Decompress,
-    input: &[u8],
-    out: &mut [u8],
-) -> Result<(Progress, bool), &'static str> {
-    let (taken, given) = (inflate.total_in(), inflate.total_out());
-    let status = inflate.decompress(input, out, FlushDecompress::Sync).map_err(|_| reason::CORRUPT)?;
-    // Both are at most the lengths of the slices.
-    let taken = (inflate.total_in() - taken) as usize;
-    let given = (inflate.total_out() - given) as usize;
-    Ok((Progress { taken, given }, status == Status::StreamEnd))
-}
-
-/// The coding `deflate`: the zlib format (RFC 1950), which some senders leave away.
-struct Deflate {
-    inflate: Decompress,
-    /// Two bytes have told which of both it is.
-    known: bool,
-    first: Option<u8>,
-    over: bool,
-}
-
-impl Deflate {
-    fn new() -> Self {
-        Self { inflate: Decompress::new(true), known: false, first: None, over: false }
-    }
-
-    const fn reset(&mut self) {
-        self.known = false;
-        self.first = None;
-        self.over = false;
-    }
-
-    fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
-        if self.over {
-            return Ok(Progress { taken: input.len(), given: 0 });
-        }
-        if !self.known {
-            let Some(&byte) = input.first() else { return Ok(Progress { taken: 0, given: 0 }) };
-            let Some(first) = self.first else {
-                self.first = Some(byte);
-                return Ok(Progress { taken: 1, given: 0 });
-            };
-            let wrapped = first & 0x0f == 8 && u16::from_be_bytes([first, byte]) % 31 == 0;
-            self.known = true;
-            self.inflate.reset(wrapped);
-            // The first byte alone gives nothing yet: even an empty block is longer.
-            inflate(&mut self.inflate, &[first], out)?;
-        }
-        let (progress, over) = inflate(&mut self.inflate, input, out)?;
-        self.over = over;
-        Ok(progress)
     }
 }
 
@@ -273,23 +212,18 @@ mod tests {
     const FIRST: &[u8] = b"data: first\n\n";
     const BOTH: &[u8] = b"data: first\n\ndata: second\n\n";
 
-    fn decoder(codings: &str, limits: Limits) -> Result<Option<Decoder>, &'static str> {
+    fn decoder(codings: &str, limits: Limits) -> Result<Option<Decoder>, Reason> {
         Decoder::new(codings.split(',').map(|coding| coding.trim().as_bytes()), limits)
     }
 
     /// What a body yields when it comes in pieces of `size`, and how it ends.
-    fn decode(
-        codings: &str,
-        body: &[u8],
-        size: usize,
-        limits: Limits,
-    ) -> (Vec<u8>, Result<(), &'static str>) {
+    fn decode(codings: &str, body: &[u8], size: usize, limits: Limits) -> (Vec<u8>, Result<(), Reason>) {
         let mut decoder = decoder(codings, limits).unwrap().unwrap();
         let mut out = Vec::new();
         for piece in body.chunks(size) {
             let fed = decoder.feed(piece, &mut |bytes| {
                 out.extend_from_slice(bytes);
-                Want::More
+                ControlFlow::Continue(())
             });
             if let Err(reason) = fed {
                 return (out, Err(reason));
@@ -299,7 +233,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(codings: &str, body: &[u8], want: &[u8], end: Result<(), &'static str>) {
+    fn check(codings: &str, body: &[u8], want: &[u8], end: Result<(), Reason>) {
         for size in [1, 2, 7, 1 << 20] {
             let (got, ended) = decode(codings, body, size, Limits::default());
             assert_eq!((ended, got.len()), (end, want.len()), "{codings} in pieces of {size}");
@@ -381,17 +315,20 @@ mod tests {
     fn a_coding_that_is_cut_or_corrupt_or_unknown_is_named() {
         for (codings, whole) in [("gzip", gzip(BOTH)), ("zstd", zstd(BOTH)), ("br", BR.1.to_vec())] {
             let cut = decode(codings, &whole[..whole.len() - 1], 3, Limits::default());
-            assert_eq!(cut.1, Err(reason::CODING_CUT), "{codings}");
+            assert_eq!(cut.1, Err(Reason::ContentCodingTruncated), "{codings}");
         }
         for codings in ["gzip", "deflate", "zstd", "br"] {
             assert_eq!(
                 decode(codings, &[0xfe; 99], 3, Limits::default()),
-                (vec![], Err(reason::CORRUPT)),
+                (vec![], Err(Reason::ContentCodingCorrupt)),
                 "{codings}"
             );
         }
-        assert_eq!(decoder("gzip, lzw", Limits::default()).unwrap_err(), reason::UNKNOWN_CODING);
-        assert_eq!(decoder("gzip, br, zstd, gzip", Limits::default()).unwrap_err(), reason::TOO_MANY_CODINGS);
+        assert_eq!(decoder("gzip, lzw", Limits::default()).unwrap_err(), Reason::ContentCodingUnknown);
+        assert_eq!(
+            decoder("gzip, br, zstd, gzip", Limits::default()).unwrap_err(),
+            Reason::TooManyContentCodings
+        );
     }
 
     #[test]
@@ -405,10 +342,10 @@ mod tests {
             ("gzip, gzip", gzip(&gzip(&zeros))),
         ] {
             let (out, end) = decode(codings, &bomb, 1 << 20, Limits::default());
-            assert_eq!(end, Err(reason::DECODED_RATIO), "{codings}");
+            assert_eq!(end, Err(Reason::DecodedRatioTooHigh), "{codings}");
             assert!(out.len() as u64 <= SMALL.max(256 * bomb.len() as u64), "{codings}");
             let (out, end) = decode(codings, &bomb, 1 << 20, limits);
-            assert_eq!(end, Err(reason::DECODED_SIZE), "{codings}");
+            assert_eq!(end, Err(Reason::DecodedTooLarge), "{codings}");
             assert!(out.len() <= 3 << 20, "{codings}");
         }
         // A body that is merely long and dull is read.
@@ -418,7 +355,10 @@ mod tests {
         let mut wide = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
         wide.window_log(27).unwrap();
         wide.include_contentsize(false).unwrap();
-        assert_eq!(decode("zstd", &coded!(wide, BOTH), 99, Limits::default()).1, Err(reason::CORRUPT));
+        assert_eq!(
+            decode("zstd", &coded!(wide, BOTH), 99, Limits::default()).1,
+            Err(Reason::ContentCodingCorrupt)
+        );
     }
 
     #[test]
@@ -428,8 +368,8 @@ mod tests {
         let mut decoder = decoder("gzip", Limits::default()).unwrap().unwrap();
         let fed = decoder.feed(&body, &mut |bytes| {
             given += bytes.len();
-            Want::Nothing
+            ControlFlow::Break(())
         });
-        assert_eq!((fed, given), (Ok(Want::Nothing), OUT));
+        assert_eq!((fed, given), (Ok(ControlFlow::Break(())), OUT));
     }
 }

@@ -1,11 +1,11 @@
 //! One captured connection: both directions in, exchanges out.
 
 use crate::{
-    Direction, Ending, Limits, Nanos, Role, Sink,
-    held::Held,
-    http1::{Http1, State, To, Upgrade, begins_message},
-    http2::{Candidate, Http2, PREFACE, PROOF},
-    proxy, reason,
+    Direction, Ending, Limits, Nanos, Reason, Role, Sink,
+    held::HeldRuns,
+    http1::{ConnectionState, Http1, Upgrade, UpgradeProtocol, begins_message},
+    http2::{FrameSearch, Http2, PREFACE, PROOF},
+    proxy::{ProxyHeader, ProxyMatch},
     reassembly::{Position, Run},
     websocket::WebSocket,
 };
@@ -35,13 +35,13 @@ pub enum Protocol {
 ///
 /// | | |
 /// |---|--:|
-/// | a connection by itself, and while nothing tells what it speaks | 896 |
-/// | HTTP/1, idle or within an exchange | + 512 |
+/// | a connection by itself, and while nothing tells what it speaks | 864 |
+/// | HTTP/1, idle or within an exchange | + 384 |
 /// | HTTP/2 | + 3 KiB |
 /// | … each direction whose table of fields is full, at the size that peers have unless they say otherwise | + 6 KiB |
-/// | … each open stream | + 240 |
+/// | … each open stream | + 224 |
 /// | … each of them that is a WebSocket | + 600 |
-/// | WebSocket | + 1 KiB |
+/// | WebSocket | + 768 |
 /// | … each direction in which messages are compressed | + 64 KiB |
 /// | a body in gzip or deflate | + 64 KiB |
 ///
@@ -49,7 +49,7 @@ pub enum Protocol {
 /// other direction; [`Limits::in_flight`] exchanges of about 150 bytes; 32 KiB for the places of header fields;
 /// and for each body with a content coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for
 /// zstd and up to 16 MiB for br where the encoder chose such a window. For HTTP/2, in each direction,
-/// [`Limits::table`] besides, one header block more, and as much while it is out of step; and
+/// [`Limits::table`] besides, one header block more, and as much while it is out of sync; and
 /// [`Limits::streams`] streams; of those that are WebSockets no more than [`Limits::inflating`] are decompressed, and
 /// [`Limits::held`] bytes for all of them together, with the places of the pieces, wait for their server's answer.
 #[derive(Debug)]
@@ -58,14 +58,14 @@ pub struct Connection {
     positions: [Position; 2],
     http1: Http1,
     /// What it has gone on as.
-    next: Option<Next>,
+    next: Option<Successor>,
     /// What may come before HTTP, or turn out to be HTTP/2, by direction.
-    openings: [Opening; 2],
+    detections: [Detection; 2],
 }
 
 /// What is spoken instead of HTTP/1.
 #[derive(Debug)]
-enum Next {
+enum Successor {
     Http2(Box<Http2>),
     /// The direction in which the client sends comes first.
     WebSocket(Direction, Box<WebSocket>),
@@ -73,12 +73,12 @@ enum Next {
 
 /// The first bytes of a direction, while nothing is decided.
 #[derive(Debug, Default)]
-struct Opening {
+struct Detection {
     /// What a load balancer may have put in front.
-    proxy: proxy::Header,
+    proxy: ProxyHeader,
     /// So many bytes of the connection preface have come, the first one then.
     preface: (usize, Nanos),
-    frames: Candidate,
+    frames: FrameSearch,
 }
 
 impl Connection {
@@ -94,20 +94,20 @@ impl Connection {
         Self::start(limits, true)
     }
 
-    fn start(limits: Limits, fresh: bool) -> Self {
+    fn start(limits: Limits, from_start: bool) -> Self {
         Self {
             limits,
             positions: [Position::default(); 2],
-            http1: Http1::new(limits, fresh),
+            http1: Http1::new(limits, from_start),
             next: None,
-            openings: Default::default(),
+            detections: Default::default(),
         }
     }
 
     /// Says how often the connection had turned to the other direction before the bytes that come next, if that is
     /// known: where it has not turned in a loss, no other message was begun in it. See [`tokentap_abi::Header::turns`].
-    pub fn turned(&mut self, turns: Option<u32>) {
-        self.http1.turned(turns);
+    pub fn set_turns(&mut self, turns: Option<u32>) {
+        self.http1.set_turns(turns);
     }
 
     /// Takes bytes of one direction. `offset` is the absolute offset of the first one, counted from 0 since the
@@ -120,7 +120,7 @@ impl Connection {
         match (&mut self.next, self.http1.state()) {
             _ if bytes.is_empty() => {}
             (Some(next), _) => next.data(dir, bytes, starts_call, at, sink),
-            (None, State::Undecided { .. }) => self.undecided(dir, bytes, starts_call, at, sink),
+            (None, ConnectionState::Undecided { .. }) => self.undecided(dir, bytes, starts_call, at, sink),
             (None, _) => self.http1(dir, bytes, starts_call, at, sink),
         }
     }
@@ -144,7 +144,7 @@ impl Connection {
     /// The connection is over: every exchange in flight ends, with `ending` unless it was whole.
     pub fn close<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
         for dir in Direction::ALL {
-            self.reject(dir, sink);
+            self.reject_detection(dir, sink);
         }
         match &mut self.next {
             Some(next) => next.close(ending, at, sink),
@@ -165,13 +165,13 @@ impl Connection {
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match (&self.next, self.http1.state()) {
-            (Some(Next::Http2(http2)), _) if http2.is_over() => Protocol::NotHttp,
-            (Some(Next::Http2(_)), _) => Protocol::Http2,
-            (Some(Next::WebSocket(_, websocket)), _) if websocket.is_over() => Protocol::NotHttp,
-            (Some(Next::WebSocket(..)), _) => Protocol::WebSocket,
-            (None, State::Undecided { .. }) => Protocol::Undecided,
-            (None, State::Decided | State::Upgraded(_)) => Protocol::Http1,
-            (None, State::Over) => Protocol::NotHttp,
+            (Some(Successor::Http2(http2)), _) if http2.is_over() => Protocol::NotHttp,
+            (Some(Successor::Http2(_)), _) => Protocol::Http2,
+            (Some(Successor::WebSocket(_, websocket)), _) if websocket.is_over() => Protocol::NotHttp,
+            (Some(Successor::WebSocket(..)), _) => Protocol::WebSocket,
+            (None, ConnectionState::Undecided { .. }) => Protocol::Undecided,
+            (None, ConnectionState::Decided | ConnectionState::Upgraded(_)) => Protocol::Http1,
+            (None, ConnectionState::Over) => Protocol::NotHttp,
         }
     }
 
@@ -186,7 +186,7 @@ impl Connection {
     }
 
     fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
-        self.reject(dir, sink);
+        self.reject_detection(dir, sink);
         match &mut self.next {
             Some(next) => next.gap(dir, missing, sink),
             None => self.http1.gap(dir, missing, sink),
@@ -202,38 +202,31 @@ impl Connection {
         at: Nanos,
         sink: &mut S,
     ) {
-        let header = &mut self.openings[dir.index()].proxy;
+        let header = &mut self.detections[dir.index()].proxy;
         if !header.is_past() {
             match header.look(&mut bytes, at) {
-                proxy::Found::More => {}
-                proxy::Found::Neither(before, began) => self.candidate(dir, before, true, began, sink),
-                proxy::Found::Ended => starts_call = true,
-                proxy::Found::Malformed(reason, len) => {
+                ProxyMatch::More => {}
+                ProxyMatch::Neither(before, began) => self.detect(dir, before, true, began, sink),
+                ProxyMatch::Ended => starts_call = true,
+                ProxyMatch::Malformed(reason, len) => {
                     sink.dropped(reason, len as u64);
                     starts_call = false;
                 }
             }
         }
-        self.candidate(dir, bytes, starts_call, at, sink);
+        self.detect(dir, bytes, starts_call, at, sink);
     }
 
     /// Takes bytes of a connection that may speak HTTP/2 or HTTP/1.
-    fn candidate<S: Sink>(
-        &mut self,
-        dir: Direction,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    fn detect<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
         if bytes.is_empty() {
             return;
         }
         if starts_call && begins_tls(bytes) {
-            sink.dropped(reason::TLS, bytes.len() as u64);
-            return self.http1.give_up();
+            sink.dropped(Reason::TlsRecords, bytes.len() as u64);
+            return self.http1.stop();
         }
-        let Opening { preface: (have, began), frames, .. } = &mut self.openings[dir.index()];
+        let Detection { preface: (have, began), frames, .. } = &mut self.detections[dir.index()];
         if *have > 0 || (starts_call && frames.is_empty() && bytes[0] == PREFACE[0]) {
             let began = if *have == 0 { at } else { *began };
             let same = PREFACE[*have..].iter().zip(bytes).take_while(|(want, got)| want == got).count();
@@ -243,7 +236,7 @@ impl Connection {
                 return self.data_http2(dir, bytes, at, sink);
             }
             if same == bytes.len() {
-                self.openings[dir.index()].preface = (before + same, began);
+                self.detections[dir.index()].preface = (before + same, began);
                 return;
             }
             if before > 0 {
@@ -258,7 +251,7 @@ impl Connection {
                 }
                 return;
             }
-            self.reject(dir, sink);
+            self.reject_detection(dir, sink);
         }
         self.http1(dir, bytes, starts_call, at, sink);
     }
@@ -269,24 +262,26 @@ impl Connection {
         if let Some(upgrade) = self.http1.upgraded(sink) {
             self.upgrade(&upgrade, sink);
         }
-        if !matches!(self.http1.state(), State::Undecided { .. }) {
+        if !matches!(self.http1.state(), ConnectionState::Undecided { .. }) {
             for dir in Direction::ALL {
-                self.reject(dir, sink);
+                self.reject_detection(dir, sink);
             }
         }
     }
 
     /// The connection goes on in another protocol, with what has come since.
     fn upgrade<S: Sink>(&mut self, upgrade: &Upgrade, sink: &mut S) {
-        let Upgrade { to, requests, exchange, last, in_step, ref held } = *upgrade;
+        let Upgrade { to, requests, exchange, last, in_sync, ref held } = *upgrade;
         let next = self.next.insert(match to {
-            To::Http2 => Next::Http2(Box::new(Http2::upgraded(self.limits, upgrade, self.http1.next_id()))),
-            To::WebSocket(extensions) => {
+            UpgradeProtocol::Http2 => {
+                Successor::Http2(Box::new(Http2::upgraded(self.limits, upgrade, self.http1.next_id())))
+            }
+            UpgradeProtocol::WebSocket(extensions) => {
                 let mut websocket = WebSocket::new(exchange, extensions, &self.limits, last);
-                if !in_step {
+                if !in_sync {
                     websocket.gap(Role::Client, None, sink);
                 }
-                Next::WebSocket(requests, Box::new(websocket))
+                Successor::WebSocket(requests, Box::new(websocket))
             }
         });
         for dir in [requests, requests.opposite()] {
@@ -301,7 +296,7 @@ impl Connection {
     }
 
     fn data_http2<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
-        if let Some(Next::Http2(http2)) = &mut self.next {
+        if let Some(Successor::Http2(http2)) = &mut self.next {
             http2.data(dir, bytes, false, at, sink);
         }
     }
@@ -309,34 +304,34 @@ impl Connection {
     /// The preface has come: the connection is seen from its start.
     fn preface<S: Sink>(&mut self, dir: Direction, before: &[u8], began: Nanos, sink: &mut S) {
         let other = dir.opposite().index();
-        let frames = std::mem::take(&mut self.openings[other].frames);
+        let frames = std::mem::take(&mut self.detections[other].frames);
         let answers = !frames.is_empty() || self.positions[other] == Position::default();
         let mut http2 = Http2::opened(self.limits, dir, answers, self.http1.next_id());
-        http2.adopt(dir.opposite(), frames, sink);
+        http2.adopt_search(dir.opposite(), frames, sink);
         http2.data(dir, before, false, began, sink);
-        self.next = Some(Next::Http2(Box::new(http2)));
+        self.next = Some(Successor::Http2(Box::new(http2)));
     }
 
     /// Frames were found in a connection that was open before.
-    fn join<S: Sink>(&mut self, dir: Direction, held: &Held, sink: &mut S) {
+    fn join<S: Sink>(&mut self, dir: Direction, held: &HeldRuns, sink: &mut S) {
         let mut http2 = Http2::joined(self.limits, self.http1.next_id());
-        let other = std::mem::take(&mut self.openings[dir.opposite().index()].frames);
+        let other = std::mem::take(&mut self.detections[dir.opposite().index()].frames);
         let first = other.began() < held.began();
         let mut other = Some(other);
         if first && let Some(other) = other.take() {
-            http2.adopt(dir.opposite(), other, sink);
+            http2.adopt_search(dir.opposite(), other, sink);
         }
         http2.resume(dir, held, sink);
         if let Some(other) = other {
-            http2.adopt(dir.opposite(), other, sink);
+            http2.adopt_search(dir.opposite(), other, sink);
         }
-        self.next = Some(Next::Http2(Box::new(http2)));
+        self.next = Some(Successor::Http2(Box::new(http2)));
     }
 
     /// What may have begun HTTP/2 in this direction did not.
-    fn reject<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
-        let Opening { preface, frames, proxy } = &mut self.openings[dir.index()];
-        let (before, first) = proxy.give_up();
+    fn reject_detection<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
+        let Detection { preface, frames, proxy } = &mut self.detections[dir.index()];
+        let (before, first) = proxy.take_unmatched();
         let (have, began) = std::mem::take(preface);
         self.http1.skipped(frames.reject(), sink);
         if !before.is_empty() {
@@ -348,12 +343,12 @@ impl Connection {
     }
 }
 
-impl Next {
+impl Successor {
     fn data<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
         match self {
             Self::Http2(http2) => http2.data(dir, bytes, starts_call, at, sink),
             Self::WebSocket(_, websocket) if websocket.is_over() => {
-                sink.dropped(reason::NOT_HTTP, bytes.len() as u64);
+                sink.dropped(Reason::ProtocolUnknown, bytes.len() as u64);
             }
             Self::WebSocket(clients, websocket) => {
                 websocket.data(sender(dir, *clients), bytes, starts_call, at, sink);

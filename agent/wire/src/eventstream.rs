@@ -10,21 +10,21 @@ use crc32fast::Hasher;
 
 pub use header::{Headers, Value};
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// Cuts one body into messages.
 ///
 /// Memory: the header block that is cut, and of that no more than was said to be kept.
 #[derive(Debug)]
 pub struct Parser {
-    state: State,
+    state: EventMessageState,
     /// The header block that is cut.
     kept: Vec<u8>,
     most: usize,
     /// Over the bytes of the message so far.
     sum: Hasher,
     /// What is wrong with the message, if that is known before its end.
-    wrong: Option<&'static str>,
+    wrong: Option<Reason>,
 }
 
 /// What a body says, in order: for each message one `Head`, any number of `Payload` and `Gap`, one `End`.
@@ -41,16 +41,16 @@ pub enum Piece<'a> {
     Payload(&'a [u8]),
     /// So many bytes of the payload are missing here.
     Gap(u32),
-    /// The message is over. The error is [`reason::EVENT_CHECKSUM`] when a byte of it is not what was sent,
-    /// [`reason::EVENT_HEADERS`] when its headers could not be read, [`reason::EVENT_GAP`] when a part of it is
+    /// The message is over. The error is [`Reason::EventStreamChecksumInvalid`] when a byte of it is not what was sent,
+    /// [`Reason::EventStreamHeadersInvalid`] when its headers could not be read, [`Reason::EventStreamGap`] when a part of it is
     /// missing, so that its checksum says nothing.
-    End(Result<(), &'static str>),
-    /// What comes where a message should begin does not: [`reason::EVENT_PRELUDE`]. The next one is looked for.
-    Lost(&'static str),
+    End(Result<(), Reason>),
+    /// What comes where a message should begin does not: [`Reason::EventStreamPreludeInvalid`]. The next one is looked for.
+    Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum EventMessageState {
     /// In a prelude, of which so many bytes are the low ones of `word`. While one is looked for, it may begin
     /// with any of them.
     Prelude {
@@ -73,8 +73,8 @@ enum State {
     },
 }
 
-const START: State = State::Prelude { word: 0, have: 0, search: false };
-const SEARCH: State = State::Prelude { word: 0, have: 0, search: true };
+const START: EventMessageState = EventMessageState::Prelude { word: 0, have: 0, search: false };
+const SEARCH: EventMessageState = EventMessageState::Prelude { word: 0, have: 0, search: true };
 const PRELUDE: u8 = 12;
 const CHECKSUM: u8 = 4;
 /// All of a message but its headers and payload.
@@ -94,14 +94,14 @@ impl Parser {
 
     /// Takes bytes of the body and gives what they say to `on`.
     ///
-    /// Where no message begins in step, the next one is looked for: the prelude's checksum tells it from other
+    /// Where no message begins in sync, the next one is looked for: the prelude's checksum tells it from other
     /// bytes, but for one place in 2³² that has fitting lengths.
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Piece<'_>)) {
         let mut input = bytes;
         while !input.is_empty() {
             match self.state {
-                State::Prelude { .. } => self.prelude(&mut input, &mut on),
-                State::Headers { left, payload, cut } => {
+                EventMessageState::Prelude { .. } => self.prelude(&mut input, &mut on),
+                EventMessageState::Headers { left, payload, cut } => {
                     let len = input.len().min(left as usize);
                     let part = take(&mut input, len);
                     self.sum.update(part);
@@ -113,19 +113,20 @@ impl Parser {
                     let room =
                         if cut { 0 } else { self.most.saturating_sub(self.kept.len()).min(part.len()) };
                     self.kept.extend_from_slice(&part[..room]);
-                    self.state = State::Headers { left, payload, cut: cut || room < part.len() };
+                    self.state = EventMessageState::Headers { left, payload, cut: cut || room < part.len() };
                     self.end_headers(&mut on);
                 }
-                State::Payload { left } => {
+                EventMessageState::Payload { left } => {
                     let len = input.len().min(left as usize);
                     let part = take(&mut input, len);
                     self.sum.update(part);
                     self.set_payload(left - part.len() as u32);
                     on(Piece::Payload(part));
                 }
-                State::Checksum { sum, have } => {
+                EventMessageState::Checksum { sum, have } => {
                     let byte = take(&mut input, 1)[0];
-                    self.state = State::Checksum { sum: sum << 8 | u32::from(byte), have: have + 1 };
+                    self.state =
+                        EventMessageState::Checksum { sum: sum << 8 | u32::from(byte), have: have + 1 };
                     self.end(&mut on);
                 }
             }
@@ -139,22 +140,25 @@ impl Parser {
             Some(0) => return,
             Some(missing) if missing <= self.left() => missing as u32,
             _ => {
-                if matches!(self.state, State::Payload { .. } | State::Checksum { .. }) {
-                    on(Piece::End(Err(reason::EVENT_GAP)));
+                if matches!(
+                    self.state,
+                    EventMessageState::Payload { .. } | EventMessageState::Checksum { .. }
+                ) {
+                    on(Piece::End(Err(Reason::EventStreamGap)));
                 }
                 self.state = SEARCH;
                 self.drop_kept();
                 return;
             }
         };
-        self.wrong = self.wrong.or(Some(reason::EVENT_GAP));
-        if let State::Headers { left, payload, .. } = self.state {
+        self.wrong = self.wrong.or(Some(Reason::EventStreamGap));
+        if let EventMessageState::Headers { left, payload, .. } = self.state {
             let part = missing.min(left);
             missing -= part;
-            self.state = State::Headers { left: left - part, payload, cut: true };
+            self.state = EventMessageState::Headers { left: left - part, payload, cut: true };
             self.end_headers(&mut on);
         }
-        if let State::Payload { left } = self.state
+        if let EventMessageState::Payload { left } = self.state
             && missing > 0
         {
             let part = missing.min(left);
@@ -162,9 +166,9 @@ impl Parser {
             self.set_payload(left - part);
             on(Piece::Gap(part));
         }
-        if let State::Checksum { sum, have } = self.state {
+        if let EventMessageState::Checksum { sum, have } = self.state {
             // What is left of the message is at most this.
-            self.state = State::Checksum { sum, have: have + missing as u8 };
+            self.state = EventMessageState::Checksum { sum, have: have + missing as u8 };
             self.end(&mut on);
         }
     }
@@ -172,26 +176,30 @@ impl Parser {
     /// The body is over.
     ///
     /// # Errors
-    /// [`reason::EVENT_CUT`] when a message has begun and not ended.
-    pub const fn finish(&self) -> Result<(), &'static str> {
+    /// [`Reason::EventStreamTruncated`] when a message has begun and not ended.
+    pub const fn finish(&self) -> Result<(), Reason> {
         match self.state {
-            State::Prelude { search: true, .. } | State::Prelude { have: 0, .. } => Ok(()),
-            _ => Err(reason::EVENT_CUT),
+            EventMessageState::Prelude { search: true, .. } | EventMessageState::Prelude { have: 0, .. } => {
+                Ok(())
+            }
+            _ => Err(Reason::EventStreamTruncated),
         }
     }
 
     /// Bytes that are known to follow in the message at hand.
     const fn left(&self) -> u64 {
         match self.state {
-            State::Prelude { .. } => 0,
-            State::Headers { left, payload, .. } => left as u64 + payload as u64 + CHECKSUM as u64,
-            State::Payload { left } => left as u64 + CHECKSUM as u64,
-            State::Checksum { have, .. } => (CHECKSUM - have) as u64,
+            EventMessageState::Prelude { .. } => 0,
+            EventMessageState::Headers { left, payload, .. } => {
+                left as u64 + payload as u64 + CHECKSUM as u64
+            }
+            EventMessageState::Payload { left } => left as u64 + CHECKSUM as u64,
+            EventMessageState::Checksum { have, .. } => (CHECKSUM - have) as u64,
         }
     }
 
     fn prelude(&mut self, input: &mut &[u8], on: &mut impl FnMut(Piece<'_>)) {
-        let State::Prelude { mut word, mut have, mut search } = self.state else { return };
+        let EventMessageState::Prelude { mut word, mut have, mut search } = self.state else { return };
         while let [byte, rest @ ..] = *input {
             *input = rest;
             word = word << 8 | u128::from(*byte);
@@ -200,16 +208,16 @@ impl Parser {
                 continue;
             }
             if let Some((headers, payload)) = self.begin(word) {
-                self.state = State::Headers { left: headers, payload, cut: false };
+                self.state = EventMessageState::Headers { left: headers, payload, cut: false };
                 self.end_headers(on);
                 return;
             }
             if !search {
                 search = true;
-                on(Piece::Lost(reason::EVENT_PRELUDE));
+                on(Piece::Lost(Reason::EventStreamPreludeInvalid));
             }
         }
-        self.state = State::Prelude { word, have, search };
+        self.state = EventMessageState::Prelude { word, have, search };
     }
 
     /// The lengths of headers and payload, if the low 12 bytes of `word` are a prelude.
@@ -233,7 +241,7 @@ impl Parser {
 
     /// Gives the head from what is kept, once the headers have passed.
     fn end_headers(&mut self, on: &mut impl FnMut(Piece<'_>)) {
-        if let State::Headers { left: 0, payload, cut } = self.state {
+        if let EventMessageState::Headers { left: 0, payload, cut } = self.state {
             let kept = std::mem::take(&mut self.kept);
             self.head(&kept, !cut, payload, on);
             self.kept = kept;
@@ -244,21 +252,26 @@ impl Parser {
     fn head(&mut self, block: &[u8], whole: bool, payload: u32, on: &mut impl FnMut(Piece<'_>)) {
         let headers = Headers::new(block, whole);
         if whole && !headers.complete {
-            self.wrong = self.wrong.or(Some(reason::EVENT_HEADERS));
+            self.wrong = self.wrong.or(Some(Reason::EventStreamHeadersInvalid));
         }
         self.set_payload(payload);
         on(Piece::Head { headers, payload });
     }
 
     const fn set_payload(&mut self, left: u32) {
-        self.state = if left == 0 { State::Checksum { sum: 0, have: 0 } } else { State::Payload { left } };
+        self.state = if left == 0 {
+            EventMessageState::Checksum { sum: 0, have: 0 }
+        } else {
+            EventMessageState::Payload { left }
+        };
     }
 
     /// Ends the message once its last byte has passed.
     fn end(&mut self, on: &mut impl FnMut(Piece<'_>)) {
-        if let State::Checksum { sum, have: CHECKSUM } = self.state {
-            let wrong =
-                self.wrong.or_else(|| (self.sum.clone().finalize() != sum).then_some(reason::EVENT_CHECKSUM));
+        if let EventMessageState::Checksum { sum, have: CHECKSUM } = self.state {
+            let wrong = self.wrong.or_else(|| {
+                (self.sum.clone().finalize() != sum).then_some(Reason::EventStreamChecksumInvalid)
+            });
             self.state = START;
             on(Piece::End(wrong.map_or(Ok(()), Err)));
         }

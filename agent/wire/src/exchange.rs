@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Reason;
+
 /// Nanoseconds since boot, as the kernel side stamps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
@@ -163,7 +165,7 @@ pub enum Ending {
     /// The connection was closed, reset or shut down before the response was whole.
     Cut,
     /// As [`Self::Cut`], and it is known that the observed process did it, while its peer had not.
-    Left,
+    ClosedLocally,
     /// Captured bytes that held the end of a message were lost, so nobody knows when it came.
     Lost,
     /// The observed process ended.
@@ -173,9 +175,9 @@ pub enum Ending {
     /// No byte for longer than the configured time.
     Stale,
     /// The bytes stopped being this protocol; says which rule broke.
-    Malformed(&'static str),
+    Malformed(Reason),
     /// A body coding could not be undone within its bounds; says why. The exchange itself was whole.
-    Undecodable(&'static str),
+    Undecodable(Reason),
 }
 
 /// Receives what a [`crate::Connection`] finds, in stream order. Body calls carry the bytes as they arrive:
@@ -205,10 +207,9 @@ pub trait Sink {
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);
     /// The sink says that the response is whole although the protocol has not (its own terminal event came,
     /// as `data: [DONE]`): asked after each `response_body`.
-    fn finished(&self, _id: ExchangeId) -> bool {
+    fn is_response_complete(&self, _id: ExchangeId) -> bool {
         false
     }
-    /// Bytes that were captured but belong to no exchange were passed over: counted under their reason, one
-    /// of [`crate::reason`].
-    fn dropped(&mut self, _reason: &'static str, _bytes: u64) {}
+    /// Captured bytes that belong to no exchange were passed over.
+    fn dropped(&mut self, _reason: Reason, _bytes: u64) {}
 }

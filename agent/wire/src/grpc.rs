@@ -5,12 +5,9 @@
 
 pub mod web;
 
-use crate::{
-    Limits,
-    coding::{Decoder, Want},
-    reason,
-    reassembly::take,
-};
+use std::ops::ControlFlow;
+
+use crate::{Limits, Reason, coding::Decoder, reassembly::take};
 
 /// Cuts one body into messages, and decompresses those that are compressed.
 ///
@@ -19,18 +16,18 @@ use crate::{
 /// window.
 #[derive(Debug)]
 pub struct Parser {
-    state: State,
+    state: GrpcState,
     /// The message that is cut or compressed.
     kept: Vec<u8>,
     most: usize,
     decoder: Option<Box<Decoder>>,
     /// Why the message could not be decompressed.
-    undecodable: Option<&'static str>,
+    undecodable: Option<Reason>,
 }
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct GrpcMessage<'a> {
     /// Its bytes are compressed still: the parser was not told how.
     pub compressed: bool,
     /// It holds trailers as HTTP/1 writes them, not a message (gRPC-Web).
@@ -42,12 +39,12 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
     /// All its bytes are here.
     pub whole: bool,
-    /// Why it could not be decompressed, one of [`reason`].
-    pub undecodable: Option<&'static str>,
+    /// Why it could not be decompressed.
+    pub undecodable: Option<Reason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum GrpcState {
     Prefix {
         bytes: [u8; PREFIX],
         have: usize,
@@ -67,7 +64,7 @@ enum State {
 }
 
 const PREFIX: usize = 5;
-const START: State = State::Prefix { bytes: [0; PREFIX], have: 0 };
+const START: GrpcState = GrpcState::Prefix { bytes: [0; PREFIX], have: 0 };
 const COMPRESSED: u8 = 0x01;
 const TRAILERS: u8 = 0x80;
 /// A buffer this large is kept for the next message that is cut.
@@ -85,8 +82,8 @@ impl Parser {
     /// value of the `grpc-encoding` field. Of `limits`, `decoded` and `ratio` hold for each message.
     ///
     /// # Errors
-    /// [`reason::UNKNOWN_CODING`] when that is none of gzip, deflate, zstd, br and identity.
-    pub fn with_encoding(most: usize, encoding: &[u8], limits: &Limits) -> Result<Self, &'static str> {
+    /// [`Reason::ContentCodingUnknown`] when that is none of gzip, deflate, zstd, br and identity.
+    pub fn with_encoding(most: usize, encoding: &[u8], limits: &Limits) -> Result<Self, Reason> {
         let decoder = Decoder::new(std::iter::once(encoding.trim_ascii()), *limits)?;
         Ok(Self { decoder: decoder.map(Box::new), ..Self::new(most) })
     }
@@ -95,18 +92,18 @@ impl Parser {
     /// given.
     ///
     /// # Errors
-    /// [`reason::GRPC_FLAGS`] when a message begins with what no gRPC message does, [`reason::GRPC_GAP`] when a
+    /// [`Reason::GrpcFlagsInvalid`] when a message begins with what no gRPC message does, [`Reason::GrpcGap`] when a
     /// gap hides where it begins; each once.
-    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), &'static str> {
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(GrpcMessage<'_>)) -> Result<(), Reason> {
         let mut input = bytes;
         loop {
             match &mut self.state {
-                State::Lost => return Ok(()),
-                State::Gap => {
-                    self.state = State::Lost;
-                    return Err(reason::GRPC_GAP);
+                GrpcState::Lost => return Ok(()),
+                GrpcState::Gap => {
+                    self.state = GrpcState::Lost;
+                    return Err(Reason::GrpcGap);
                 }
-                State::Prefix { bytes, have } => {
+                GrpcState::Prefix { bytes, have } => {
                     let len = input.len().min(PREFIX - *have);
                     bytes[*have..*have + len].copy_from_slice(take(&mut input, len));
                     *have += len;
@@ -115,13 +112,13 @@ impl Parser {
                     }
                     let [flags, a, b, c, d] = *bytes;
                     if flags & !(COMPRESSED | TRAILERS) != 0 {
-                        self.state = State::Lost;
-                        return Err(reason::GRPC_FLAGS);
+                        self.state = GrpcState::Lost;
+                        return Err(Reason::GrpcFlagsInvalid);
                     }
                     let len = u32::from_be_bytes([a, b, c, d]);
                     self.begin(flags, len);
                 }
-                State::Message { flags, len, left, coded, cut } => {
+                GrpcState::Message { flags, len, left, coded, cut } => {
                     let taken = input.len().min(*left as usize);
                     let part = take(&mut input, taken);
                     *left -= taken as u32;
@@ -131,7 +128,7 @@ impl Parser {
                             let room = self.most.saturating_sub(self.kept.len()).min(part.len());
                             self.kept.extend_from_slice(&part[..room]);
                             *cut = room < part.len();
-                            if *cut { Want::Nothing } else { Want::More }
+                            if *cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                         };
                         let kept = match &mut self.decoder {
                             Some(decoder) if *coded => decoder.feed(part, &mut keep),
@@ -146,7 +143,7 @@ impl Parser {
                     if let Some(decoder) = self.decoder.as_ref().filter(|_| *coded && !*cut) {
                         self.undecodable = decoder.finish().err();
                     }
-                    on(Message {
+                    on(GrpcMessage {
                         compressed: *flags & COMPRESSED != 0 && !*coded,
                         trailers: *flags & TRAILERS != 0,
                         len: *len,
@@ -171,33 +168,33 @@ impl Parser {
             self.undecodable = decoder.reset().err();
         }
         let cut = self.undecodable.is_some();
-        self.state = State::Message { flags, len, left: len, coded, cut };
+        self.state = GrpcState::Message { flags, len, left: len, coded, cut };
     }
 
     /// Bytes of the body are missing here, or nobody knows how many.
     pub fn gap(&mut self, missing: Option<u64>) {
         match (&mut self.state, missing) {
-            (State::Message { left, cut, .. }, Some(missing)) if missing <= u64::from(*left) => {
+            (GrpcState::Message { left, cut, .. }, Some(missing)) if missing <= u64::from(*left) => {
                 *left -= missing as u32;
                 *cut |= missing > 0;
             }
-            (_, Some(0)) | (State::Lost, _) => {}
+            (_, Some(0)) | (GrpcState::Lost, _) => {}
             (state, _) => {
-                *state = State::Gap;
+                *state = GrpcState::Gap;
                 self.kept = Vec::new();
             }
         }
     }
 
     /// What comes is no body of messages.
-    fn give_up(&mut self) {
-        self.state = State::Lost;
+    fn stop(&mut self) {
+        self.state = GrpcState::Lost;
         self.kept = Vec::new();
     }
 
     /// Whether no more messages will be found.
     const fn is_lost(&self) -> bool {
-        matches!(self.state, State::Gap | State::Lost)
+        matches!(self.state, GrpcState::Gap | GrpcState::Lost)
     }
 }
 
@@ -215,9 +212,9 @@ mod tests {
 
     /// Messages as text: `~` before compressed ones, `#` before trailers, `+n` after those of which n bytes are
     /// not here.
-    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), &'static str>) {
+    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), Reason>) {
         let mut seen = Vec::new();
-        let mut on = |message: Message<'_>| {
+        let mut on = |message: GrpcMessage<'_>| {
             let text = String::from_utf8_lossy(message.bytes);
             let marks = [("~", message.compressed), ("#", message.trailers)];
             let marks: String = marks.iter().filter(|mark| mark.1).map(|mark| mark.0).collect();
@@ -264,7 +261,7 @@ mod tests {
         assert_eq!(feed(&mut parser, &first[..8], 100).0, "");
         parser.gap(Some(4));
         assert_eq!(feed(&mut parser, &[&first[12..], &rest].concat(), 100).0, "012+7 next");
-        for (missing, told) in [(Some(1), Err(reason::GRPC_GAP)), (None, Ok(()))] {
+        for (missing, told) in [(Some(1), Err(Reason::GrpcGap)), (None, Ok(()))] {
             parser.gap(missing);
             assert_eq!(feed(&mut parser, &rest, 100), (String::new(), told));
         }
@@ -274,7 +271,7 @@ mod tests {
     fn what_is_no_message_is_named() {
         let mut parser = Parser::new(100);
         let body = [message(0, b"a"), b"<html>".to_vec()].concat();
-        assert_eq!(feed(&mut parser, &body, 100), ("a".into(), Err(reason::GRPC_FLAGS)));
+        assert_eq!(feed(&mut parser, &body, 100), ("a".into(), Err(Reason::GrpcFlagsInvalid)));
         assert_eq!(feed(&mut parser, &message(0, b"b"), 100), (String::new(), Ok(())));
     }
 
@@ -322,7 +319,7 @@ mod tests {
         }
         assert_eq!(decode("identity", &message(0, b"plain"), 3, &Limits::default()), "plain");
         let unknown = Parser::with_encoding(30, b"snappy", &Limits::default());
-        assert_eq!(unknown.map(|_| ()), Err(reason::UNKNOWN_CODING));
+        assert_eq!(unknown.map(|_| ()), Err(Reason::ContentCodingUnknown));
     }
 
     #[test]
@@ -340,10 +337,15 @@ mod tests {
                 assert!(got.ends_with(&format!("…{end} next")), "{got} in pieces of {size}");
             };
             check(&long, &Limits::default(), &"x".repeat(30), "");
-            check(&long, &limits, "", &format!("!{}", reason::DECODED_SIZE));
+            check(&long, &limits, "", &format!("!{}", Reason::DecodedTooLarge));
             check(&bomb, &Limits::default(), &"\0".repeat(30), "");
-            check(b"no gzip at all", &limits, "", &format!("!{}", reason::CORRUPT));
-            check(&cut[..cut.len() - 9], &limits, "whole message", &format!("!{}", reason::CODING_CUT));
+            check(b"no gzip at all", &limits, "", &format!("!{}", Reason::ContentCodingCorrupt));
+            check(
+                &cut[..cut.len() - 9],
+                &limits,
+                "whole message",
+                &format!("!{}", Reason::ContentCodingTruncated),
+            );
         }
     }
 
@@ -353,7 +355,7 @@ mod tests {
         let body = [message(1, &coded), message(1, &gzip(b"next"))].concat();
         let mut parser = Parser::with_encoding(30, b"gzip", &Limits::default()).unwrap();
         let mut seen = Vec::new();
-        let mut on = |message: Message<'_>| seen.push((message.whole, message.bytes.to_vec()));
+        let mut on = |message: GrpcMessage<'_>| seen.push((message.whole, message.bytes.to_vec()));
         parser.feed(&body[..16], &mut on).unwrap();
         parser.gap(Some(4));
         parser.feed(&body[20..], &mut on).unwrap();

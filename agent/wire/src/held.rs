@@ -4,7 +4,7 @@ use crate::Nanos;
 
 /// Captured runs that wait for the other direction: two calls can overtake each other on their way here.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldRuns {
     bytes: Vec<u8>,
     runs: Vec<Run>,
     /// When the direction was closed after them.
@@ -18,7 +18,7 @@ struct Run {
     at: Nanos,
 }
 
-impl Held {
+impl HeldRuns {
     /// What the place of a run takes, in bytes.
     pub(crate) const RUN: usize = size_of::<Run>();
 

@@ -9,14 +9,14 @@
 //! [`MAX_KEY`] bytes, any other key of any length; numbers of 64 bytes, longer ones have no value.
 
 mod extractor;
-mod opening;
+mod prefix_cache;
 mod report;
 mod scan;
 mod schema;
 mod value;
 
 pub use extractor::{Extractor, Status};
-pub use schema::{MAX_DEPTH, MAX_KEY, Schema, Want};
+pub use schema::{MAX_DEPTH, MAX_KEY, Schema, WantedField};
 pub use value::{Number, Str, Value};
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod limits;
 pub mod multipart;
 pub mod ndjson;
 mod proxy;
-pub mod reason;
+mod reason;
 mod reassembly;
 #[cfg(test)]
 mod recorder;
@@ -33,4 +33,5 @@ pub use exchange::{
     Sink, Version,
 };
 pub use limits::Limits;
+pub use reason::Reason;
 pub use tokentap_abi::Direction;

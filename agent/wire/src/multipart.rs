@@ -9,7 +9,7 @@ use memchr::{memmem::Finder, memrchr};
 
 pub use field::{Part, boundary, parameter};
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// Cuts one body into parts.
 ///
@@ -19,8 +19,8 @@ pub struct Parser {
     /// A line end, two hyphens and the boundary. It holds no other CR than its first byte, so what turns out
     /// not to be one cannot overlap with the next.
     delimiter: Finder<'static>,
-    state: State,
-    part: Kind,
+    state: MultipartState,
+    part: PartKind,
     /// Bytes of the part's content so far.
     bytes: u64,
     /// The head that is cut.
@@ -42,18 +42,18 @@ pub enum Piece<'a> {
         /// That is all of them.
         whole: bool,
     },
-    /// What follows a boundary, or a part's head, is not what has to: [`reason::PART_BOUNDARY`] or
-    /// [`reason::HEAD_TOO_LONG`]. The next part is looked for.
-    Lost(&'static str),
+    /// What follows a boundary, or a part's head, is not what has to: [`Reason::MultipartBoundaryInvalid`] or
+    /// [`Reason::HeadTooLong`]. The next part is looked for.
+    Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum MultipartState {
     /// Before a delimiter, of which so many bytes have come. `shared`: its line end ends the head before it as
     /// well, or is the start of the body; it is no content either way.
     Content { matched: usize, shared: bool },
     /// After a delimiter.
-    Delimited(After),
+    Delimited(DelimiterTail),
     /// In the head of a part, whose last so many bytes are the first of two line ends.
     Head { ends: u8 },
     /// After the last delimiter.
@@ -62,7 +62,7 @@ enum State {
 
 /// What has come after a delimiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
+enum DelimiterTail {
     Nothing,
     Hyphen,
     /// Spaces and tabs, which a transport may add.
@@ -71,15 +71,15 @@ enum After {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PartKind {
     /// No part: before the first one, or where one is lost.
     None,
     Field,
     File,
 }
 
-const START: State = State::Content { matched: LINE_END.len(), shared: true };
-const SEARCH: State = State::Content { matched: 0, shared: false };
+const START: MultipartState = MultipartState::Content { matched: LINE_END.len(), shared: true };
+const SEARCH: MultipartState = MultipartState::Content { matched: 0, shared: false };
 const LINE_END: &[u8] = b"\r\n";
 /// A buffer this large is kept for the next head that is cut.
 const KEPT_BUFFER: usize = 4 << 10;
@@ -92,7 +92,7 @@ impl Parser {
         Self {
             delimiter: Finder::new(&delimiter).into_owned(),
             state: START,
-            part: Kind::None,
+            part: PartKind::None,
             bytes: 0,
             kept: Vec::new(),
             most,
@@ -104,10 +104,12 @@ impl Parser {
         let mut input = bytes;
         while !input.is_empty() {
             match self.state {
-                State::Content { matched, shared } => self.content(&mut input, matched, shared, &mut on),
-                State::Delimited(after) => self.delimited(&mut input, after, &mut on),
-                State::Head { ends } => self.head(&mut input, ends, &mut on),
-                State::Over => return,
+                MultipartState::Content { matched, shared } => {
+                    self.content(&mut input, matched, shared, &mut on)
+                }
+                MultipartState::Delimited(after) => self.delimited(&mut input, after, &mut on),
+                MultipartState::Head { ends } => self.head(&mut input, ends, &mut on),
+                MultipartState::Over => return,
             }
         }
     }
@@ -115,7 +117,7 @@ impl Parser {
     /// Bytes of the body are missing here: they may hide the end of the part, so it ends, and the next one is
     /// looked for.
     pub fn gap(&mut self, on: impl FnMut(Piece<'_>)) {
-        if self.state != State::Over {
+        if self.state != MultipartState::Over {
             self.end(false, on);
             self.kept.clear();
             self.state = SEARCH;
@@ -125,12 +127,12 @@ impl Parser {
     /// The body is over.
     ///
     /// # Errors
-    /// [`reason::PART_CUT`] when its last boundary has not come.
-    pub fn finish(&self) -> Result<(), &'static str> {
+    /// [`Reason::MultipartTruncated`] when its last boundary has not come.
+    pub fn finish(&self) -> Result<(), Reason> {
         match self.state {
-            State::Over => Ok(()),
-            START if self.part == Kind::None => Ok(()),
-            _ => Err(reason::PART_CUT),
+            MultipartState::Over => Ok(()),
+            START if self.part == PartKind::None => Ok(()),
+            _ => Err(Reason::MultipartTruncated),
         }
     }
 
@@ -147,11 +149,11 @@ impl Parser {
             take(input, same);
             matched += same;
             if matched == delimiter.len() {
-                self.state = State::Delimited(After::Nothing);
+                self.state = MultipartState::Delimited(DelimiterTail::Nothing);
                 return;
             }
             if input.is_empty() {
-                self.state = State::Content { matched, shared };
+                self.state = MultipartState::Content { matched, shared };
                 return;
             }
             // What looked like a delimiter is content.
@@ -161,7 +163,7 @@ impl Parser {
         if let Some(at) = self.delimiter.find(input) {
             self.bytes += give(self.part, take(input, at), on);
             take(input, delimiter.len());
-            self.state = State::Delimited(After::Nothing);
+            self.state = MultipartState::Delimited(DelimiterTail::Nothing);
             return;
         }
         let tail = input.len().saturating_sub(delimiter.len() - 1);
@@ -169,37 +171,37 @@ impl Parser {
         let begins = begins.filter(|at| delimiter.starts_with(&input[*at..])).unwrap_or(input.len());
         self.bytes += give(self.part, take(input, begins), on);
         let matched = take(input, input.len()).len();
-        self.state = State::Content { matched, shared: false };
+        self.state = MultipartState::Content { matched, shared: false };
     }
 
     /// Takes the rest of a delimiter's line.
-    fn delimited(&mut self, input: &mut &[u8], mut after: After, on: &mut impl FnMut(Piece<'_>)) {
+    fn delimited(&mut self, input: &mut &[u8], mut after: DelimiterTail, on: &mut impl FnMut(Piece<'_>)) {
         while let [byte, rest @ ..] = *input {
             after = match (after, byte) {
-                (After::Nothing, b'-') => After::Hyphen,
-                (After::Hyphen, b'-') => {
+                (DelimiterTail::Nothing, b'-') => DelimiterTail::Hyphen,
+                (DelimiterTail::Hyphen, b'-') => {
                     self.end(true, on);
-                    self.state = State::Over;
+                    self.state = MultipartState::Over;
                     return;
                 }
-                (After::Nothing | After::Padding, b' ' | b'\t') => After::Padding,
-                (After::Nothing | After::Padding, b'\r') => After::Cr,
-                (After::Cr, b'\n') => {
+                (DelimiterTail::Nothing | DelimiterTail::Padding, b' ' | b'\t') => DelimiterTail::Padding,
+                (DelimiterTail::Nothing | DelimiterTail::Padding, b'\r') => DelimiterTail::Cr,
+                (DelimiterTail::Cr, b'\n') => {
                     *input = rest;
                     self.end(true, on);
-                    self.state = State::Head { ends: 2 };
+                    self.state = MultipartState::Head { ends: 2 };
                     return;
                 }
                 _ => {
                     self.end(false, &mut *on);
                     self.state = SEARCH;
-                    on(Piece::Lost(reason::PART_BOUNDARY));
+                    on(Piece::Lost(Reason::MultipartBoundaryInvalid));
                     return;
                 }
             };
             *input = rest;
         }
-        self.state = State::Delimited(after);
+        self.state = MultipartState::Delimited(after);
     }
 
     /// Takes bytes of a head, up to its blank line.
@@ -217,7 +219,7 @@ impl Parser {
             take(input, room);
             self.kept.clear();
             self.state = SEARCH;
-            on(Piece::Lost(reason::HEAD_TOO_LONG));
+            on(Piece::Lost(Reason::HeadTooLong));
             return;
         }
         let part = take(input, end.map_or(input.len(), |at| at + 1));
@@ -225,11 +227,11 @@ impl Parser {
             self.kept.extend_from_slice(part);
         }
         if end.is_none() {
-            self.state = State::Head { ends };
+            self.state = MultipartState::Head { ends };
             return;
         }
         let head = Part::parse(if self.kept.is_empty() { part } else { &self.kept });
-        self.part = if head.file { Kind::File } else { Kind::Field };
+        self.part = if head.file { PartKind::File } else { PartKind::Field };
         self.bytes = 0;
         self.state = START;
         on(Piece::Part(head));
@@ -238,15 +240,15 @@ impl Parser {
     }
 
     fn end(&mut self, whole: bool, mut on: impl FnMut(Piece<'_>)) {
-        if std::mem::replace(&mut self.part, Kind::None) != Kind::None {
+        if std::mem::replace(&mut self.part, PartKind::None) != PartKind::None {
             on(Piece::End { bytes: self.bytes, whole });
         }
     }
 }
 
 /// Gives content of a part; returns how much it was.
-fn give(part: Kind, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> u64 {
-    if part == Kind::Field && !bytes.is_empty() {
+fn give(part: PartKind, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> u64 {
+    if part == PartKind::Field && !bytes.is_empty() {
         on(Piece::Value(bytes));
     }
     bytes.len() as u64

@@ -1,7 +1,7 @@
 //! The PROXY protocol: what a load balancer puts in front of a connection to say whose it is (HAProxy's
 //! `proxy-protocol.txt`, version 1 in §2.1, version 2 in §2.2). It is passed over.
 
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// How a header of version 1 begins.
 const V1: &[u8] = b"PROXY ";
@@ -14,14 +14,14 @@ const V2_FIXED: usize = V2.len() + 4;
 
 /// Looks for a header in the first bytes of a direction.
 #[derive(Debug, Default)]
-pub(crate) struct Header {
-    place: Place,
+pub(crate) struct ProxyHeader {
+    state: ProxyState,
     /// When the first byte came.
     began: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ProxyState {
     /// Before the first byte.
     #[default]
     Start,
@@ -39,7 +39,7 @@ enum Place {
 
 /// What the first bytes are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ProxyMatch {
     /// All of them are used up: a header, or what may begin one.
     More,
     /// No header begins here, but bytes that came before, first at that time, looked like one.
@@ -47,105 +47,105 @@ pub(crate) enum Found {
     /// A header has ended: the connection begins with what is left of them.
     Ended,
     /// What began like a header is none.
-    Malformed(&'static str, usize),
+    Malformed(Reason, usize),
 }
 
-impl Header {
+impl ProxyHeader {
     /// Whether no header can come any more.
     pub(crate) fn is_past(&self) -> bool {
-        self.place == Place::Past
+        self.state == ProxyState::Past
     }
 
     /// Whether it is clear from these bytes that there is a header; if not, none is looked for any more.
     pub(crate) fn is_told_by(&mut self, input: &[u8]) -> bool {
-        if self.place == Place::Start && !input.starts_with(V1) && !input.starts_with(V2) {
-            self.place = Place::Past;
+        if self.state == ProxyState::Start && !input.starts_with(V1) && !input.starts_with(V2) {
+            self.state = ProxyState::Past;
         }
         !self.is_past()
     }
 
     /// Takes off `input` what belongs to a header.
-    pub(crate) fn look(&mut self, input: &mut &[u8], at: Nanos) -> Found {
-        if self.place == Place::Start {
+    pub(crate) fn look(&mut self, input: &mut &[u8], at: Nanos) -> ProxyMatch {
+        if self.state == ProxyState::Start {
             self.began = at;
-            self.place = match input.first() {
-                Some(&first) if first == V1[0] => Place::Like(V1, 0),
-                Some(&first) if first == V2[0] => Place::Like(V2, 0),
-                _ => Place::Past,
+            self.state = match input.first() {
+                Some(&first) if first == V1[0] => ProxyState::Like(V1, 0),
+                Some(&first) if first == V2[0] => ProxyState::Like(V2, 0),
+                _ => ProxyState::Past,
             };
         }
         loop {
-            match self.place {
-                Place::Start | Place::Past => return Found::Neither(b"", self.began),
-                Place::Like(start, have) => {
+            match self.state {
+                ProxyState::Start | ProxyState::Past => return ProxyMatch::Neither(b"", self.began),
+                ProxyState::Like(start, have) => {
                     let same = start[have..].iter().zip(input.iter()).take_while(|(a, b)| a == b).count();
                     if have + same < start.len() && same < input.len() {
-                        self.place = Place::Past;
-                        return Found::Neither(&start[..have], self.began);
+                        self.state = ProxyState::Past;
+                        return ProxyMatch::Neither(&start[..have], self.began);
                     }
                     take(input, same);
-                    self.place = match start {
-                        _ if have + same < start.len() => Place::Like(start, have + same),
-                        V1 => Place::Line(V1.len()),
-                        _ => Place::Fixed(V2.len(), 0),
+                    self.state = match start {
+                        _ if have + same < start.len() => ProxyState::Like(start, have + same),
+                        V1 => ProxyState::Line(V1.len()),
+                        _ => ProxyState::Fixed(V2.len(), 0),
                     };
                 }
-                Place::Line(len) => {
+                ProxyState::Line(len) => {
                     let end = memchr::memchr(b'\n', input).map(|lf| lf + 1);
                     let more = end.unwrap_or(input.len());
                     if len + more > V1_MAX {
                         return self.malformed(len);
                     }
                     take(input, more);
-                    self.place = Place::Line(len + more);
+                    self.state = ProxyState::Line(len + more);
                     if end.is_some() {
                         return self.ended();
                     }
                 }
-                Place::Fixed(len, length) => {
-                    let Some(&byte) = input.first() else { return Found::More };
+                ProxyState::Fixed(len, length) => {
+                    let Some(&byte) = input.first() else { return ProxyMatch::More };
                     // The version, which is the upper half of the byte, is 2.
                     if len == V2.len() && byte >> 4 != 2 {
                         return self.malformed(len);
                     }
                     take(input, 1);
                     let length = if len >= V2_FIXED - 2 { length << 8 | u16::from(byte) } else { 0 };
-                    self.place = match len + 1 {
-                        V2_FIXED => Place::Rest(length),
-                        len => Place::Fixed(len, length),
+                    self.state = match len + 1 {
+                        V2_FIXED => ProxyState::Rest(length),
+                        len => ProxyState::Fixed(len, length),
                     };
                 }
-                Place::Rest(left) => {
+                ProxyState::Rest(left) => {
                     let len = usize::from(left).min(input.len());
                     take(input, len);
                     if len == usize::from(left) {
                         return self.ended();
                     }
-                    self.place = Place::Rest(left - len as u16);
+                    self.state = ProxyState::Rest(left - len as u16);
                 }
             }
-            if input.is_empty() && self.place != Place::Rest(0) {
-                return Found::More;
+            if input.is_empty() && self.state != ProxyState::Rest(0) {
+                return ProxyMatch::More;
             }
         }
     }
 
     /// Bytes are missing, or the connection is over. Gives back what only looked like a header so far, and when
     /// that began.
-    pub(crate) fn give_up(&mut self) -> (&'static [u8], Nanos) {
-        match std::mem::replace(&mut self.place, Place::Past) {
-            Place::Like(start, have) => (&start[..have], self.began),
+    pub(crate) fn take_unmatched(&mut self) -> (&'static [u8], Nanos) {
+        match std::mem::replace(&mut self.state, ProxyState::Past) {
+            ProxyState::Like(start, have) => (&start[..have], self.began),
             _ => (b"", self.began),
         }
     }
 
-    fn ended(&mut self) -> Found {
-        self.place = Place::Past;
-        Found::Ended
+    fn ended(&mut self) -> ProxyMatch {
+        self.state = ProxyState::Past;
+        ProxyMatch::Ended
     }
 
-    fn malformed(&mut self, before: usize) -> Found {
-        self.place = Place::Past;
-        Found::Malformed(reason::PROXY_HEADER, before)
+    fn malformed(&mut self, before: usize) -> ProxyMatch {
+        self.state = ProxyState::Past;
+        ProxyMatch::Malformed(Reason::ProxyHeaderInvalid, before)
     }
 }

@@ -1,125 +1,189 @@
-//! Why bytes were not read as an exchange: every reason that [`crate::Ending::Malformed`],
-//! [`crate::Ending::Undecodable`], [`crate::Sink::dropped`] and the parsers of bodies can give.
+//! Why captured bytes were not read as an exchange, or a body not as what it was announced to be.
 
-/// Bytes of a connection that was joined late, or after a loss, before the next message began.
-pub const OUT_OF_STEP: &str = "no message start seen yet";
-/// Bytes of a connection that speaks nothing that is read here.
-pub const NOT_HTTP: &str = "not a known protocol";
-/// Bytes of a connection that speaks TLS, and is read where the library encrypts and decrypts it.
-pub const TLS: &str = "TLS records";
-/// What begins like a header of the PROXY protocol and is none.
-pub const PROXY_HEADER: &str = "invalid PROXY protocol header";
-/// A response to a request that was not seen, or that came so early that it could not be kept.
-pub const NO_REQUEST: &str = "response without its request";
-/// Bytes after a request to switch protocols that came so early that they could not be kept, or in vain; those of an
-/// HTTP/2 stream also where the answer is not known.
-pub const NO_SWITCH: &str = "protocol switch not answered";
-/// Requests without an answer above [`crate::Limits::in_flight`]: pairs can no longer be told.
-pub const TOO_MANY_IN_FLIGHT: &str = "too many requests in flight";
+use std::fmt;
 
-/// A header block, chunk-size line or trailer block longer than [`crate::Limits::head`].
-pub const HEAD_TOO_LONG: &str = "header block over the limit";
-/// Neither a request line nor a status line where a message begins.
-pub const START_LINE: &str = "invalid start line";
-/// A request where responses come from, or the other way round.
-pub const WRONG_SIDE: &str = "message from the wrong side";
-/// A line of a header block that is no field.
-pub const FIELD_LINE: &str = "invalid header field";
-/// Content-Length is no number, or its values differ.
-pub const CONTENT_LENGTH: &str = "invalid or conflicting content-length";
-/// A request whose last transfer coding is not chunked.
-pub const TRANSFER_ENCODING: &str = "request body without an end";
-/// A chunk does not begin with its size.
-pub const CHUNK_SIZE: &str = "invalid chunk size";
-/// A chunk is longer than its size says.
-pub const CHUNK_END: &str = "chunk without an end of line";
+/// Declares [`Reason`]: each reason with its name and sentence in one place.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $sentence:literal;)+) => {
+        /// Why bytes were passed over or could not be decoded: in [`crate::Ending`], [`crate::Sink::dropped`] and the
+        /// results of the body parsers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)+
+        }
 
-/// An HTTP/2 stream above [`crate::Limits::streams`].
-pub const TOO_MANY_STREAMS: &str = "too many streams";
-/// A response that the server pushed: nobody asked for it.
-pub const PUSHED: &str = "pushed response";
-/// An interim response (1xx) after which no final one can come (RFC 9113 §8.1).
-pub const INTERIM_END: &str = "interim response that ends the stream";
-/// A frame whose length does not fit its type (RFC 9113 §4.2, §6).
-pub const FRAME_SIZE: &str = "invalid frame size";
-/// A frame on a stream on which its type cannot be.
-pub const FRAME_STREAM: &str = "frame on the wrong stream";
-/// A CONTINUATION frame where there is none to be, or another frame inside a field block.
-pub const CONTINUATION: &str = "broken field block";
-/// More padding than frame.
-pub const PADDING: &str = "padding over the frame's length";
-/// What should be the client's connection preface is something else.
-pub const PREFACE: &str = "invalid connection preface";
-/// A field refers to a table entry that does not exist.
-pub const FIELD_INDEX: &str = "invalid index in a field block";
-/// A number in a field block is larger than any can be.
-pub const FIELD_INTEGER: &str = "number too large in a field block";
-/// A field block ends inside a field.
-pub const FIELD_CUT: &str = "field block without its end";
-/// The size of the table changes in the middle of a field block.
-pub const TABLE_SIZE: &str = "misplaced table size update";
-/// A string that is no Huffman code.
-pub const HUFFMAN: &str = "invalid huffman code";
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-/// A gRPC message begins with flags that do not exist.
-pub const GRPC_FLAGS: &str = "invalid flags of a gRPC message";
-/// Missing bytes hide where the next gRPC message begins.
-pub const GRPC_GAP: &str = "missing bytes between gRPC messages";
+            /// The stable name for machines, in snake case: for counters and log fields.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
 
-/// A WebSocket frame with reserved bits that no extension gave a meaning (RFC 6455 §5.2).
-pub const RESERVED_BITS: &str = "reserved bits of a WebSocket frame";
-/// A WebSocket frame of a type that does not exist.
-pub const OPCODE: &str = "unknown WebSocket opcode";
-/// A WebSocket control frame that is too long or only a part (RFC 6455 §5.5).
-pub const CONTROL_FRAME: &str = "invalid WebSocket control frame";
-/// A WebSocket frame whose length has more than 63 bits.
-pub const MESSAGE_LENGTH: &str = "invalid length of a WebSocket frame";
-/// A WebSocket message that goes on without a start, or begins inside another (RFC 6455 §5.4).
-pub const FRAGMENT: &str = "broken WebSocket message";
-/// Bytes of a side of a WebSocket that had closed it.
-pub const AFTER_CLOSE: &str = "bytes after a WebSocket close";
-/// A WebSocket extension that is not known here, or one that may have been lost with its field.
-pub const EXTENSION: &str = "unknown WebSocket extension";
-/// Compressed messages of a WebSocket on an HTTP/2 stream above [`crate::Limits::inflating`].
-pub const TOO_MANY_INFLATING: &str = "too many compressed WebSockets";
-/// WebSocket messages that are compressed with reference to some of which bytes are missing.
-pub const CONTEXT_LOST: &str = "compressed WebSocket message after a loss";
+            /// The description for people, as it follows a colon.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $sentence,)+
+                }
+            }
+        }
+    };
+}
 
-/// What should be JSON is something else.
-pub const JSON: &str = "invalid JSON";
-/// JSON whose brackets are nested deeper than is followed.
-pub const JSON_DEPTH: &str = "JSON nested over the limit";
-/// A body ended inside its JSON.
-pub const JSON_CUT: &str = "JSON without its end";
+reasons! {
+    /// Bytes before the first message of a connection that was joined late, or before the next one after a loss.
+    OutOfSync, "out_of_sync", "no message start seen yet";
+    /// Bytes of a connection that speaks no protocol of this engine.
+    ProtocolUnknown, "protocol_unknown", "not a known protocol";
+    /// TLS records: such a connection is read where its TLS library encrypts and decrypts.
+    TlsRecords, "tls_records", "TLS records";
+    /// A header of the PROXY protocol has a valid start and an invalid rest.
+    ProxyHeaderInvalid, "proxy_header_invalid", "invalid PROXY protocol header";
+    /// A response whose request was not seen, or that arrived too early and too long to be held.
+    ResponseWithoutRequest, "response_without_request", "response without its request";
+    /// Bytes after a request to switch protocols which was refused, or whose response is not known, or which were
+    /// too many to be held.
+    SwitchUnanswered, "switch_unanswered", "protocol switch not answered";
+    /// More requests without a response than [`crate::Limits::in_flight`]: responses can no longer be paired with
+    /// requests.
+    TooManyInFlight, "too_many_in_flight", "too many requests in flight";
 
-/// What should be base64 is something else.
-pub const BASE64: &str = "invalid base64";
+    /// A header block, chunk-size line or trailer block is longer than [`crate::Limits::head`].
+    HeadTooLong, "head_too_long", "header block over the limit";
+    /// A message begins with neither a request line nor a status line.
+    StartLineInvalid, "start_line_invalid", "invalid start line";
+    /// A request in the direction of the responses, or the other way round.
+    MessageFromWrongSide, "message_from_wrong_side", "message from the wrong side";
+    /// A line of a header block is not a field.
+    HeaderFieldInvalid, "header_field_invalid", "invalid header field";
+    /// Content-Length is not a number, or its values differ.
+    ContentLengthInvalid, "content_length_invalid", "invalid or conflicting content-length";
+    /// The last transfer coding of a request is not chunked.
+    TransferEncodingInvalid, "transfer_encoding_invalid", "request body without an end";
+    /// A chunk does not begin with its size.
+    ChunkSizeInvalid, "chunk_size_invalid", "invalid chunk size";
+    /// The data of a chunk is not followed by an end of line.
+    ChunkEndInvalid, "chunk_end_invalid", "chunk without an end of line";
 
-/// What should be the prelude of an event stream message is none, or its checksum is wrong.
-pub const EVENT_PRELUDE: &str = "invalid prelude of an event stream message";
-/// The headers of an event stream message are not what its prelude says, or of an unknown type.
-pub const EVENT_HEADERS: &str = "invalid headers of an event stream message";
-/// The checksum of an event stream message is not that of its bytes.
-pub const EVENT_CHECKSUM: &str = "wrong checksum of an event stream message";
-/// Bytes of an event stream message are missing.
-pub const EVENT_GAP: &str = "missing bytes of an event stream message";
-/// A body ended inside an event stream message.
-pub const EVENT_CUT: &str = "event stream message without its end";
+    /// More open streams on an HTTP/2 connection than [`crate::Limits::streams`].
+    TooManyStreams, "too_many_streams", "too many streams";
+    /// A response that the server pushed without a request.
+    PushedResponse, "pushed_response", "pushed response";
+    /// An interim response (1xx) ends its stream, so that no final one can follow (RFC 9113 §8.1).
+    InterimResponseEndsStream, "interim_response_ends_stream", "interim response that ends the stream";
+    /// The length of a frame does not fit its type (RFC 9113 §4.2, §6).
+    FrameSizeInvalid, "frame_size_invalid", "invalid frame size";
+    /// A frame on a stream on which its type is not allowed.
+    FrameStreamInvalid, "frame_stream_invalid", "frame on the wrong stream";
+    /// A CONTINUATION frame outside of a field block, or another frame inside one.
+    ContinuationInvalid, "continuation_invalid", "broken field block";
+    /// The padding of a frame is longer than the frame.
+    PaddingInvalid, "padding_invalid", "padding over the frame's length";
+    /// The client's connection preface has a valid start and an invalid rest.
+    PrefaceInvalid, "preface_invalid", "invalid connection preface";
+    /// A field refers to a table entry that does not exist.
+    HpackIndexInvalid, "hpack_index_invalid", "invalid index in a field block";
+    /// An integer in a field block is too large.
+    HpackIntegerTooLarge, "hpack_integer_too_large", "number too large in a field block";
+    /// A field block ends inside a field.
+    HpackTruncated, "hpack_truncated", "field block without its end";
+    /// The size of the dynamic table changes in the middle of a field block.
+    HpackTableSizeMisplaced, "hpack_table_size_misplaced", "misplaced table size update";
+    /// A string literal is not a valid Huffman code.
+    HuffmanInvalid, "huffman_invalid", "invalid huffman code";
 
-/// A boundary of a multipart body is followed by something else than the end of its line.
-pub const PART_BOUNDARY: &str = "invalid boundary of a multipart body";
-/// A multipart body ended before its last boundary.
-pub const PART_CUT: &str = "multipart body without its end";
+    /// A gRPC message begins with undefined flags.
+    GrpcFlagsInvalid, "grpc_flags_invalid", "invalid flags of a gRPC message";
+    /// Missing bytes hide where the next gRPC message begins.
+    GrpcGap, "grpc_gap", "missing bytes between gRPC messages";
 
-/// A content coding that is not known here.
-pub const UNKNOWN_CODING: &str = "unknown content coding";
-/// More content codings one upon the other than make sense.
-pub const TOO_MANY_CODINGS: &str = "too many content codings";
-/// A body that becomes larger than [`crate::Limits::decoded`].
-pub const DECODED_SIZE: &str = "decoded body over the size limit";
-/// A body that grows by more than [`crate::Limits::ratio`].
-pub const DECODED_RATIO: &str = "decoded body over the ratio limit";
-/// Not what the coding's format allows.
-pub const CORRUPT: &str = "corrupt content coding";
-/// The message ended inside its content coding.
-pub const CODING_CUT: &str = "content coding without its end";
+    /// A WebSocket frame has reserved bits to which no extension gave a meaning (RFC 6455 §5.2).
+    WebSocketReservedBits, "websocket_reserved_bits", "reserved bits of a WebSocket frame";
+    /// The opcode of a WebSocket frame is not defined.
+    WebSocketOpcodeUnknown, "websocket_opcode_unknown", "unknown WebSocket opcode";
+    /// A WebSocket control frame is too long or fragmented (RFC 6455 §5.5).
+    WebSocketControlFrameInvalid, "websocket_control_frame_invalid", "invalid WebSocket control frame";
+    /// The length of a WebSocket frame has more than 63 bits.
+    WebSocketLengthInvalid, "websocket_length_invalid", "invalid length of a WebSocket frame";
+    /// A WebSocket message continues without a start, or begins inside another one (RFC 6455 §5.4).
+    WebSocketFragmentInvalid, "websocket_fragment_invalid", "broken WebSocket message";
+    /// Bytes of a WebSocket peer after its Close frame.
+    WebSocketDataAfterClose, "websocket_data_after_close", "bytes after a WebSocket close";
+    /// A WebSocket extension is unknown, or its field may have been lost.
+    WebSocketExtensionUnknown, "websocket_extension_unknown", "unknown WebSocket extension";
+    /// More compressed WebSockets on one HTTP/2 connection than [`crate::Limits::inflating`].
+    TooManyCompressedWebSockets, "too_many_compressed_websockets", "too many compressed WebSockets";
+    /// A compressed WebSocket message refers to earlier ones of which bytes are missing.
+    WebSocketContextLost, "websocket_context_lost", "compressed WebSocket message after a loss";
+
+    /// A document is not JSON.
+    JsonInvalid, "json_invalid", "invalid JSON";
+    /// The brackets of a JSON document are nested too deep.
+    JsonTooDeep, "json_too_deep", "JSON nested over the limit";
+    /// A body ends inside its JSON document.
+    JsonTruncated, "json_truncated", "JSON without its end";
+    /// A text is not base64.
+    Base64Invalid, "base64_invalid", "invalid base64";
+
+    /// The prelude of an event stream message is invalid, or its checksum is wrong.
+    EventStreamPreludeInvalid, "event_stream_prelude_invalid", "invalid prelude of an event stream message";
+    /// The headers of an event stream message do not have the announced length, or one is of an unknown type.
+    EventStreamHeadersInvalid, "event_stream_headers_invalid", "invalid headers of an event stream message";
+    /// The checksum of an event stream message does not match its bytes.
+    EventStreamChecksumInvalid, "event_stream_checksum_invalid", "wrong checksum of an event stream message";
+    /// Bytes of an event stream message are missing.
+    EventStreamGap, "event_stream_gap", "missing bytes of an event stream message";
+    /// A body ends inside an event stream message.
+    EventStreamTruncated, "event_stream_truncated", "event stream message without its end";
+
+    /// A boundary of a multipart body is not followed by the end of its line.
+    MultipartBoundaryInvalid, "multipart_boundary_invalid", "invalid boundary of a multipart body";
+    /// A multipart body ends before its last boundary.
+    MultipartTruncated, "multipart_truncated", "multipart body without its end";
+
+    /// A content coding is not supported.
+    ContentCodingUnknown, "content_coding_unknown", "unknown content coding";
+    /// A body has more content codings than are undone.
+    TooManyContentCodings, "too_many_content_codings", "too many content codings";
+    /// A decoded body is larger than [`crate::Limits::decoded`].
+    DecodedTooLarge, "decoded_too_large", "decoded body over the size limit";
+    /// A body grows by more than [`crate::Limits::ratio`] when it is decoded.
+    DecodedRatioTooHigh, "decoded_ratio_too_high", "decoded body over the ratio limit";
+    /// The bytes do not have the format of their content coding.
+    ContentCodingCorrupt, "content_coding_corrupt", "corrupt content coding";
+    /// A message ends inside its content coding.
+    ContentCodingTruncated, "content_coding_truncated", "content coding without its end";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+impl std::error::Error for Reason {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_snake_case() {
+        let names: HashSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        let sentences: HashSet<&str> = Reason::ALL.iter().map(|reason| reason.sentence()).collect();
+        assert_eq!((names.len(), sentences.len()), (Reason::ALL.len(), Reason::ALL.len()));
+        for name in names {
+            let words = name.split('_').all(|word| {
+                !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            });
+            assert!(words && name.as_bytes()[0].is_ascii_lowercase(), "{name}");
+        }
+    }
+}

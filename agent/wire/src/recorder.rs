@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, RequestHead, ResponseHead, Role,
-    Sink,
+    Ending, ExchangeId, Headers, Interest, MessageKind, MessagePart, Nanos, Reason, RequestHead,
+    ResponseHead, Role, Sink,
 };
 
 /// Writes down what it is told, and panics when the calls of an exchange make no sense.
@@ -13,7 +13,7 @@ pub(crate) struct Recorder {
     /// Exchanges by number.
     pub(crate) seen: BTreeMap<u64, Seen>,
     /// Bytes by the reason for which they were dropped.
-    pub(crate) dropped: BTreeMap<&'static str, u64>,
+    pub(crate) dropped: BTreeMap<Reason, u64>,
     /// Targets whose bodies are not wanted.
     pub(crate) skip: Option<&'static str>,
     /// A response is finished once its body ends with this.
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     pub(crate) response_body: Vec<u8>,
     pub(crate) trailers: Vec<(String, String)>,
     /// Messages of a WebSocket, in the order of their beginnings.
-    pub(crate) messages: Vec<Message>,
+    pub(crate) messages: Vec<RecordedMessage>,
     /// Bytes of a body are missing.
     pub(crate) gap: bool,
     pub(crate) ending: Option<Ending>,
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
 
 /// A message of a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct RecordedMessage {
     pub(crate) from: Role,
     pub(crate) kind: MessageKind,
     pub(crate) bytes: Vec<u8>,
@@ -134,7 +134,7 @@ impl Sink for Recorder {
             }
             None => {
                 assert!(first, "a message without its beginning");
-                messages.push(Message { from, kind, bytes: bytes.to_vec(), whole: last });
+                messages.push(RecordedMessage { from, kind, bytes: bytes.to_vec(), whole: last });
             }
         }
     }
@@ -158,11 +158,11 @@ impl Sink for Recorder {
         seen.times[2] = Some(at.0);
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
         self.terminator.is_some_and(|end| self.seen[&id.0].response_body.ends_with(end.as_bytes()))
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         *self.dropped.entry(reason).or_default() += bytes;
     }
 }

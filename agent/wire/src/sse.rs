@@ -27,7 +27,7 @@ pub struct Event<'a> {
 #[derive(Debug)]
 pub struct Parser {
     bound: usize,
-    place: Place,
+    state: LineState,
     /// The next byte is passed over when it is LF: a CR has already ended the line.
     after_cr: bool,
     /// An unfinished line that is not data.
@@ -44,7 +44,7 @@ pub struct Parser {
 
 /// Where in the stream the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LineState {
     /// In a byte order mark of which so many bytes were seen.
     Mark(usize),
     LineStart,
@@ -78,7 +78,7 @@ impl Parser {
     pub const fn new(bound: usize) -> Self {
         Self {
             bound,
-            place: Place::Mark(0),
+            state: LineState::Mark(0),
             after_cr: false,
             line: Vec::new(),
             data: Vec::new(),
@@ -102,7 +102,7 @@ impl Parser {
         self.line.clear();
         self.reset();
         self.after_cr = false;
-        self.place = Place::LostLine;
+        self.state = LineState::LostLine;
     }
 
     /// Takes the next bytes and calls `on` with every event that they complete.
@@ -117,8 +117,8 @@ impl Parser {
             }
             let end = memchr2(b'\n', b'\r', rest);
             let part = &rest[..end.unwrap_or(rest.len())];
-            match self.place {
-                Place::LineStart | Place::Mark(_) => match end {
+            match self.state {
+                LineState::LineStart | LineState::Mark(_) => match end {
                     Some(0) => self.dispatch(only.take(), &mut on),
                     Some(_) => match data_value(part) {
                         Some(value) if only.is_none() && !self.has_data => only = Some(value),
@@ -133,16 +133,16 @@ impl Parser {
                         self.begin(part, &mut on);
                     }
                 },
-                Place::Line => self.resume(part, end.is_some(), &mut on),
-                Place::Data => self.append(part, false, &mut on),
-                Place::LostStart if end == Some(0) => self.place = Place::LineStart,
-                Place::LostStart if end.is_none() => self.place = Place::LostLine,
-                Place::Ignored | Place::LostLine | Place::LostStart => {}
+                LineState::Line => self.resume(part, end.is_some(), &mut on),
+                LineState::Data => self.append(part, false, &mut on),
+                LineState::LostStart if end == Some(0) => self.state = LineState::LineStart,
+                LineState::LostStart if end.is_none() => self.state = LineState::LostLine,
+                LineState::Ignored | LineState::LostLine | LineState::LostStart => {}
             }
             let Some(end) = end else { break };
-            self.place = match self.place {
-                Place::LostLine | Place::LostStart => Place::LostStart,
-                _ => Place::LineStart,
+            self.state = match self.state {
+                LineState::LostLine | LineState::LostStart => LineState::LostStart,
+                _ => LineState::LineStart,
             };
             self.after_cr = rest[end] == b'\r';
             rest = &rest[end + 1..];
@@ -152,18 +152,18 @@ impl Parser {
 
     /// Passes over the byte order mark that a stream may begin with.
     fn pass_mark<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Place::Mark(seen) = self.place else { return bytes };
+        let LineState::Mark(seen) = self.state else { return bytes };
         let same = bytes.iter().zip(&MARK[seen..]).take_while(|(a, b)| a == b).count();
         let rest = &bytes[same..];
         if seen + same == MARK.len() {
-            self.place = Place::LineStart;
+            self.state = LineState::LineStart;
         } else if rest.is_empty() {
-            self.place = Place::Mark(seen + same);
+            self.state = LineState::Mark(seen + same);
         } else if seen + same > 0 {
             // No mark after all: what looked like one is the start of a field that nobody knows.
-            self.place = Place::Ignored;
+            self.state = LineState::Ignored;
         } else {
-            self.place = Place::LineStart;
+            self.state = LineState::LineStart;
         }
         rest
     }
@@ -178,7 +178,7 @@ impl Parser {
     /// Takes the start of a line whose end is not here.
     fn begin(&mut self, part: &[u8], on: &mut impl FnMut(Event<'_>)) {
         self.line.clear();
-        self.place = Place::Line;
+        self.state = LineState::Line;
         self.resume(part, false, on);
     }
 
@@ -193,13 +193,13 @@ impl Parser {
         if let Some(value) = data_value(&line) {
             self.append(value, true, on);
             self.append(tail, false, on);
-            self.place = Place::Data;
+            self.state = LineState::Data;
             self.line = line;
             return;
         }
         self.line = line;
         if !is_field(&self.line) {
-            self.place = Place::Ignored;
+            self.state = LineState::Ignored;
             return;
         }
         let room = (self.bound + FIELD).saturating_sub(self.line.len()).min(tail.len());

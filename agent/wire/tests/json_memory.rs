@@ -5,14 +5,14 @@ mod counting;
 use std::sync::LazyLock;
 
 use counting::cost;
-use tokentap_wire::json::{Extractor, Schema, Status, Value, Want};
+use tokentap_wire::json::{Extractor, Schema, Status, Value, WantedField};
 
 static SCHEMA: LazyLock<Schema<u8>> = LazyLock::new(|| {
     Schema::new(&[
-        Want::new("model", 0),
-        Want::presence("content", 1),
-        Want::new("items[].n", 2),
-        Want::new("usage.n", 3),
+        WantedField::new("model", 0),
+        WantedField::presence("content", 1),
+        WantedField::new("items[].n", 2),
+        WantedField::new("usage.n", 3),
     ])
 });
 

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{
-    contract::{Contract, Want},
+    contract::{BodyPolicy, Contract},
     memory,
     replay::{self, Replay},
 };
@@ -16,7 +16,8 @@ const MOST: i64 = 160 << 10;
 fuzz_target!(|input: &[u8]| {
     let replay = Replay::new(input);
     let small = input.first().is_some_and(|settings| settings & replay::SMALL != 0);
-    let mut sink = Contract::new(if small { Want::PlainBodies } else { Want::Bodies }, &replay.limits);
+    let mut sink =
+        Contract::new(if small { BodyPolicy::PlainBodies } else { BodyPolicy::Bodies }, &replay.limits);
     let peak = memory::peak(|| replay.play(&mut sink));
     sink.check_over();
     assert!(!small || peak <= MOST, "{peak} bytes");

@@ -3,12 +3,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::script;
-use tokentap_wire::eventstream::{Parser, Piece};
+use tokentap_wire::{
+    Reason,
+    eventstream::{Parser, Piece},
+};
 
 fuzz_target!(|input: &[u8]| script::check_pieces(input, read));
 
 /// What a body says, payloads joined. A gap is as long as the first byte after it says; without one, of any length.
-fn read(pieces: &[(bool, &[u8])]) -> (Vec<String>, Result<(), &'static str>) {
+fn read(pieces: &[(bool, &[u8])]) -> (Vec<String>, Result<(), Reason>) {
     let mut parser = Parser::new(64 << 10);
     let (mut said, mut payload) = (Vec::new(), Vec::new());
     let (mut is_open, mut has_gap) = (false, false);
@@ -24,7 +27,7 @@ fn read(pieces: &[(bool, &[u8])]) -> (Vec<String>, Result<(), &'static str>) {
         }
         Piece::Lost(reason) => {
             assert!(!is_open);
-            said.push(reason.to_owned());
+            said.push(reason.name().to_owned());
         }
         Piece::Gap(_) => {
             assert!(is_open);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{numbers::Numbers, recorder::Recorder, replay::Replay};
 use tokentap_genai::{Calls, Options, Span, Transport, Value};
-use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
 
 fuzz_target!(|input: &[u8]| {
     let replay = Replay::new(input);
@@ -86,11 +86,11 @@ impl Sink for Tee {
         self.calls.end(id, ending, at);
     }
 
-    fn finished(&self, id: ExchangeId) -> bool {
-        self.calls.finished(id)
+    fn is_response_complete(&self, id: ExchangeId) -> bool {
+        self.calls.is_response_complete(id)
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         self.calls.dropped(reason, bytes);
     }
 }

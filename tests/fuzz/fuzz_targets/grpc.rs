@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{reference, script};
-use tokentap_wire::grpc::{Message, Parser, web};
+use tokentap_wire::grpc::{GrpcMessage, Parser, web};
 
 /// Flags, length and bytes of a message.
 type Told = (u8, u32, Vec<u8>);
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     as_text(&pieces, &expected, broken);
 });
 
-fn told(message: &Message<'_>) -> Told {
+fn told(message: &GrpcMessage<'_>) -> Told {
     let flags = u8::from(message.compressed) | u8::from(message.trailers) << 7;
     assert!(message.bytes.len() <= message.len as usize);
     (flags, message.len, message.bytes.to_vec())

@@ -9,7 +9,7 @@ use tokentap_fuzz::{
     http2,
     recorder::Recorder,
     replay::{self, Replay, Writer},
-    script::{self, Step},
+    script::{self, ScriptStep},
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(whole.dropped.keys().collect::<Vec<_>>(), cut.dropped.keys().collect::<Vec<_>>());
 });
 
-fn play(blocks: &[Step], frames: fn(u32, &[u8]) -> Vec<u8>) -> Recorder {
+fn play(blocks: &[ScriptStep], frames: fn(u32, &[u8]) -> Vec<u8>) -> Recorder {
     let mut connection = Writer::new(true);
     connection.data(replay::direction(0), http2::PREFACE);
     let mut stream = 1;

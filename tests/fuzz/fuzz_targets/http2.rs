@@ -7,7 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{
-    contract::{Contract, Want},
+    contract::{BodyPolicy, Contract},
     http2, memory,
     replay::{self, Replay, Writer},
     script,
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         connection.data(replay::direction(step.code), &http2::frame_of(&step));
     }
     let replay = Replay::new(&connection.finish());
-    let mut sink = Contract::new(Want::PlainBodies, &replay.limits);
+    let mut sink = Contract::new(BodyPolicy::PlainBodies, &replay.limits);
     let peak = memory::peak(|| replay.play(&mut sink));
     sink.check_over();
     assert!(peak <= MOST, "{peak} bytes");

@@ -9,7 +9,7 @@ use tokentap_fuzz::{
     document::{Document, Found, What},
     script,
 };
-use tokentap_wire::json::{Extractor, Schema, Status, Value, Want};
+use tokentap_wire::json::{Extractor, Schema, Status, Value, WantedField};
 
 /// Paths of all shapes, under keys that the seeds have.
 const PATHS: [&str; 12] = [
@@ -34,7 +34,8 @@ const CAP: usize = 256;
 const MAX_NUMBER: usize = 64;
 
 static SCHEMA: LazyLock<Schema<usize>> = LazyLock::new(|| {
-    let wants: Vec<Want<usize>> = PATHS.iter().zip(0..).map(|(path, field)| Want::new(path, field)).collect();
+    let wants: Vec<WantedField<usize>> =
+        PATHS.iter().zip(0..).map(|(path, field)| WantedField::new(path, field)).collect();
     Schema::new(&wants)
 });
 

@@ -7,9 +7,9 @@ use std::mem::discriminant;
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{
-    contract::{Contract, Want},
+    contract::{BodyPolicy, Contract},
     memory,
-    recorder::{Exchange, Message, Recorder},
+    recorder::{Exchange, RecordedMessage, Recorder},
     reference,
     websocket::{CONVERSATIONS, Script},
 };
@@ -52,14 +52,14 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let small = Limits { inflating: 2, ..limits };
-    let mut contract = Contract::new(Want::Bodies, &small);
+    let mut contract = Contract::new(BodyPolicy::Bodies, &small);
     let peak = memory::peak(|| script.play_http2(small, &mut contract));
     contract.check_over();
     assert!(peak <= MOST, "{peak} bytes");
 });
 
 /// The messages of which nothing is missing.
-fn clear(exchange: &Exchange) -> impl Iterator<Item = &Message> {
+fn clear(exchange: &Exchange) -> impl Iterator<Item = &RecordedMessage> {
     exchange.messages.iter().filter(|message| message.whole && !message.gap)
 }
 

@@ -11,7 +11,7 @@ use tokentap_wire::{
 #[derive(Debug)]
 pub struct Contract {
     /// What is answered to heads.
-    want: Want,
+    policy: BodyPolicy,
     /// Most exchanges that may be open at once.
     most_open: usize,
     open: BTreeMap<u64, Open>,
@@ -20,7 +20,7 @@ pub struct Contract {
 
 /// Which bodies a [`Contract`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum BodyPolicy {
     /// All of them.
     Bodies,
     /// Those that need no decoder.
@@ -46,9 +46,9 @@ struct Open {
 impl Contract {
     /// For a connection with these limits.
     #[must_use]
-    pub fn new(want: Want, limits: &tokentap_wire::Limits) -> Self {
+    pub fn new(policy: BodyPolicy, limits: &tokentap_wire::Limits) -> Self {
         let most_open = limits.in_flight.max(limits.streams);
-        Self { want, most_open, open: BTreeMap::new(), begun: 0 }
+        Self { policy, most_open, open: BTreeMap::new(), begun: 0 }
     }
 
     /// After the connection was closed: every exchange has ended.
@@ -60,7 +60,7 @@ impl Contract {
         let coded = ["content-encoding", "transfer-encoding", "sec-websocket-extensions"]
             .iter()
             .any(|name| headers.all(name).any(|value| !value.trim_ascii().eq_ignore_ascii_case(b"chunked")));
-        if coded && self.want == Want::PlainBodies { Interest::Skip } else { Interest::Body }
+        if coded && self.policy == BodyPolicy::PlainBodies { Interest::Skip } else { Interest::Body }
     }
 
     #[track_caller]

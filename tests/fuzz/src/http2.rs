@@ -1,6 +1,6 @@
 //! HTTP/2 frames around fuzzed bytes.
 
-use crate::script::Step;
+use crate::script::ScriptStep;
 
 /// Setting: the connection preface comes first.
 pub const PREFACE_FIRST: u8 = 1 << 2;
@@ -25,7 +25,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// The frame of a step: bits 1 to 4 of its code are the type, its first two bytes flags and stream. From type 10
 /// on, its bytes as they are.
 #[must_use]
-pub fn frame_of(step: &Step) -> Vec<u8> {
+pub fn frame_of(step: &ScriptStep) -> Vec<u8> {
     match (step.code >> 1 & 15, &step.bytes[..]) {
         (kind @ 0..10, &[flags, stream, ref payload @ ..]) => frame(kind, flags, stream.into(), payload),
         _ => step.bytes.clone(),

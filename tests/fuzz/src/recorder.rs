@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use tokentap_wire::{
-    Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
+    Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, Reason, RequestHead,
     ResponseHead, Role, Sink,
 };
 
-use crate::contract::{Contract, Want};
+use crate::contract::{BodyPolicy, Contract};
 
 /// Writes down what it is told and holds it to the [`Contract`].
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Recorder {
     /// Exchanges by number.
     pub exchanges: BTreeMap<u64, Exchange>,
     /// Bytes by the reason for which they were dropped.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<Reason, u64>,
     contract: Contract,
 }
 
@@ -48,7 +48,7 @@ pub struct Exchange {
     /// Trailer fields of the response.
     pub trailers: Vec<Field>,
     /// Messages of a WebSocket, in the order of their beginnings.
-    pub messages: Vec<Message>,
+    pub messages: Vec<RecordedMessage>,
     /// Bytes of a body are missing.
     pub gap: bool,
     /// How it ended.
@@ -59,7 +59,7 @@ pub struct Exchange {
 
 /// A message of a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Message {
+pub struct RecordedMessage {
     /// Who sent it.
     pub from: Role,
     /// What it is.
@@ -74,7 +74,7 @@ pub struct Message {
 
 impl Exchange {
     /// The message of a side that is passing.
-    fn passing(&mut self, from: Role) -> Option<&mut Message> {
+    fn passing(&mut self, from: Role) -> Option<&mut RecordedMessage> {
         self.messages.iter_mut().rfind(|message| message.from == from).filter(|message| !message.whole)
     }
 }
@@ -89,7 +89,7 @@ impl Recorder {
         Self {
             exchanges: BTreeMap::new(),
             dropped: BTreeMap::new(),
-            contract: Contract::new(Want::Bodies, limits),
+            contract: Contract::new(BodyPolicy::Bodies, limits),
         }
     }
 
@@ -145,7 +145,13 @@ impl Sink for Recorder {
         let MessagePart { from, kind, first, last, bytes } = *part;
         let exchange = self.exchange(id);
         if first {
-            exchange.messages.push(Message { from, kind, bytes: Bytes::default(), whole: false, gap: false });
+            exchange.messages.push(RecordedMessage {
+                from,
+                kind,
+                bytes: Bytes::default(),
+                whole: false,
+                gap: false,
+            });
         }
         if let Some(message) = exchange.passing(from) {
             message.bytes.0.extend_from_slice(bytes);
@@ -176,7 +182,7 @@ impl Sink for Recorder {
         exchange.times[3] = Some(at);
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         *self.dropped.entry(reason).or_default() += bytes;
     }
 }

@@ -8,7 +8,7 @@ use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos, Sink};
 use crate::{
     http2,
     recorder::Recorder,
-    script::{self, Step},
+    script::{self, ScriptStep},
 };
 
 /// Setting: the connection is seen from its first byte.
@@ -38,7 +38,7 @@ pub struct Replay {
     /// What the connection may cost.
     pub limits: Limits,
     opened: bool,
-    steps: Vec<Step>,
+    steps: Vec<ScriptStep>,
 }
 
 impl Replay {
@@ -64,7 +64,8 @@ impl Replay {
     /// Whether the connection is seen from its first byte to its last.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let whole = |step: &Step| !matches!(action(step), action::LOSE | action::TELL_LOSS | action::SWEEP);
+        let whole =
+            |step: &ScriptStep| !matches!(action(step), action::LOSE | action::TELL_LOSS | action::SWEEP);
         self.opened && self.steps.iter().all(whole)
     }
 
@@ -127,7 +128,7 @@ impl Replay {
             now.0 += 1;
             let dir = direction(step.code);
             turns.1 += u32::from(turns.0.replace(dir) != Some(dir));
-            connection.turned(Some(turns.1));
+            connection.set_turns(Some(turns.1));
             let offset = &mut offsets[dir.index()];
             let number = step.code >> 4;
             let lost = (step.bytes.len() as u64) << number;
@@ -164,7 +165,7 @@ pub fn direction(code: u8) -> Direction {
     if code & 1 == 0 { Direction::Write } else { Direction::Read }
 }
 
-fn action(step: &Step) -> u8 {
+fn action(step: &ScriptStep) -> u8 {
     step.code >> 1 & 7
 }
 

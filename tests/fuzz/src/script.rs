@@ -11,7 +11,7 @@ pub const MARK: u8 = 0xf5;
 
 /// A step of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct ScriptStep {
     /// What is done; 0 for what comes before the first mark.
     pub code: u8,
     /// With what.
@@ -20,9 +20,9 @@ pub struct Step {
 
 /// Reads an input. Any bytes are one.
 #[must_use]
-pub fn read(input: &[u8]) -> Vec<Step> {
+pub fn read(input: &[u8]) -> Vec<ScriptStep> {
     let mut steps = Vec::new();
-    let mut step = Step { code: 0, bytes: Vec::new() };
+    let mut step = ScriptStep { code: 0, bytes: Vec::new() };
     let mut rest = input.iter().copied();
     while let Some(byte) = rest.next() {
         match (byte, byte == MARK) {
@@ -30,7 +30,7 @@ pub fn read(input: &[u8]) -> Vec<Step> {
             _ => match rest.next() {
                 Some(MARK) => step.bytes.push(MARK),
                 Some(code) => {
-                    let begun = std::mem::replace(&mut step, Step { code, bytes: Vec::new() });
+                    let begun = std::mem::replace(&mut step, ScriptStep { code, bytes: Vec::new() });
                     steps.extend((begun.code != 0 || !begun.bytes.is_empty()).then_some(begun));
                 }
                 None => {}
@@ -53,7 +53,7 @@ pub fn write(input: &mut Vec<u8>, code: u8, bytes: &[u8]) {
 
 /// A body in pieces: code 0 is a piece, odd codes say that bytes are missing before it.
 #[must_use]
-pub fn pieces(steps: &[Step]) -> Vec<(bool, &[u8])> {
+pub fn pieces(steps: &[ScriptStep]) -> Vec<(bool, &[u8])> {
     steps.iter().map(|step| (step.code & 1 == 1, &step.bytes[..])).collect()
 }
 

@@ -10,7 +10,7 @@ use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos, Sink};
 
 use crate::{
     http2, replay,
-    script::{self, Step},
+    script::{self, ScriptStep},
 };
 
 /// Setting: messages may be compressed (RFC 7692), each with reference to those before it.
@@ -64,7 +64,7 @@ impl Script {
         };
         let mut coders = [const { None }; 2 * CONVERSATIONS];
         let mut steps = Vec::new();
-        for Step { code, bytes } in script::read(script) {
+        for ScriptStep { code, bytes } in script::read(script) {
             let conversation = usize::from(code >> 3 & 3) % CONVERSATIONS;
             let dir = replay::direction(code);
             let mask = (dir == Direction::Write).then_some(KEY);

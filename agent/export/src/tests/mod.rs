@@ -51,6 +51,7 @@ pub(super) fn record(id: u8) -> Arc<Record> {
                 attribute("gen_ai.usage.output_tokens", Value::Int(34)),
                 attribute("gen_ai.response.finish_reasons", Value::StrList(vec!["stop".into()])),
             ],
+            incomplete: None,
         },
         pid: 4242,
     })

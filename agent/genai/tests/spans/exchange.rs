@@ -139,7 +139,7 @@ impl Capture {
         if self.turns.0.replace(side) != Some(side) {
             self.turns.1 += 1;
         }
-        self.connection.turned(Some(self.turns.1));
+        self.connection.set_turns(Some(self.turns.1));
         let (at, offset) = (Nanos(self.now * 1_000_000), self.offsets[side]);
         self.connection.data(self.directions[side], offset, bytes, at, &mut self.calls);
         self.offsets[side] += bytes.len() as u64;

@@ -2,7 +2,9 @@
 
 use serde_json::{Value as Json, json};
 use tokentap_genai::{Options, Span, SpanStatus};
-use tokentap_wire::{Ending, ExchangeId, Headers, Nanos, RequestHead, ResponseHead, Role, Sink, Version};
+use tokentap_wire::{
+    Ending, ExchangeId, Headers, Nanos, Reason, RequestHead, ResponseHead, Role, Sink, Version,
+};
 
 use crate::exchange::{Capture, Exchange, check};
 
@@ -37,9 +39,13 @@ fn a_call_that_did_not_end_says_why_and_fails_only_when_it_was_not_our_fault() {
     let seen = chunk("x", Json::Null);
     for (ending, reason, error) in [
         (Ending::Cut, "cut", Some("connection_closed")),
-        (Ending::Left, "cancelled", Some("cancelled")),
+        (Ending::ClosedLocally, "cancelled", Some("cancelled")),
         (Ending::ProcessExit, "process_exit", Some("process_exit")),
-        (Ending::Malformed("why"), "malformed:why", Some("malformed_response")),
+        (
+            Ending::Malformed(Reason::ChunkSizeInvalid),
+            "malformed:invalid chunk size",
+            Some("malformed_response"),
+        ),
         (Ending::AgentStop, "agent_stop", None),
         (Ending::Stale, "stale", None),
         (Ending::Lost, "gap", None),
@@ -53,13 +59,16 @@ fn a_call_that_did_not_end_says_why_and_fails_only_when_it_was_not_our_fault() {
         }
         check(&span, &SHOWN, &expected);
         assert_eq!(matches!(span.status, SpanStatus::Error(_)), error.is_some(), "{ending:?}");
+        let incomplete = span.incomplete.expect("it is incomplete");
+        assert_eq!(format!("tokentap.incomplete.reason={incomplete}"), reason);
+        assert!(incomplete.to_string().starts_with(incomplete.name()), "{ending:?}");
     }
 }
 
 #[test]
 fn a_stream_is_whole_with_its_terminal_event_however_the_connection_ends() {
     let seen = chunk("x", json!("stop")) + USAGE + "data: [DONE]\n\n";
-    for ending in [Ending::Cut, Ending::Left, Ending::ProcessExit, Ending::Stale] {
+    for ending in [Ending::Cut, Ending::ClosedLocally, Ending::ProcessExit, Ending::Stale] {
         let span = streamed(&seen, ending);
         check(
             &span,
@@ -71,13 +80,13 @@ fn a_stream_is_whole_with_its_terminal_event_however_the_connection_ends() {
                 "usage.output_tokens=2",
             ],
         );
-        assert_eq!((span.end.0, span.status), (3_000_000, SpanStatus::Unset));
+        assert_eq!((span.end.0, span.status, span.incomplete), (3_000_000, SpanStatus::Unset, None));
     }
 }
 
 #[test]
 fn a_caller_that_leaves_with_the_whole_answer_did_not_fail() {
-    let span = streamed(&chunk("x", json!("stop")), Ending::Left);
+    let span = streamed(&chunk("x", json!("stop")), Ending::ClosedLocally);
     let expected = [
         "response.id=c1",
         "response.finish_reasons=stop",

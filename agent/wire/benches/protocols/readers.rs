@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use tokentap_wire::{
     Interest, Limits, MessagePart, RequestHead, eventstream, grpc,
-    json::{Extractor, Schema, Want},
+    json::{Extractor, Schema, WantedField},
     multipart, ndjson, sse,
 };
 
@@ -56,12 +56,12 @@ enum Field {
 /// The fields that a streamed chat completion is read for.
 static SCHEMA: LazyLock<Schema<Field>> = LazyLock::new(|| {
     let wants = [
-        Want::new("id", Field::Other),
-        Want::new("model", Field::Other),
-        Want::presence("choices[].delta.content", Field::Content),
-        Want::new("choices[].finish_reason", Field::Other),
-        Want::new("usage.prompt_tokens", Field::Other),
-        Want::new("usage.completion_tokens", Field::Other),
+        WantedField::new("id", Field::Other),
+        WantedField::new("model", Field::Other),
+        WantedField::presence("choices[].delta.content", Field::Content),
+        WantedField::new("choices[].finish_reason", Field::Other),
+        WantedField::new("usage.prompt_tokens", Field::Other),
+        WantedField::new("usage.completion_tokens", Field::Other),
     ];
     Schema::new(&wants)
 });

@@ -3,7 +3,7 @@
 use std::{hint::black_box, ops::Range, rc::Rc};
 
 use tokentap_wire::{
-    Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, RequestHead,
+    Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, Reason, RequestHead,
     ResponseHead, Sink,
 };
 
@@ -118,7 +118,7 @@ impl<R: Reader> Sink for Feed<R> {
         self.ended += 1;
         self.reader.end();
     }
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         panic!("{bytes} bytes dropped: {reason}");
     }
 }

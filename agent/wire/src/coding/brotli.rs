@@ -4,8 +4,8 @@ use brotli_decompressor::{
     Allocator, BrotliDecompressStream, BrotliResult, BrotliState, HuffmanCode, SliceWrapper, SliceWrapperMut,
 };
 
-use super::Progress;
-use crate::reason;
+use super::progress::Progress;
+use crate::Reason;
 
 pub(super) struct Brotli {
     state: BrotliState<Tables<u8>, Tables<u32>, Tables<HuffmanCode>>,
@@ -23,7 +23,7 @@ impl Brotli {
         self.over
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         if self.over {
             return Ok(Progress { taken: input.len(), given: 0 });
         }
@@ -39,7 +39,7 @@ impl Brotli {
             &mut self.state,
         );
         match result {
-            BrotliResult::ResultFailure => return Err(reason::CORRUPT),
+            BrotliResult::ResultFailure => return Err(Reason::ContentCodingCorrupt),
             BrotliResult::ResultSuccess => self.over = true,
             BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
         }
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn decode(brotli: &mut Brotli, mut input: &[u8]) -> Result<Vec<u8>, &'static str> {
+    fn decode(brotli: &mut Brotli, mut input: &[u8]) -> Result<Vec<u8>, Reason> {
         let (mut whole, mut out) = (Vec::new(), [0; 64]);
         loop {
             let Progress { taken, given } = brotli.step(input, &mut out)?;

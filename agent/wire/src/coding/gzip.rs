@@ -2,17 +2,17 @@
 
 use flate2::Decompress;
 
-use super::{Progress, inflate};
-use crate::reason;
+use super::{deflate::inflate, progress::Progress};
+use crate::Reason;
 
 pub(super) struct Gzip {
-    place: Place,
+    state: MemberState,
     inflate: Decompress,
 }
 
 /// Where in a member the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum MemberState {
     /// In the fixed part of the header, after so many bytes; and its flags.
     Header(u8, Flags),
     /// In the length of the extra field, whose first byte may be known.
@@ -40,51 +40,51 @@ const COMMENT: Flags = 1 << 4;
 
 impl Gzip {
     pub(super) fn new() -> Self {
-        Self { place: Place::Header(0, 0), inflate: Decompress::new(false) }
+        Self { state: MemberState::Header(0, 0), inflate: Decompress::new(false) }
     }
 
     pub(super) fn reset(&mut self) {
-        self.place = Place::Header(0, 0);
+        self.state = MemberState::Header(0, 0);
         self.inflate.reset(false);
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.place, Place::Between | Place::Padding)
+        matches!(self.state, MemberState::Between | MemberState::Padding)
     }
 
-    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, &'static str> {
+    pub(super) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<Progress, Reason> {
         let mut taken = 0;
         loop {
-            if self.place == Place::Data {
+            if self.state == MemberState::Data {
                 let (progress, over) = inflate(&mut self.inflate, &input[taken..], out)?;
                 taken += progress.taken;
                 if over {
                     self.inflate.reset(false);
-                    self.place = Place::Trailer(8);
+                    self.state = MemberState::Trailer(8);
                 }
                 if !over || progress.given > 0 {
                     return Ok(Progress { taken, given: progress.given });
                 }
                 continue;
             }
-            if self.place == Place::Padding {
+            if self.state == MemberState::Padding {
                 taken = input.len();
             }
             let Some(&byte) = input.get(taken) else { return Ok(Progress { taken, given: 0 }) };
-            self.place = self.place.after(byte)?;
+            self.state = self.state.after(byte)?;
             taken += 1;
         }
     }
 }
 
-impl Place {
+impl MemberState {
     /// Where it is after a byte that is not compressed data.
-    fn after(self, byte: u8) -> Result<Self, &'static str> {
+    fn after(self, byte: u8) -> Result<Self, Reason> {
         Ok(match self {
-            Self::Header(0, _) if byte != 0x1f => return Err(reason::CORRUPT),
-            Self::Header(1, _) if byte != 0x8b => return Err(reason::CORRUPT),
+            Self::Header(0, _) if byte != 0x1f => return Err(Reason::ContentCodingCorrupt),
+            Self::Header(1, _) if byte != 0x8b => return Err(Reason::ContentCodingCorrupt),
             // 8 is deflate, the only method there is.
-            Self::Header(2, _) if byte != 8 => return Err(reason::CORRUPT),
+            Self::Header(2, _) if byte != 8 => return Err(Reason::ContentCodingCorrupt),
             Self::Header(3, _) => Self::Header(4, byte),
             Self::Header(9, flags) => Self::next_part(flags),
             Self::Header(seen, flags) => Self::Header(seen + 1, flags),

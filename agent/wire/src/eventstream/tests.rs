@@ -139,7 +139,7 @@ fn headers_that_cannot_be_read_are_named_and_cost_no_other_message() {
     for bad in [&b"\x01a\x0a"[..], b"\x05ab", b"\x01a\x07\0\x09abc", b"\x01a\x04\0", b"\x01a"] {
         let block = [text(":event-type", "x"), bad.to_vec()].concat();
         let body = [message(&block, b"data"), event("next", "1")].concat();
-        check(&body, &format!("x+/data!{} next/1. ", reason::EVENT_HEADERS));
+        check(&body, &format!("x+/data!{} next/1. ", Reason::EventStreamHeadersInvalid));
     }
     let block = [text(":event-type", "x"), text("long", &"y".repeat(200))].concat();
     let body = [message(&block, b"data"), event("next", "1")].concat();
@@ -159,20 +159,20 @@ fn a_wrong_byte_costs_one_message() {
     }
     let mut bad = first.clone();
     bad[30] ^= 1;
-    check(&[&bad[..], &next].concat(), &format!("a/hemlo!{} next/1. ", reason::EVENT_CHECKSUM));
+    check(&[&bad[..], &next].concat(), &format!("a/hemlo!{} next/1. ", Reason::EventStreamChecksumInvalid));
     for at in 0..12 {
         let mut bad = first.clone();
         bad[at] ^= 1;
-        check(&[&bad[..], &next].concat(), &format!("!{} next/1. ", reason::EVENT_PRELUDE));
+        check(&[&bad[..], &next].concat(), &format!("!{} next/1. ", Reason::EventStreamPreludeInvalid));
     }
 }
 
 #[test]
 fn what_is_no_event_stream_is_named_once_and_the_next_message_is_found() {
     let html = b"<html>Bad Gateway</html>".to_vec();
-    check(&html, &format!("!{} ", reason::EVENT_PRELUDE));
+    check(&html, &format!("!{} ", Reason::EventStreamPreludeInvalid));
     check(&[html, event("a", "1"), vec![0; 50], event("b", "2")].concat(), &{
-        let reason = reason::EVENT_PRELUDE;
+        let reason = Reason::EventStreamPreludeInvalid;
         format!("!{reason} a/1. !{reason} b/2. ")
     });
 }
@@ -181,7 +181,7 @@ fn what_is_no_event_stream_is_named_once_and_the_next_message_is_found() {
 fn a_gap_whose_length_is_known_costs_the_message_that_it_is_in() {
     let (first, next) =
         (message(&[text(":event-type", "a"), text("b", "c")].concat(), b"hello"), event("next", "1"));
-    let wrong = reason::EVENT_GAP;
+    let wrong = Reason::EventStreamGap;
     for (from, missing, want) in [
         (34, 1, format!("a/<1>ello!{wrong} ")),
         (35, 4, format!("a/h<4>!{wrong} ")),
@@ -211,8 +211,8 @@ fn after_a_gap_that_hides_where_messages_begin_the_next_one_is_found() {
             (0, String::new()),
             (5, String::new()),
             (20, String::new()),
-            (30, format!("a/he!{} ", reason::EVENT_GAP)),
-            (first.len() - 1, format!("a/hello!{} ", reason::EVENT_GAP)),
+            (30, format!("a/he!{} ", Reason::EventStreamGap)),
+            (first.len() - 1, format!("a/hello!{} ", Reason::EventStreamGap)),
             (first.len(), "a/hello. ".into()),
         ] {
             let mut parser = Parser::new(100);
@@ -234,7 +234,11 @@ fn a_body_that_ends_inside_a_message_is_told_from_a_whole_one() {
         let mut parser = Parser::new(100);
         feed(&mut parser, &body[..len], 100);
         let whole = len == 0 || len == body.len();
-        assert_eq!(parser.finish(), if whole { Ok(()) } else { Err(reason::EVENT_CUT) }, "{len} bytes");
+        assert_eq!(
+            parser.finish(),
+            if whole { Ok(()) } else { Err(Reason::EventStreamTruncated) },
+            "{len} bytes"
+        );
     }
 }
 
@@ -245,7 +249,7 @@ fn a_message_longer_than_any_is_not_believed() {
     {
         let mut prelude = [total.to_be_bytes(), headers.to_be_bytes()].concat();
         prelude.extend(crc32fast::hash(&prelude).to_be_bytes());
-        check(&prelude, &format!("!{} ", reason::EVENT_PRELUDE));
+        check(&prelude, &format!("!{} ", Reason::EventStreamPreludeInvalid));
     }
 }
 

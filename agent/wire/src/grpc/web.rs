@@ -1,8 +1,8 @@
 //! gRPC-Web: messages as in gRPC, the trailers as one more message, and all of it in base64 where a client can
 //! only read text (the gRPC-Web protocol).
 
-use super::Message;
-use crate::base64;
+use super::GrpcMessage;
+use crate::{Reason, base64};
 
 /// Cuts one body of `application/grpc-web` or `application/grpc-web-text` into messages.
 ///
@@ -39,8 +39,8 @@ impl Parser {
     /// given.
     ///
     /// # Errors
-    /// Those of [`super::Parser::feed`], and [`crate::reason::BASE64`].
-    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Message<'_>)) -> Result<(), &'static str> {
+    /// Those of [`super::Parser::feed`], and [`crate::Reason::Base64Invalid`].
+    pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(GrpcMessage<'_>)) -> Result<(), Reason> {
         let Self { text, messages } = self;
         let Some(text) = text.as_mut().filter(|_| !messages.is_lost()) else {
             return messages.feed(bytes, on);
@@ -52,7 +52,7 @@ impl Parser {
             }
         });
         if decoded.is_err() {
-            messages.give_up();
+            messages.stop();
         }
         fed.and(decoded)
     }
@@ -82,13 +82,13 @@ pub fn trailers(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reason;
+    use crate::Reason;
 
     /// A message and trailers; in text, each is encoded for itself.
     const BINARY: &[u8] = b"\0\0\0\0\x05hello\x80\0\0\0\x20grpc-status:0\r\ngrpc-message:ok\r\n";
     const TEXT: &[u8] = b"AAAAAAVoZWxsbw==gAAAACBncnBjLXN0YXR1czowDQpncnBjLW1lc3NhZ2U6b2sNCg==";
 
-    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), &'static str>) {
+    fn feed(parser: &mut Parser, body: &[u8], size: usize) -> (String, Result<(), Reason>) {
         let mut seen = String::new();
         let fed = body.chunks(size).try_for_each(|piece| {
             parser.feed(piece, |message| {
@@ -143,15 +143,15 @@ mod tests {
     #[test]
     fn what_is_no_base64_and_what_is_no_message_is_named_and_ends_it() {
         let mut text = parser(true);
-        assert_eq!(feed(&mut text, b"<html>", 100), (String::new(), Err(reason::BASE64)));
+        assert_eq!(feed(&mut text, b"<html>", 100), (String::new(), Err(Reason::Base64Invalid)));
         assert_eq!(feed(&mut text, TEXT, 100), (String::new(), Ok(())));
-        assert_eq!(feed(&mut parser(true), b"PGh0bWw+", 100), (String::new(), Err(reason::GRPC_FLAGS)));
+        assert_eq!(feed(&mut parser(true), b"PGh0bWw+", 100), (String::new(), Err(Reason::GrpcFlagsInvalid)));
     }
 
     #[test]
     fn a_gap_costs_a_message_in_the_binary_form_and_in_text_the_rest_with_a_reason() {
         let binary = (false, BINARY, "grpc-status=0;grpc-message=ok;", Ok(()));
-        for (text, body, want, end) in [binary, (true, TEXT, "", Err(reason::GRPC_GAP))] {
+        for (text, body, want, end) in [binary, (true, TEXT, "", Err(Reason::GrpcGap))] {
             let (mut parser, mut trailers, mut ended) = (parser(text), String::new(), Ok(()));
             for (piece, missing) in [(&body[..8], 0), (&[], 1), (&body[9..], 0)] {
                 parser.gap(Some(missing));
@@ -181,7 +181,7 @@ mod tests {
                     assert!(whole.starts_with(&before), "{before}");
                     parser.gap(missing);
                     let after = feed(&mut parser, &TEXT[to..], 3);
-                    let end = if to == TEXT.len() { Ok(()) } else { Err(reason::GRPC_GAP) };
+                    let end = if to == TEXT.len() { Ok(()) } else { Err(Reason::GrpcGap) };
                     assert_eq!(after, (String::new(), end), "without {from}..{to}");
                 }
             }

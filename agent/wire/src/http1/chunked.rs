@@ -2,11 +2,11 @@
 
 use memchr::memchr;
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// What the next bytes of a chunked body are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum ChunkStep<'a> {
     /// Sizes, extensions, ends of line.
     Framing(&'a [u8]),
     /// Trailer fields, or the blank line that ends them and the body.
@@ -14,19 +14,19 @@ pub(super) enum Step<'a> {
     /// Data of a chunk.
     Data(&'a [u8]),
     /// A rule was broken.
-    Malformed(&'static str),
+    Malformed(Reason),
 }
 
 /// Where in a chunked body the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
-    place: Place,
+    state: ChunkState,
     /// Bytes of the current line, or of the trailers so far: they are bounded.
     line: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ChunkState {
     /// In the size, of which so many digits were seen.
     Size(u64, bool),
     /// After the size, before its LF.
@@ -58,18 +58,18 @@ impl Chunked {
 
     /// At the start of a body.
     pub(super) const fn new() -> Self {
-        Self { place: Place::Size(0, false), line: 0 }
+        Self { state: ChunkState::Size(0, false), line: 0 }
     }
 
     /// Whether the last chunk and its trailers have passed.
     pub(super) fn is_over(&self) -> bool {
-        self.place == Place::End
+        self.state == ChunkState::End
     }
 
     /// Passes over missing bytes; false when they hide how the body goes on.
     pub(super) fn gap(&mut self, missing: u64) -> bool {
-        match &mut self.place {
-            Place::Data(left) if missing <= *left => {
+        match &mut self.state {
+            ChunkState::Data(left) if missing <= *left => {
                 *left -= missing;
                 self.end_data();
                 true
@@ -79,80 +79,83 @@ impl Chunked {
     }
 
     /// Takes the next piece off `input`, which is not empty, while the body is not over.
-    pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> Step<'a> {
-        if let Place::Data(left) = self.place {
+    pub(super) fn step<'a>(&mut self, input: &mut &'a [u8], max_line: usize) -> ChunkStep<'a> {
+        if let ChunkState::Data(left) = self.state {
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-            self.place = Place::Data(left - len as u64);
+            self.state = ChunkState::Data(left - len as u64);
             self.end_data();
-            return Step::Data(take(input, len));
+            return ChunkStep::Data(take(input, len));
         }
-        if let Place::Trailer(filled) = self.place {
+        if let ChunkState::Trailer(filled) = self.state {
             return self.trailers(filled, input, max_line);
         }
         let mut at = 0;
         while at < input.len() {
-            match self.place {
-                Place::Data(_) | Place::Trailer(_) | Place::End => break,
-                Place::Size(size, any) => match (hex(input[at]), input[at]) {
+            match self.state {
+                ChunkState::Data(_) | ChunkState::Trailer(_) | ChunkState::End => break,
+                ChunkState::Size(size, any) => match (hex(input[at]), input[at]) {
                     (Some(digit), _) => {
                         let Some(size) = size.checked_mul(16) else {
-                            return Step::Malformed(reason::CHUNK_SIZE);
+                            return ChunkStep::Malformed(Reason::ChunkSizeInvalid);
                         };
-                        self.place = Place::Size(size + digit, true);
+                        self.state = ChunkState::Size(size + digit, true);
                         at += 1;
                         self.line += 1;
                     }
-                    (None, b'\r' | b'\n' | b';' | b' ' | b'\t') if any => self.place = Place::Extension(size),
-                    _ => return Step::Malformed(reason::CHUNK_SIZE),
+                    (None, b'\r' | b'\n' | b';' | b' ' | b'\t') if any => {
+                        self.state = ChunkState::Extension(size)
+                    }
+                    _ => return ChunkStep::Malformed(Reason::ChunkSizeInvalid),
                 },
-                Place::Extension(size) => {
+                ChunkState::Extension(size) => {
                     let end = self.line_end(&input[at..]);
                     at += end.unwrap_or(input.len() - at);
                     if end.is_some() && self.line <= max_line {
                         self.line = 0;
-                        self.place = if size == 0 { Place::Trailer(false) } else { Place::Data(size) };
+                        self.state =
+                            if size == 0 { ChunkState::Trailer(false) } else { ChunkState::Data(size) };
                     }
                 }
-                Place::DataEnd(cr) => {
+                ChunkState::DataEnd(cr) => {
                     match input[at] {
-                        b'\r' if !cr => self.place = Place::DataEnd(true),
+                        b'\r' if !cr => self.state = ChunkState::DataEnd(true),
                         b'\n' => *self = Self::new(),
-                        _ => return Step::Malformed(reason::CHUNK_END),
+                        _ => return ChunkStep::Malformed(Reason::ChunkEndInvalid),
                     }
                     at += 1;
                 }
             }
             if self.line > max_line {
-                return Step::Malformed(reason::HEAD_TOO_LONG);
+                return ChunkStep::Malformed(Reason::HeadTooLong);
             }
         }
-        Step::Framing(take(input, at))
+        ChunkStep::Framing(take(input, at))
     }
 
-    fn trailers<'a>(&mut self, mut filled: bool, input: &mut &'a [u8], max: usize) -> Step<'a> {
+    fn trailers<'a>(&mut self, mut filled: bool, input: &mut &'a [u8], max: usize) -> ChunkStep<'a> {
         let mut at = 0;
-        while at < input.len() && self.place != Place::End {
+        while at < input.len() && self.state != ChunkState::End {
             let rest = &input[at..];
             let end = self.line_end(rest);
             let line = &rest[..end.map_or(rest.len(), |end| end - 1)];
             filled |= line.iter().any(|&b| b != b'\r');
             at += end.unwrap_or(rest.len());
-            self.place = match end {
-                None => Place::Trailer(filled),
-                Some(_) if filled => Place::Trailer(false),
-                Some(_) => Place::End,
+            self.state = match end {
+                None => ChunkState::Trailer(filled),
+                Some(_) if filled => ChunkState::Trailer(false),
+                Some(_) => ChunkState::End,
             };
             filled = false;
             if self.line > max {
-                return Step::Malformed(reason::HEAD_TOO_LONG);
+                return ChunkStep::Malformed(Reason::HeadTooLong);
             }
         }
-        Step::Trailers(take(input, at))
+        ChunkStep::Trailers(take(input, at))
     }
 
     fn end_data(&mut self) {
-        if self.place == Place::Data(0) {
-            self.place = Place::DataEnd(false);
+        if self.state == ChunkState::Data(0) {
+            self.state = ChunkState::DataEnd(false);
         }
     }
 
@@ -177,36 +180,37 @@ const fn hex(byte: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Data and what is left of the input, or the broken rule; the same when cut at every byte.
+    /// Data and what is left of the input, or the broken rule; the same when cut at every byte. `None`, which no
+    /// test expects: the body needs more.
     #[track_caller]
-    fn check(body: &[u8], want: Result<(&[u8], &[u8]), &'static str>) {
+    fn check(body: &[u8], want: Result<(&[u8], &[u8]), Reason>) {
         for size in [1, 3, usize::MAX] {
             let mut chunked = Chunked::new();
             let (mut data, mut taken) = (Vec::new(), 0);
-            let mut got = Err("needs more");
+            let mut got = None;
             'pieces: for piece in body.chunks(size.min(body.len())) {
                 let mut input = piece;
                 loop {
                     let before = input.len();
                     if chunked.is_over() {
-                        got = Ok((&data[..], &body[taken..]));
+                        got = Some(Ok((&data[..], &body[taken..])));
                         break 'pieces;
                     }
                     if input.is_empty() {
                         break;
                     }
                     match chunked.step(&mut input, 40) {
-                        Step::Framing(_) | Step::Trailers(_) => {}
-                        Step::Data(bytes) => data.extend_from_slice(bytes),
-                        Step::Malformed(reason) => {
-                            got = Err(reason);
+                        ChunkStep::Framing(_) | ChunkStep::Trailers(_) => {}
+                        ChunkStep::Data(bytes) => data.extend_from_slice(bytes),
+                        ChunkStep::Malformed(reason) => {
+                            got = Some(Err(reason));
                             break 'pieces;
                         }
                     }
                     taken += before - input.len();
                 }
             }
-            assert_eq!(got, want, "cut every {size}");
+            assert_eq!(got, Some(want), "cut every {size}");
         }
     }
 
@@ -229,28 +233,28 @@ mod tests {
 
     #[test]
     fn rfc_9112_7_1_3_a_broken_chunk_is_named() {
-        check(b"x\r\n", Err(reason::CHUNK_SIZE));
-        check(b"\r\n", Err(reason::CHUNK_SIZE));
-        check(b"-1\r\n", Err(reason::CHUNK_SIZE));
-        check(b"0x5\r\nhello", Err(reason::CHUNK_SIZE));
-        check(b"10000000000000000\r\n", Err(reason::CHUNK_SIZE));
-        check(b"2\r\nabc\r\n", Err(reason::CHUNK_END));
-        check(b"2\r\nab\r\r\n", Err(reason::CHUNK_END));
-        check(format!("2;{}\r\n", "x".repeat(60)).as_bytes(), Err(reason::HEAD_TOO_LONG));
-        check(format!("0\r\n{}\r\n", "T: 1\r\n".repeat(10)).as_bytes(), Err(reason::HEAD_TOO_LONG));
+        check(b"x\r\n", Err(Reason::ChunkSizeInvalid));
+        check(b"\r\n", Err(Reason::ChunkSizeInvalid));
+        check(b"-1\r\n", Err(Reason::ChunkSizeInvalid));
+        check(b"0x5\r\nhello", Err(Reason::ChunkSizeInvalid));
+        check(b"10000000000000000\r\n", Err(Reason::ChunkSizeInvalid));
+        check(b"2\r\nabc\r\n", Err(Reason::ChunkEndInvalid));
+        check(b"2\r\nab\r\r\n", Err(Reason::ChunkEndInvalid));
+        check(format!("2;{}\r\n", "x".repeat(60)).as_bytes(), Err(Reason::HeadTooLong));
+        check(format!("0\r\n{}\r\n", "T: 1\r\n".repeat(10)).as_bytes(), Err(Reason::HeadTooLong));
     }
 
     #[test]
     fn a_gap_inside_a_chunk_keeps_its_place() {
         let mut chunked = Chunked::new();
         let mut input = &b"A\r\n01"[..];
-        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"A\r\n"));
-        assert_eq!(chunked.step(&mut input, 99), Step::Data(b"01"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Framing(b"A\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Data(b"01"));
         assert!(!chunked.clone().gap(9));
         assert!(chunked.gap(8));
         input = b"\r\n0\r\n\r\n";
-        assert_eq!(chunked.step(&mut input, 99), Step::Framing(b"\r\n0\r\n"));
-        assert_eq!(chunked.step(&mut input, 99), Step::Trailers(b"\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Framing(b"\r\n0\r\n"));
+        assert_eq!(chunked.step(&mut input, 99), ChunkStep::Trailers(b"\r\n"));
         assert!(chunked.is_over());
         assert!(!chunked.gap(1));
     }

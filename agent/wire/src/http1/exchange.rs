@@ -2,39 +2,39 @@
 
 use std::collections::VecDeque;
 
-use super::head::Kind;
-use crate::{Ending, ExchangeId, Nanos, Sink};
+use super::head::MethodKind;
+use crate::{Ending, ExchangeId, Nanos, Reason, Sink};
 
 /// A request and its response. It stays, for the sake of the order, until both have passed, also when its end
 /// has been told before.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) id: ExchangeId,
-    pub(super) kind: Kind,
+    pub(super) kind: MethodKind,
     /// The request asked for another protocol.
-    pub(super) upgrade: bool,
+    pub(super) asks_upgrade: bool,
     /// The request waits for 100 (Continue) before its body.
-    pub(super) expect: bool,
+    pub(super) expects_continue: bool,
     /// Bytes of the request's body, or of its framing, were seen.
-    pub(super) sent_body: bool,
+    pub(super) body_started: bool,
     /// Time of the request's first byte.
     pub(super) began: Nanos,
     /// Time of the last byte of either message.
     pub(super) last: Nanos,
-    pub(super) request: Part,
-    pub(super) response: Part,
+    pub(super) request: MessageProgress,
+    pub(super) response: MessageProgress,
     /// Status of the final response, when its head was seen.
     pub(super) status: Option<u16>,
     /// When the response ended, by protocol or because the sink said so.
-    pub(super) answered: Option<Nanos>,
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) response_ended: Option<Nanos>,
+    pub(super) undecodable: Option<Reason>,
     /// Its end has not been told yet.
-    pub(super) live: bool,
+    pub(super) is_open: bool,
 }
 
 /// How far a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MessageProgress {
     Awaited,
     /// Its head was seen.
     Open,
@@ -46,15 +46,15 @@ pub(super) enum Part {
 impl Exchange {
     /// Tells the end of the exchange, once.
     pub(super) fn end<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
-        if std::mem::replace(&mut self.live, false) {
+        if std::mem::replace(&mut self.is_open, false) {
             sink.end(self.id, ending, at);
         }
     }
 
     /// Tells the end of an exchange that nothing more comes for.
     fn end_now<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
-        match self.answered {
-            Some(answered) => self.end_whole(answered, sink),
+        match self.response_ended {
+            Some(response_ended) => self.end_whole(response_ended, sink),
             None => self.end(ending, at, sink),
         }
     }
@@ -65,16 +65,16 @@ impl Exchange {
 
     /// Whether what comes after the request depends on the response.
     pub(super) fn may_switch(&self) -> bool {
-        (self.upgrade || self.kind == Kind::Connect)
-            && self.request == Part::Done
-            && self.response == Part::Awaited
+        (self.asks_upgrade || self.kind == MethodKind::Connect)
+            && self.request == MessageProgress::Done
+            && self.response == MessageProgress::Awaited
     }
 
     /// Whether the response has spared the client the request's body (RFC 9110 §10.1.1).
-    pub(super) fn is_spared(&self) -> bool {
-        self.expect
-            && !self.sent_body
-            && self.request == Part::Open
+    pub(super) fn may_omit_body(&self) -> bool {
+        self.expects_continue
+            && !self.body_started
+            && self.request == MessageProgress::Open
             && self.status.is_some_and(|status| status >= 300)
     }
 }
@@ -82,11 +82,11 @@ impl Exchange {
 /// The exchanges of a connection, oldest request first. Only the last can have an unfinished request, and only
 /// the first unanswered one is being answered.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct ExchangeQueue {
     list: VecDeque<Exchange>,
 }
 
-impl Queue {
+impl ExchangeQueue {
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
@@ -102,68 +102,72 @@ impl Queue {
     }
 
     /// The exchange whose request is passing.
-    pub(super) fn requesting(&mut self) -> Option<&mut Exchange> {
-        self.last().filter(|exchange| exchange.request == Part::Open)
+    pub(super) fn receiving_request(&mut self) -> Option<&mut Exchange> {
+        self.last().filter(|exchange| exchange.request == MessageProgress::Open)
     }
 
     /// The exchange whose response comes next.
-    pub(super) fn awaiting(&mut self) -> Option<&mut Exchange> {
-        self.list.iter_mut().find(|exchange| matches!(exchange.response, Part::Awaited | Part::Open))
+    pub(super) fn awaiting_response(&mut self) -> Option<&mut Exchange> {
+        self.list
+            .iter_mut()
+            .find(|exchange| matches!(exchange.response, MessageProgress::Awaited | MessageProgress::Open))
     }
 
     /// Takes out the exchange whose response comes next.
-    pub(super) fn take_awaiting(&mut self) -> Option<Exchange> {
-        let awaits = |exchange: &Exchange| matches!(exchange.response, Part::Awaited | Part::Open);
+    pub(super) fn take_awaiting_response(&mut self) -> Option<Exchange> {
+        let awaits = |exchange: &Exchange| {
+            matches!(exchange.response, MessageProgress::Awaited | MessageProgress::Open)
+        };
         self.list.remove(self.list.iter().position(awaits)?)
     }
 
     /// The exchange whose response is passing.
-    pub(super) fn answering(&mut self) -> Option<&mut Exchange> {
-        self.awaiting().filter(|exchange| exchange.response == Part::Open)
+    pub(super) fn receiving_response(&mut self) -> Option<&mut Exchange> {
+        self.awaiting_response().filter(|exchange| exchange.response == MessageProgress::Open)
     }
 
     /// Missing bytes hide the end of every response that is due. What comes next may answer any of these
     /// requests, and as well one that is missing, too: it is not guessed.
-    pub(super) fn lose_answers<S: Sink>(&mut self, sink: &mut S) {
+    pub(super) fn lose_responses<S: Sink>(&mut self, sink: &mut S) {
         for exchange in &mut self.list {
-            if exchange.response == Part::Open && exchange.live {
+            if exchange.response == MessageProgress::Open && exchange.is_open {
                 sink.gap(exchange.id, false, None);
             }
-            if matches!(exchange.response, Part::Awaited | Part::Open) {
-                exchange.response = Part::Lost;
+            if matches!(exchange.response, MessageProgress::Awaited | MessageProgress::Open) {
+                exchange.response = MessageProgress::Lost;
                 exchange.end_now(Ending::Lost, exchange.last, sink);
             }
         }
-        self.settle(sink);
+        self.end_finished(sink);
     }
 
     /// The response that is due is no HTTP; whose the later ones are is not known.
-    pub(super) fn spoil_answers<S: Sink>(&mut self, reason: &'static str, at: Nanos, sink: &mut S) {
+    pub(super) fn fail_responses<S: Sink>(&mut self, reason: Reason, at: Nanos, sink: &mut S) {
         let mut ending = Ending::Malformed(reason);
         for exchange in &mut self.list {
-            if matches!(exchange.response, Part::Awaited | Part::Open) {
-                exchange.response = Part::Lost;
+            if matches!(exchange.response, MessageProgress::Awaited | MessageProgress::Open) {
+                exchange.response = MessageProgress::Lost;
                 exchange.end(ending, at, sink);
                 ending = Ending::Lost;
             }
         }
-        self.settle(sink);
+        self.end_finished(sink);
     }
 
     /// Ends the exchanges that are whole and forgets those of which nothing more comes.
-    pub(super) fn settle<S: Sink>(&mut self, sink: &mut S) {
+    pub(super) fn end_finished<S: Sink>(&mut self, sink: &mut S) {
         for exchange in &mut self.list {
-            if let Some(answered) = exchange.answered
-                && (exchange.request != Part::Open
-                    || (exchange.response == Part::Done && exchange.is_spared()))
+            if let Some(response_ended) = exchange.response_ended
+                && (exchange.request != MessageProgress::Open
+                    || (exchange.response == MessageProgress::Done && exchange.may_omit_body()))
             {
-                exchange.end_whole(answered, sink);
+                exchange.end_whole(response_ended, sink);
             }
         }
         while self.list.front().is_some_and(|exchange| {
-            !exchange.live
-                && exchange.request != Part::Open
-                && matches!(exchange.response, Part::Done | Part::Lost)
+            !exchange.is_open
+                && exchange.request != MessageProgress::Open
+                && matches!(exchange.response, MessageProgress::Done | MessageProgress::Lost)
         }) {
             self.list.pop_front();
         }
@@ -181,6 +185,6 @@ impl Queue {
         for exchange in self.list.iter_mut().filter(|exchange| exchange.last < oldest) {
             exchange.end_now(Ending::Stale, exchange.last, sink);
         }
-        self.settle(sink);
+        self.end_finished(sink);
     }
 }

@@ -6,57 +6,57 @@
 use memchr::memchr;
 
 use super::{
-    chunked::{self, Chunked},
-    head::{Body, Start, StartLine, unfold},
+    chunked::{ChunkStep, Chunked},
+    head::{BodyLength, StartKind, StartLine, unfold},
 };
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// The next piece of a direction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum MessageStep<'a> {
     /// The input is used up.
     More,
-    /// Bytes of a head that is not whole yet; they come again with [`Step::Head`].
+    /// Bytes of a head that is not whole yet; they come again with [`MessageStep::Head`].
     HeadPart(&'a [u8]),
-    /// A head is whole: [`Framer::begin`] or [`Framer::lose_step`] has to be called before the next step.
-    Head(Head<'a>),
+    /// A head is whole: [`Framer::begin`] or [`Framer::lose_sync`] has to be called before the next step.
+    Head(RawHead<'a>),
     /// Bytes between heads and data.
     Framing(&'a [u8]),
     /// Bytes of the body.
     Body(&'a [u8]),
-    /// Fields that come after a body are whole; parts of them were [`Step::Framing`] before.
-    Trailers(Head<'a>),
+    /// Fields that come after a body are whole; parts of them were [`MessageStep::Framing`] before.
+    Trailers(RawHead<'a>),
     /// The message's last byte has passed.
     End,
     /// Bytes outside of any message, and how many head parts given before were outside, too.
     Skipped(&'a [u8], usize),
     /// A rule was broken; the framer looks for the next message. So many bytes of a head are given up.
-    Malformed(&'static str, usize),
+    Malformed(Reason, usize),
 }
 
 /// A whole head, from its start line to its blank line, lines not folded; or trailers to theirs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head<'a> {
+pub(super) struct RawHead<'a> {
     /// Its last bytes, as they were just taken off the input.
-    pub(super) fresh: &'a [u8],
-    /// All of it, if that is not `fresh`.
+    pub(super) tail: &'a [u8],
+    /// All of it, if that is not `tail`.
     kept: Option<Vec<u8>>,
     /// Time of its first byte.
     pub(super) began: Nanos,
 }
 
-impl Head<'_> {
+impl RawHead<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.kept.as_deref().unwrap_or(self.fresh)
+        self.kept.as_deref().unwrap_or(self.tail)
     }
 }
 
 /// What missing bytes did to a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum MessageGap {
     /// All of them belong to the current body.
     Inside(u64),
-    /// The current body ended in them, after so many of them. In step again only if that was all.
+    /// The current body ended in them, after so many of them. In sync again only if that was all.
     Ends(u64),
     /// They hide how the current message goes on.
     Lost,
@@ -69,21 +69,21 @@ pub(super) enum Gap {
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Framer {
-    state: State,
+    state: MessageState,
     /// A head, or trailers, that are not whole.
     head: Vec<u8>,
     max_head: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Out of step: a message is looked for where captured calls start.
+enum MessageState {
+    /// Out of sync: a message is looked for where captured calls start.
     Search,
     /// A message begins here.
     Start,
     Head(HeadScan),
     /// A head was given, and its body is not known yet.
-    Given,
+    AwaitingBody,
     Length(u64),
     UntilClose,
     Chunked(Chunked),
@@ -97,15 +97,15 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HeadScan {
     began: Nanos,
-    /// It began out of step, so it may turn out to be none.
+    /// It began out of sync, so it may turn out to be none.
     strict: bool,
-    line: Line,
+    line: LineState,
     folded: bool,
 }
 
 /// What is known of the line that is being scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+enum LineState {
     /// The start line.
     First,
     /// At the start of a later one.
@@ -121,87 +121,87 @@ const KEPT_BUFFER: usize = 4 << 10;
 impl Framer {
     /// A direction that may be anywhere in a message.
     pub(super) const fn new(max_head: usize) -> Self {
-        Self { state: State::Search, head: Vec::new(), max_head }
+        Self { state: MessageState::Search, head: Vec::new(), max_head }
     }
 
     /// Takes the next piece off `input`. `starts_call`: it begins where a captured call began.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8], starts_call: bool, at: Nanos) -> Step<'a> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8], starts_call: bool, at: Nanos) -> MessageStep<'a> {
         match self.state {
-            State::End => {
-                self.state = State::Start;
-                Step::End
+            MessageState::End => {
+                self.state = MessageState::Start;
+                MessageStep::End
             }
             // Its end is told before more input is there.
-            State::Chunked(chunked) if chunked.is_over() => {
-                self.state = State::Start;
-                Step::End
+            MessageState::Chunked(chunked) if chunked.is_over() => {
+                self.state = MessageState::Start;
+                MessageStep::End
             }
-            _ if input.is_empty() => Step::More,
-            State::Search if starts_call => {
-                let blank = blank(input);
+            _ if input.is_empty() => MessageStep::More,
+            MessageState::Search if starts_call => {
+                let blank = blank_lines(input);
                 if blank == input.len() {
-                    return Step::Framing(take(input, blank));
+                    return MessageStep::Framing(take(input, blank));
                 }
-                if Start::of(&input[blank..], true) != Start::Neither {
-                    self.state = State::Head(HeadScan::new(at, true));
+                if StartKind::of(&input[blank..], true) != StartKind::Neither {
+                    self.state = MessageState::Head(HeadScan::new(at, true));
                     return match blank {
                         0 => self.scan_head(input, starts_call),
-                        _ => Step::Framing(take(input, blank)),
+                        _ => MessageStep::Framing(take(input, blank)),
                     };
                 }
-                Step::Skipped(take(input, input.len()), 0)
+                MessageStep::Skipped(take(input, input.len()), 0)
             }
-            State::Search => Step::Skipped(take(input, input.len()), 0),
-            State::Start => {
-                let blank = blank(input);
+            MessageState::Search => MessageStep::Skipped(take(input, input.len()), 0),
+            MessageState::Start => {
+                let blank = blank_lines(input);
                 if blank > 0 {
-                    return Step::Framing(take(input, blank));
+                    return MessageStep::Framing(take(input, blank));
                 }
-                self.state = State::Head(HeadScan::new(at, false));
+                self.state = MessageState::Head(HeadScan::new(at, false));
                 self.scan_head(input, starts_call)
             }
-            State::Head(_) => self.scan_head(input, starts_call),
-            State::Given => {
-                self.lose_step();
-                Step::Skipped(take(input, input.len()), 0)
+            MessageState::Head(_) => self.scan_head(input, starts_call),
+            MessageState::AwaitingBody => {
+                self.lose_sync();
+                MessageStep::Skipped(take(input, input.len()), 0)
             }
-            State::Length(left) => {
+            MessageState::Length(left) => {
                 let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                 self.set_left(left - len as u64);
-                Step::Body(take(input, len))
+                MessageStep::Body(take(input, len))
             }
-            State::UntilClose => Step::Body(take(input, input.len())),
-            State::SeekChunk => match Chunked::begins(input).filter(|_| starts_call) {
+            MessageState::UntilClose => MessageStep::Body(take(input, input.len())),
+            MessageState::SeekChunk => match Chunked::begins(input).filter(|_| starts_call) {
                 Some(before) => {
-                    self.state = State::Chunked(Chunked::new());
-                    Step::Framing(take(input, before))
+                    self.state = MessageState::Chunked(Chunked::new());
+                    MessageStep::Framing(take(input, before))
                 }
-                None => Step::Skipped(take(input, input.len()), 0),
+                None => MessageStep::Skipped(take(input, input.len()), 0),
             },
-            State::Chunked(ref mut chunked) => match chunked.step(input, self.max_head) {
-                chunked::Step::Framing(bytes) => Step::Framing(bytes),
-                chunked::Step::Data(bytes) => Step::Body(bytes),
-                chunked::Step::Trailers(bytes) => {
+            MessageState::Chunked(ref mut chunked) => match chunked.step(input, self.max_head) {
+                ChunkStep::Framing(bytes) => MessageStep::Framing(bytes),
+                ChunkStep::Data(bytes) => MessageStep::Body(bytes),
+                ChunkStep::Trailers(bytes) => {
                     let whole = chunked.is_over();
                     self.trailers(bytes, whole, at)
                 }
-                chunked::Step::Malformed(reason) => self.malformed(reason),
+                ChunkStep::Malformed(reason) => self.malformed(reason),
             },
         }
     }
 
     /// The head that was just given has this body.
-    pub(super) fn begin(&mut self, body: Body) {
+    pub(super) fn begin(&mut self, body: BodyLength) {
         self.state = match body {
-            Body::Length(0) => State::End,
-            Body::Length(left) => State::Length(left),
-            Body::Chunked => State::Chunked(Chunked::new()),
-            Body::UntilClose => State::UntilClose,
+            BodyLength::Length(0) => MessageState::End,
+            BodyLength::Length(left) => MessageState::Length(left),
+            BodyLength::Chunked => MessageState::Chunked(Chunked::new()),
+            BodyLength::UntilClose => MessageState::UntilClose,
         };
     }
 
     /// Takes back the buffer of a head.
-    pub(super) fn recycle(&mut self, head: Head<'_>) {
+    pub(super) fn reuse_buffer(&mut self, head: RawHead<'_>) {
         if let Some(mut kept) = head.kept
             && kept.capacity() <= KEPT_BUFFER
         {
@@ -211,114 +211,114 @@ impl Framer {
     }
 
     /// Looks for the next message where a captured call starts.
-    pub(super) fn lose_step(&mut self) {
-        self.state = State::Search;
+    pub(super) fn lose_sync(&mut self) {
+        self.state = MessageState::Search;
         self.head = Vec::new();
     }
 
     /// Looks for the next chunk of the current body where a captured call starts.
     pub(super) fn seek_chunk(&mut self) {
-        self.state = State::SeekChunk;
+        self.state = MessageState::SeekChunk;
     }
 
     /// Whether the next chunk is looked for.
     pub(super) fn seeks_chunk(&self) -> bool {
-        self.state == State::SeekChunk
+        self.state == MessageState::SeekChunk
     }
 
     /// A message begins at the next byte, whatever was expected.
     pub(super) fn restart(&mut self) {
-        self.state = State::Start;
+        self.state = MessageState::Start;
     }
 
     /// Whether a message begins at the next byte.
     pub(super) fn is_between(&self) -> bool {
-        self.state == State::Start
+        self.state == MessageState::Start
     }
 
     /// Whether the body is one that ends when the connection closes.
     pub(super) fn is_until_close(&self) -> bool {
-        self.state == State::UntilClose
+        self.state == MessageState::UntilClose
     }
 
     /// Passes over missing bytes.
-    pub(super) fn gap(&mut self, missing: u64) -> Gap {
+    pub(super) fn gap(&mut self, missing: u64) -> MessageGap {
         match &mut self.state {
-            State::Length(left) if missing < *left => {
+            MessageState::Length(left) if missing < *left => {
                 *left -= missing;
-                Gap::Inside(missing)
+                MessageGap::Inside(missing)
             }
-            State::Length(left) => {
+            MessageState::Length(left) => {
                 let ends = *left;
-                self.state = if ends == missing { State::Start } else { State::Search };
-                Gap::Ends(ends)
+                self.state = if ends == missing { MessageState::Start } else { MessageState::Search };
+                MessageGap::Ends(ends)
             }
-            State::UntilClose => Gap::Inside(missing),
-            State::Chunked(chunked) => {
+            MessageState::UntilClose => MessageGap::Inside(missing),
+            MessageState::Chunked(chunked) => {
                 if chunked.gap(missing) {
-                    return Gap::Inside(missing);
+                    return MessageGap::Inside(missing);
                 }
-                self.lose_step();
-                Gap::Chunks
+                self.lose_sync();
+                MessageGap::Chunks
             }
-            State::SeekChunk => Gap::Chunks,
-            State::Search | State::Start | State::End => {
-                self.state = State::Search;
-                Gap::Between
+            MessageState::SeekChunk => MessageGap::Chunks,
+            MessageState::Search | MessageState::Start | MessageState::End => {
+                self.state = MessageState::Search;
+                MessageGap::Between
             }
-            State::Head(_) | State::Given => {
-                self.lose_step();
-                Gap::Lost
+            MessageState::Head(_) | MessageState::AwaitingBody => {
+                self.lose_sync();
+                MessageGap::Lost
             }
         }
     }
 
     fn set_left(&mut self, left: u64) {
-        self.state = if left == 0 { State::End } else { State::Length(left) };
+        self.state = if left == 0 { MessageState::End } else { MessageState::Length(left) };
     }
 
-    fn malformed<'a>(&mut self, reason: &'static str) -> Step<'a> {
-        let given_up = self.head.len();
-        self.lose_step();
-        Step::Malformed(reason, given_up)
+    fn malformed<'a>(&mut self, reason: Reason) -> MessageStep<'a> {
+        let discarded = self.head.len();
+        self.lose_sync();
+        MessageStep::Malformed(reason, discarded)
     }
 
     /// Takes the next part of trailers. Without any, as almost always, nothing is kept of the blank line.
-    fn trailers<'a>(&mut self, fresh: &'a [u8], whole: bool, at: Nanos) -> Step<'a> {
-        let none = self.head.is_empty() && blank(fresh) == fresh.len();
+    fn trailers<'a>(&mut self, tail: &'a [u8], whole: bool, at: Nanos) -> MessageStep<'a> {
+        let none = self.head.is_empty() && blank_lines(tail) == tail.len();
         if none {
-            return Step::Framing(fresh);
+            return MessageStep::Framing(tail);
         }
         if !whole {
-            self.head.extend_from_slice(fresh);
-            return Step::Framing(fresh);
+            self.head.extend_from_slice(tail);
+            return MessageStep::Framing(tail);
         }
         let kept = (!self.head.is_empty()).then(|| {
             let mut head = std::mem::take(&mut self.head);
-            head.extend_from_slice(fresh);
+            head.extend_from_slice(tail);
             head
         });
-        Step::Trailers(Head { fresh, kept, began: at })
+        MessageStep::Trailers(RawHead { tail, kept, began: at })
     }
 
-    fn scan_head<'a>(&mut self, input: &mut &'a [u8], starts_call: bool) -> Step<'a> {
-        let State::Head(mut scan) = self.state else { return Step::More };
-        if scan.strict && scan.line == Line::First && starts_call && begins_with_start_line(input) {
+    fn scan_head<'a>(&mut self, input: &mut &'a [u8], starts_call: bool) -> MessageStep<'a> {
+        let MessageState::Head(mut scan) = self.state else { return MessageStep::More };
+        if scan.strict && scan.line == LineState::First && starts_call && begins_with_start_line(input) {
             // What began in an earlier call was none.
             let before = self.head.len();
             if before > 0 {
-                self.lose_step();
-                return Step::Skipped(&[], before);
+                self.lose_sync();
+                return MessageStep::Skipped(&[], before);
             }
         }
         let end = match scan.run(&self.head, input) {
             Ok(end) => end,
             Err(_) if scan.strict => {
                 let before = self.head.len();
-                self.lose_step();
+                self.lose_sync();
                 // What began in an earlier call was no message, but one may begin with this call.
                 let now = if starts_call && before > 0 { 0 } else { input.len() };
-                return Step::Skipped(take(input, now), before);
+                return MessageStep::Skipped(take(input, now), before);
             }
             Err(reason) => {
                 if self.head.is_empty() || !starts_call {
@@ -330,79 +330,79 @@ impl Framer {
         let len = end.unwrap_or(input.len());
         if self.head.len() + len > self.max_head {
             self.head.extend_from_slice(take(input, input.len()));
-            return self.malformed(reason::HEAD_TOO_LONG);
+            return self.malformed(Reason::HeadTooLong);
         }
-        let fresh = take(input, len);
-        self.state = State::Head(scan);
+        let tail = take(input, len);
+        self.state = MessageState::Head(scan);
         if end.is_none() {
-            self.head.extend_from_slice(fresh);
-            return Step::HeadPart(fresh);
+            self.head.extend_from_slice(tail);
+            return MessageStep::HeadPart(tail);
         }
-        self.state = State::Given;
+        self.state = MessageState::AwaitingBody;
         let kept = (!self.head.is_empty() || scan.folded).then(|| {
             let mut head = std::mem::take(&mut self.head);
-            head.extend_from_slice(fresh);
+            head.extend_from_slice(tail);
             if scan.folded {
                 unfold(&mut head);
             }
             head
         });
-        Step::Head(Head { fresh, kept, began: scan.began })
+        MessageStep::Head(RawHead { tail, kept, began: scan.began })
     }
 }
 
 impl HeadScan {
     const fn new(began: Nanos, strict: bool) -> Self {
-        Self { began, strict, line: Line::First, folded: false }
+        Self { began, strict, line: LineState::First, folded: false }
     }
 
     /// Scans on; `before` is what was scanned. Returns the length of the rest of the head if it ends in
     /// `input`.
-    fn run(&mut self, before: &[u8], input: &[u8]) -> Result<Option<usize>, &'static str> {
+    fn run(&mut self, before: &[u8], input: &[u8]) -> Result<Option<usize>, Reason> {
         let mut at = 0;
-        if self.line == Line::First {
+        if self.line == LineState::First {
             let Some(lf) = memchr(b'\n', input) else {
                 return self.check_first(before, input).map(|()| None);
             };
             self.check_line(before, &input[..lf])?;
-            self.line = Line::Empty;
+            self.line = LineState::Empty;
             at = lf + 1;
         }
         while let Some(&first) = input.get(at) {
-            self.folded |= self.line == Line::Empty && matches!(first, b' ' | b'\t');
+            self.folded |= self.line == LineState::Empty && matches!(first, b' ' | b'\t');
             let lf = memchr(b'\n', &input[at..]);
             let part = &input[at..at + lf.unwrap_or(input.len() - at)];
             self.line = match (self.line, part) {
                 (line, []) => line,
-                (Line::Empty, b"\r") => Line::Cr,
-                _ => Line::Filled,
+                (LineState::Empty, b"\r") => LineState::Cr,
+                _ => LineState::Filled,
             };
             let Some(lf) = lf else { break };
             at += lf + 1;
             match self.line {
-                Line::Empty | Line::Cr => return Ok(Some(at)),
-                Line::First | Line::Filled => self.line = Line::Empty,
+                LineState::Empty | LineState::Cr => return Ok(Some(at)),
+                LineState::First | LineState::Filled => self.line = LineState::Empty,
             }
         }
         Ok(None)
     }
 
     /// Checks the first few bytes of a start line that is not whole.
-    fn check_first(&self, before: &[u8], input: &[u8]) -> Result<(), &'static str> {
+    fn check_first(&self, before: &[u8], input: &[u8]) -> Result<(), Reason> {
         const ENOUGH: usize = 40;
         if before.len() >= ENOUGH {
             return Ok(());
         }
         let mut first = [0; ENOUGH];
         let len = before.iter().chain(input).zip(&mut first).map(|(from, to)| *to = *from).count();
-        match Start::of(&first[..len], self.strict) {
-            Start::Neither => Err(reason::START_LINE),
+        match StartKind::of(&first[..len], self.strict) {
+            StartKind::Neither => Err(Reason::StartLineInvalid),
             _ => Ok(()),
         }
     }
 
     /// Checks a start line whose last part is `end`.
-    fn check_line(&self, before: &[u8], end: &[u8]) -> Result<(), &'static str> {
+    fn check_line(&self, before: &[u8], end: &[u8]) -> Result<(), Reason> {
         let whole;
         let line = if before.is_empty() {
             end
@@ -411,21 +411,21 @@ impl HeadScan {
             &whole
         };
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if self.strict && !matches!(Start::of(line, true), Start::Request | Start::Response) {
-            return Err(reason::START_LINE);
+        if self.strict && !matches!(StartKind::of(line, true), StartKind::Request | StartKind::Response) {
+            return Err(Reason::StartLineInvalid);
         }
         StartLine::parse(line).map(|_| ())
     }
 }
 
 /// How many bytes of blank lines come first: they are allowed before a message (RFC 9112 §2.2).
-fn blank(input: &[u8]) -> usize {
+fn blank_lines(input: &[u8]) -> usize {
     input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
 }
 
 /// Whether a whole start line with a known method comes first.
 fn begins_with_start_line(input: &[u8]) -> bool {
-    matches!(Start::of(input, true), Start::Request | Start::Response)
+    matches!(StartKind::of(input, true), StartKind::Request | StartKind::Response)
         && memchr(b'\n', input).is_some_and(|lf| {
             StartLine::parse(input[..lf].strip_suffix(b"\r").unwrap_or(&input[..lf])).is_ok()
         })

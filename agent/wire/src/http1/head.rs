@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use crate::{Headers, Version, body::content_length, reason, reassembly::take};
+use crate::{Headers, Reason, Version, body::content_length, reassembly::take};
 
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
@@ -19,7 +19,7 @@ pub(super) enum StartLine<'a> {
 
 /// How the end of a body is known (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum BodyLength {
     /// After so many bytes.
     Length(u64),
     /// After the last chunk.
@@ -30,7 +30,7 @@ pub(super) enum Body {
 
 /// What the method of a request says about the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MethodKind {
     Plain,
     /// Its response has no body.
     Head,
@@ -38,7 +38,7 @@ pub(super) enum Kind {
     Connect,
 }
 
-impl Kind {
+impl MethodKind {
     pub(super) fn of(method: &[u8]) -> Self {
         match method {
             b"HEAD" => Self::Head,
@@ -50,7 +50,7 @@ impl Kind {
 
 /// What bytes at a place where a message may begin look like, from the first few of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum StartKind {
     Request,
     Response,
     /// Too few to tell.
@@ -59,14 +59,14 @@ pub(super) enum Start {
 }
 
 /// Methods by which a request is known where it is not expected: RFC 9110 §9.3, RFC 5789 and the IANA
-/// registry's safe ones. In step, any token is a method.
+/// registry's safe ones. In sync, any token is a method.
 const METHODS: [&[u8]; 10] =
     [b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"QUERY"];
 
 /// Longest method that is waited for.
 const MAX_METHOD: usize = 32;
 
-impl Start {
+impl StartKind {
     /// Looks at the first bytes. `strict` wants a method from the list.
     pub(super) fn of(bytes: &[u8], strict: bool) -> Self {
         const NAME: &[u8] = b"HTTP/1.";
@@ -85,10 +85,15 @@ impl Start {
     }
 }
 
+/// Whether a captured call begins with a message.
+pub(crate) fn begins_message(bytes: &[u8]) -> bool {
+    matches!(StartKind::of(bytes, true), StartKind::Request | StartKind::Response)
+}
+
 impl<'a> StartLine<'a> {
     /// Parses a line without its end.
-    pub(super) fn parse(line: &'a [u8]) -> Result<Self, &'static str> {
-        Self::response(line).or_else(|| Self::request(line)).ok_or(reason::START_LINE)
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, Reason> {
+        Self::response(line).or_else(|| Self::request(line)).ok_or(Reason::StartLineInvalid)
     }
 
     fn response(line: &[u8]) -> Option<Self> {
@@ -115,17 +120,14 @@ impl<'a> StartLine<'a> {
 
 /// Splits a head (start line to blank line, lines not folded) into its start line and fields. The flag is
 /// false when there were too many fields.
-pub(super) fn parse<'a>(
-    head: &'a [u8],
-    fields: &mut Fields<'a>,
-) -> Result<(StartLine<'a>, bool), &'static str> {
+pub(super) fn parse<'a>(head: &'a [u8], fields: &mut Fields<'a>) -> Result<(StartLine<'a>, bool), Reason> {
     let mut lines = lines(head);
     let start = StartLine::parse(lines.next().unwrap_or_default())?;
     Ok((start, parse_fields(lines, fields)?))
 }
 
 /// Splits trailers into their fields. The flag is false when there were too many.
-pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, &'static str> {
+pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, Reason> {
     parse_fields(lines(bytes), fields)
 }
 
@@ -140,19 +142,16 @@ fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn parse_fields<'a>(
-    lines: impl Iterator<Item = &'a [u8]>,
-    fields: &mut Fields<'a>,
-) -> Result<bool, &'static str> {
+fn parse_fields<'a>(lines: impl Iterator<Item = &'a [u8]>, fields: &mut Fields<'a>) -> Result<bool, Reason> {
     for line in lines.take_while(|line| !line.is_empty()) {
         if fields.len() == MAX_FIELDS {
             return Ok(false);
         }
-        let colon = memchr(b':', line).ok_or(reason::FIELD_LINE)?;
+        let colon = memchr(b':', line).ok_or(Reason::HeaderFieldInvalid)?;
         // Whitespace before the colon is for proxies to remove (RFC 9112 §5.1).
         let name = line[..colon].trim_ascii_end();
         if name.is_empty() || !name.iter().all(|&b| is_token(b)) {
-            return Err(reason::FIELD_LINE);
+            return Err(Reason::HeaderFieldInvalid);
         }
         fields.push((name, line[colon + 1..].trim_ascii()));
     }
@@ -172,29 +171,33 @@ pub(super) fn unfold(head: &mut [u8]) {
 }
 
 /// How the body of a request ends.
-pub(super) fn request_body(headers: Headers<'_>) -> Result<Body, &'static str> {
+pub(super) fn request_body(headers: Headers<'_>) -> Result<BodyLength, Reason> {
     match headers.members("transfer-encoding").last() {
-        Some(last) if is_chunked(last) => Ok(Body::Chunked),
-        Some(_) => Err(reason::TRANSFER_ENCODING),
-        None => Ok(Body::Length(content_length(headers)?.unwrap_or(0))),
+        Some(last) if is_chunked(last) => Ok(BodyLength::Chunked),
+        Some(_) => Err(Reason::TransferEncodingInvalid),
+        None => Ok(BodyLength::Length(content_length(headers)?.unwrap_or(0))),
     }
 }
 
 /// How the body of a final response ends, other than a switch of protocols.
-pub(super) fn response_body(kind: Kind, status: u16, headers: Headers<'_>) -> Result<Body, &'static str> {
-    if kind == Kind::Head || matches!(status, 204 | 304) {
-        return Ok(Body::Length(0));
+pub(super) fn response_body(
+    kind: MethodKind,
+    status: u16,
+    headers: Headers<'_>,
+) -> Result<BodyLength, Reason> {
+    if kind == MethodKind::Head || matches!(status, 204 | 304) {
+        return Ok(BodyLength::Length(0));
     }
     match headers.members("transfer-encoding").last() {
-        Some(last) if is_chunked(last) => Ok(Body::Chunked),
-        Some(_) => Ok(Body::UntilClose),
-        None => Ok(content_length(headers)?.map_or(Body::UntilClose, Body::Length)),
+        Some(last) if is_chunked(last) => Ok(BodyLength::Chunked),
+        Some(_) => Ok(BodyLength::UntilClose),
+        None => Ok(content_length(headers)?.map_or(BodyLength::UntilClose, BodyLength::Length)),
     }
 }
 
 /// Whether another protocol begins after a response (RFC 9110 §7.8, §9.3.6).
-pub(super) fn switches(kind: Kind, status: u16) -> bool {
-    status == 101 || (kind == Kind::Connect && (200..300).contains(&status))
+pub(super) fn switches_protocol(kind: MethodKind, status: u16) -> bool {
+    status == 101 || (kind == MethodKind::Connect && (200..300).contains(&status))
 }
 
 /// The authority of an absolute-form target (RFC 9112 §3.2.2), user information left out.

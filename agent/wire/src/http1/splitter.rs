@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use super::{
-    framer::{Framer, Gap, Head, Step},
-    head::{self, Body, Kind, StartLine},
+    framer::{Framer, MessageGap, MessageStep, RawHead},
+    head::{self, BodyLength, MethodKind, StartLine},
 };
 use crate::{
     Direction, Headers, Limits, Nanos,
     body::codings,
-    proxy,
+    proxy::{ProxyHeader, ProxyMatch},
     reassembly::{Position, Run},
 };
 
@@ -37,18 +37,18 @@ pub enum Segment {
 #[derive(Debug)]
 pub struct Splitter {
     limits: Limits,
-    lanes: [Lane; 2],
+    halves: [SplitterHalf; 2],
     /// Methods of requests whose response has not begun.
-    kinds: VecDeque<Kind>,
+    kinds: VecDeque<MethodKind>,
     /// Another protocol has begun.
     over: bool,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct SplitterHalf {
     position: Position,
     /// What a load balancer may have put in front; other bytes, for nothing is known of what they say.
-    proxy: proxy::Header,
+    proxy: ProxyHeader,
     framer: Framer,
     body: Segment,
 }
@@ -57,20 +57,20 @@ impl Splitter {
     /// A splitter for a connection of which nothing is known.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let lane = || Lane {
+        let half = || SplitterHalf {
             position: Position::default(),
-            proxy: proxy::Header::default(),
+            proxy: ProxyHeader::default(),
             framer: Framer::new(limits.head),
             body: Segment::Other,
         };
-        Self { limits, lanes: [lane(), lane()], kinds: VecDeque::new(), over: false }
+        Self { limits, halves: [half(), half()], kinds: VecDeque::new(), over: false }
     }
 
     /// Takes bytes of one direction, as [`crate::Connection::data`] does, and gives all of them to `on`, in
     /// order, in pieces that are each part of one thing. A head can come in several pieces.
     pub fn data(&mut self, dir: Direction, offset: u64, bytes: &[u8], mut on: impl FnMut(Segment, &[u8])) {
-        let lane = &mut self.lanes[dir.index()];
-        let Run { missing, bytes: new, mut starts_call } = lane.position.take(offset, bytes);
+        let half = &mut self.halves[dir.index()];
+        let Run { missing, bytes: new, mut starts_call } = half.position.take(offset, bytes);
         let mut on = |segment, bytes: &[u8]| {
             if !bytes.is_empty() {
                 on(segment, bytes);
@@ -79,30 +79,30 @@ impl Splitter {
         on(Segment::Other, &bytes[..bytes.len() - new.len()]);
         self.gap(dir, missing);
         let mut input = new;
-        let proxy = &mut self.lanes[dir.index()].proxy;
+        let proxy = &mut self.halves[dir.index()].proxy;
         if proxy.is_told_by(input) {
-            starts_call |= proxy.look(&mut input, Nanos(0)) == proxy::Found::Ended;
+            starts_call |= proxy.look(&mut input, Nanos(0)) == ProxyMatch::Ended;
             on(Segment::Other, &new[..new.len() - input.len()]);
         }
         let first = input.len();
         while !self.over {
-            let lane = &mut self.lanes[dir.index()];
+            let half = &mut self.halves[dir.index()];
             let before = input;
             let starts_call = starts_call && input.len() == first;
-            match lane.framer.next(&mut input, starts_call, Nanos(0)) {
-                Step::More => break,
-                Step::HeadPart(part) => on(Segment::Head, part),
-                Step::Framing(part) => on(Segment::Framing, part),
-                Step::Body(part) => on(lane.body, part),
-                Step::Trailers(trailers) => {
-                    on(Segment::Framing, trailers.fresh);
-                    lane.framer.recycle(trailers);
+            match half.framer.next(&mut input, starts_call, Nanos(0)) {
+                MessageStep::More => break,
+                MessageStep::HeadPart(part) => on(Segment::Head, part),
+                MessageStep::Framing(part) => on(Segment::Framing, part),
+                MessageStep::Body(part) => on(half.body, part),
+                MessageStep::Trailers(trailers) => {
+                    on(Segment::Framing, trailers.tail);
+                    half.framer.reuse_buffer(trailers);
                 }
-                Step::Skipped(part, _) => on(Segment::Other, part),
-                Step::End => {}
-                Step::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),
-                Step::Head(head) => {
-                    on(Segment::Head, head.fresh);
+                MessageStep::Skipped(part, _) => on(Segment::Other, part),
+                MessageStep::End => {}
+                MessageStep::Malformed(..) => on(Segment::Other, &before[..before.len() - input.len()]),
+                MessageStep::Head(head) => {
+                    on(Segment::Head, head.tail);
                     self.head(dir, head);
                 }
             }
@@ -112,22 +112,23 @@ impl Splitter {
 
     /// Takes the news that `len` bytes from `offset` on will not come.
     pub fn lost(&mut self, dir: Direction, offset: u64, len: u64) {
-        let missing = self.lanes[dir.index()].position.lose(offset, len);
+        let missing = self.halves[dir.index()].position.lose(offset, len);
         self.gap(dir, missing);
     }
 
     fn gap(&mut self, dir: Direction, missing: u64) {
         if missing > 0 {
-            self.lanes[dir.index()].proxy.give_up();
+            self.halves[dir.index()].proxy.take_unmatched();
         }
         if missing > 0
-            && let Gap::Lost | Gap::Chunks | Gap::Between = self.lanes[dir.index()].framer.gap(missing)
+            && let MessageGap::Lost | MessageGap::Chunks | MessageGap::Between =
+                self.halves[dir.index()].framer.gap(missing)
         {
             self.kinds.clear();
         }
     }
 
-    fn head(&mut self, dir: Direction, head: Head<'_>) {
+    fn head(&mut self, dir: Direction, head: RawHead<'_>) {
         let mut fields = Vec::new();
         let parsed = head::parse(head.bytes(), &mut fields);
         let headers = Headers::new(&fields, true);
@@ -136,29 +137,29 @@ impl Splitter {
                 if self.kinds.len() == self.limits.in_flight {
                     self.kinds.pop_front();
                 }
-                self.kinds.push_back(Kind::of(method));
+                self.kinds.push_back(MethodKind::of(method));
                 head::request_body(headers)
             }
-            Ok((StartLine::Response { status: 102..200 | 100, .. }, _)) => Ok(Body::Length(0)),
+            Ok((StartLine::Response { status: 102..200 | 100, .. }, _)) => Ok(BodyLength::Length(0)),
             Ok((StartLine::Response { status, .. }, _)) => {
-                let kind = self.kinds.pop_front().unwrap_or(Kind::Plain);
-                self.over = head::switches(kind, status);
+                let kind = self.kinds.pop_front().unwrap_or(MethodKind::Plain);
+                self.over = head::switches_protocol(kind, status);
                 head::response_body(kind, status, headers)
             }
             Err(reason) => Err(reason),
         };
-        let lane = &mut self.lanes[dir.index()];
+        let half = &mut self.halves[dir.index()];
         match body {
             Ok(body) => {
-                lane.body = Segment::Body {
-                    chunked: body == Body::Chunked,
+                half.body = Segment::Body {
+                    chunked: body == BodyLength::Chunked,
                     encoded: codings(headers).next().is_some(),
                 };
-                lane.framer.begin(body);
+                half.framer.begin(body);
             }
-            Err(_) => lane.framer.lose_step(),
+            Err(_) => half.framer.lose_sync(),
         }
-        lane.framer.recycle(head);
+        half.framer.reuse_buffer(head);
     }
 }
 

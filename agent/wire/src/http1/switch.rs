@@ -1,52 +1,35 @@
 //! What becomes of a connection that switches to another protocol (RFC 9110 §7.8, §9.3.6).
 
-use super::{Http1, State};
-use crate::{Direction, Ending, ExchangeId, Nanos, Sink, held::Held, reason, websocket::Extensions};
-
-/// A protocol that is read after a switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum To {
-    Http2,
-    WebSocket(Extensions),
-}
-
-/// An exchange that goes on in another protocol, and what has been captured after the switch.
-#[derive(Debug)]
-pub(crate) struct Upgrade {
-    pub(crate) to: To,
-    /// The direction of the requests.
-    pub(crate) requests: Direction,
-    pub(crate) exchange: ExchangeId,
-    pub(crate) last: Nanos,
-    /// What the client sends begins with the new protocol: nothing is missing before it.
-    pub(crate) in_step: bool,
-    pub(crate) held: [Held; 2],
-}
+use super::{
+    connection::{ConnectionState, Http1},
+    upgrade::Upgrade,
+};
+use crate::{Direction, Ending, Nanos, Reason, Sink};
 
 impl Http1 {
     /// What a switch leaves to the protocol that is read next.
     pub(crate) fn upgraded<S: Sink>(&mut self, sink: &mut S) -> Option<Upgrade> {
-        let State::Upgraded(to) = self.state else { return None };
-        self.state = State::Over;
-        let exchange = self.queue.take_awaiting()?;
+        let ConnectionState::Upgraded(to) = self.state else { return None };
+        self.state = ConnectionState::Over;
+        let exchange = self.queue.take_awaiting_response()?;
         let requests = self.requests?;
-        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), exchange.last, sink);
-        let in_step = self.lanes[requests.index()].framer.is_between();
-        let held = Direction::ALL.map(|dir| std::mem::take(&mut self.lanes[dir.index()].held));
-        Some(Upgrade { to, requests, exchange: exchange.id, last: exchange.last, in_step, held })
+        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), exchange.last, sink);
+        let in_sync = self.halves[requests.index()].framer.is_between();
+        let held = Direction::ALL.map(|dir| std::mem::take(&mut self.halves[dir.index()].held));
+        Some(Upgrade { to, requests, exchange: exchange.id, last: exchange.last, in_sync, held })
     }
 
     /// The connection goes on in another protocol. A tunnel is looked at anew; others are not read.
     pub(super) fn switch<S: Sink>(&mut self, status: u16, at: Nanos, sink: &mut S) {
-        self.queue.end_all(Ending::Malformed(reason::NOT_HTTP), at, sink);
+        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), at, sink);
         if status == 101 {
-            self.state = State::Over;
+            self.state = ConnectionState::Over;
             return;
         }
-        self.state = State::Undecided { fresh: true, searched: 0 };
+        self.state = ConnectionState::Undecided { from_start: true, searched: 0 };
         self.requests = None;
-        for lane in &mut self.lanes {
-            lane.framer.lose_step();
+        for half in &mut self.halves {
+            half.framer.lose_sync();
         }
     }
 }

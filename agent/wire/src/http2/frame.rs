@@ -1,8 +1,8 @@
-//! Cuts one direction of an HTTP/2 connection into frames (RFC 9113 §4, §6), in step.
+//! Cuts one direction of an HTTP/2 connection into frames (RFC 9113 §4, §6), in sync.
 //!
 //! Only a field block that is cut is buffered.
 
-use crate::{Nanos, reason, reassembly::take};
+use crate::{Nanos, Reason, reassembly::take};
 
 /// What a client sends first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -12,7 +12,7 @@ pub(super) const HEADER: usize = 9;
 
 /// The first 9 bytes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct FrameHeader {
     pub(super) length: u32,
     kind: u8,
     flags: u8,
@@ -42,7 +42,7 @@ const PRIORITY: u8 = 0x20;
 
 /// The next piece of a direction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum FrameStep<'a> {
     /// The input is used up.
     More,
     /// Content of a stream; `starts`: that of a frame begins with it.
@@ -50,51 +50,51 @@ pub(super) enum Step<'a> {
     /// This side of a stream has ended, after its data.
     End(u32),
     /// A field block is whole.
-    Block(Block<'a>),
+    Block(FieldBlock<'a>),
     /// A stream was ended at once.
     Reset(u32),
     /// Streams above this number are not looked at by this side.
     GoAway(u32),
-    /// A rule was broken: the direction is out of step.
-    Malformed(&'static str),
+    /// A rule was broken: the direction is out of sync.
+    Malformed(Reason),
 }
 
 /// A field block, put together from its frames.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block<'a> {
+pub(super) struct FieldBlock<'a> {
     pub(super) stream: u32,
     /// It promises a response that nobody asked for.
     pub(super) promise: bool,
     /// This side of the stream ends with it.
     pub(super) end: bool,
-    pub(super) fields: Fragment<'a>,
+    pub(super) fields: BlockBytes<'a>,
     /// Time of its first byte.
     pub(super) began: Nanos,
 }
 
 /// The bytes of a field block.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fragment<'a> {
+pub(super) enum BlockBytes<'a> {
     Whole(&'a [u8]),
-    /// They came in pieces; [`Framer::recycle`] takes the buffer back.
+    /// They came in pieces; [`Framer::reuse_buffer`] takes the buffer back.
     Joined(Vec<u8>),
     /// Some are missing, or they are too many: so many that were there are given up.
-    Lost(&'static str, usize),
+    Lost(Reason, usize),
 }
 
-impl Block<'_> {
+impl FieldBlock<'_> {
     /// The same, without the input that it was cut from.
-    pub(super) fn into_owned(self) -> Block<'static> {
+    pub(super) fn into_owned(self) -> FieldBlock<'static> {
         let fields = match self.fields {
-            Fragment::Whole(bytes) => Fragment::Joined(bytes.to_vec()),
-            Fragment::Joined(bytes) => Fragment::Joined(bytes),
-            Fragment::Lost(reason, len) => Fragment::Lost(reason, len),
+            BlockBytes::Whole(bytes) => BlockBytes::Joined(bytes.to_vec()),
+            BlockBytes::Joined(bytes) => BlockBytes::Joined(bytes),
+            BlockBytes::Lost(reason, len) => BlockBytes::Lost(reason, len),
         };
-        Block { fields, ..self }
+        FieldBlock { fields, ..self }
     }
 }
 
-impl Fragment<'_> {
+impl BlockBytes<'_> {
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Whole(bytes) => Some(bytes),
@@ -113,10 +113,10 @@ impl Fragment<'_> {
 
 /// What missing bytes did to a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum FrameGap {
     /// So many bytes of the stream's data are missing, and nothing else.
     Data(u32, u64),
-    /// Nothing that matters is missing, or what is will be told with its block.
+    /// Nothing that matters is missing, or what is will be reported with its block.
     Hidden,
     /// What comes next is not known. The frame that was passing was this stream's data: so many bytes of that
     /// are missing, and the flag says whether the stream ended with it.
@@ -126,15 +126,15 @@ pub(super) enum Gap {
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Framer {
-    state: State,
+    state: FrameState,
     /// The field block that is passing.
-    open: Option<Open>,
+    open: Option<OpenBlock>,
     block: Vec<u8>,
     max_block: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum FrameState {
     /// In the connection preface, after so many bytes of it.
     Preface(usize),
     /// In a frame's header, or in the fields of fixed size after it.
@@ -143,35 +143,35 @@ enum State {
         have: usize,
         began: Nanos,
     },
-    Payload(Payload),
+    Payload(FramePayload),
 }
 
 /// The most bytes of fixed fields: pad length and priority.
 const MAX_PREFIX: usize = 6;
-const START: State = State::Fixed { bytes: [0; HEADER + MAX_PREFIX], have: 0, began: Nanos(0) };
+const START: FrameState = FrameState::Fixed { bytes: [0; HEADER + MAX_PREFIX], have: 0, began: Nanos(0) };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Payload {
-    header: Header,
+struct FramePayload {
+    header: FrameHeader,
     /// Bytes of content to come, and of padding after it.
     content: u32,
     padding: u32,
-    /// What the content says has been told.
-    told: bool,
+    /// What the content says has been reported.
+    reported: bool,
     /// The last stream of a GOAWAY frame.
     last: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Open {
+struct OpenBlock {
     stream: u32,
     promise: bool,
     end: bool,
-    lost: Option<(&'static str, usize)>,
+    lost: Option<(Reason, usize)>,
     began: Nanos,
 }
 
-impl Payload {
+impl FramePayload {
     /// Nothing of it has come.
     fn is_untouched(&self) -> bool {
         self.content + self.padding + self.header.prefix() as u32 == self.header.length
@@ -189,7 +189,7 @@ impl Framer {
 
     /// The next byte begins the connection preface.
     pub(super) fn expect_preface(&mut self) {
-        self.state = State::Preface(0);
+        self.state = FrameState::Preface(0);
     }
 
     /// The next byte begins a frame, whatever was before.
@@ -198,49 +198,50 @@ impl Framer {
     }
 
     /// Takes the next piece off `input`.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8], at: Nanos) -> Step<'a> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8], at: Nanos) -> FrameStep<'a> {
         loop {
             match self.state {
-                State::Payload(payload) if payload.content == 0 && !payload.told => {
-                    self.state = State::Payload(Payload { told: true, ..payload });
-                    if let Some(step) = self.tell(payload, &[]) {
+                FrameState::Payload(payload) if payload.content == 0 && !payload.reported => {
+                    self.state = FrameState::Payload(FramePayload { reported: true, ..payload });
+                    if let Some(step) = self.frame_content_end(payload, &[]) {
                         return step;
                     }
                 }
-                State::Payload(Payload { content: 0, padding: 0, .. }) => self.state = START,
-                _ if input.is_empty() => return Step::More,
-                State::Preface(have) => {
+                FrameState::Payload(FramePayload { content: 0, padding: 0, .. }) => self.state = START,
+                _ if input.is_empty() => return FrameStep::More,
+                FrameState::Preface(have) => {
                     let len = input.len().min(PREFACE.len() - have);
                     if take(input, len) != &PREFACE[have..have + len] {
-                        return Step::Malformed(reason::PREFACE);
+                        return FrameStep::Malformed(Reason::PrefaceInvalid);
                     }
-                    self.state = if have + len == PREFACE.len() { START } else { State::Preface(have + len) };
+                    self.state =
+                        if have + len == PREFACE.len() { START } else { FrameState::Preface(have + len) };
                 }
-                State::Fixed { .. } => {
+                FrameState::Fixed { .. } => {
                     if let Err(reason) = self.fixed(input, at) {
-                        return Step::Malformed(reason);
+                        return FrameStep::Malformed(reason);
                     }
                 }
-                State::Payload(mut payload) => {
+                FrameState::Payload(mut payload) => {
                     if payload.content == 0 {
                         let len = input.len().min(payload.padding as usize);
                         take(input, len);
                         payload.padding -= len as u32;
-                        self.state = State::Payload(payload);
+                        self.state = FrameState::Payload(payload);
                         continue;
                     }
                     let len = input.len().min(payload.content as usize);
                     let bytes = take(input, len);
                     let starts = payload.is_untouched();
                     payload.content -= len as u32;
-                    payload.told = payload.content == 0 && payload.header.carries_fields();
-                    self.state = State::Payload(payload);
+                    payload.reported = payload.content == 0 && payload.header.carries_fields();
+                    self.state = FrameState::Payload(payload);
                     if payload.header.kind == kind::DATA {
-                        return Step::Data { stream: payload.header.stream, bytes, starts };
+                        return FrameStep::Data { stream: payload.header.stream, bytes, starts };
                     }
                     if payload.header.carries_fields() {
-                        if payload.told {
-                            if let Some(step) = self.tell(payload, bytes) {
+                        if payload.reported {
+                            if let Some(step) = self.frame_content_end(payload, bytes) {
                                 return step;
                             }
                         } else {
@@ -253,7 +254,7 @@ impl Framer {
     }
 
     /// Takes back the buffer of a block.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+    pub(super) fn reuse_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT_BUFFER {
             buffer.clear();
             self.block = buffer;
@@ -261,46 +262,46 @@ impl Framer {
     }
 
     /// Passes over missing bytes.
-    pub(super) fn gap(&mut self, missing: u64) -> Gap {
-        let State::Payload(payload) = &mut self.state else { return Gap::Lost(None) };
-        let data = payload.header.kind == kind::DATA && !payload.told;
+    pub(super) fn gap(&mut self, missing: u64) -> FrameGap {
+        let FrameState::Payload(payload) = &mut self.state else { return FrameGap::Lost(None) };
+        let data = payload.header.kind == kind::DATA && !payload.reported;
         if missing > u64::from(payload.content) + u64::from(payload.padding) {
             let end = payload.header.has(END_STREAM);
-            return Gap::Lost(data.then_some((payload.header.stream, u64::from(payload.content), end)));
+            return FrameGap::Lost(data.then_some((payload.header.stream, u64::from(payload.content), end)));
         }
         // Not more than what is to come.
         let content = (missing as u32).min(payload.content);
         payload.content -= content;
         payload.padding -= missing as u32 - content;
         if data && content > 0 {
-            return Gap::Data(payload.header.stream, u64::from(content));
+            return FrameGap::Data(payload.header.stream, u64::from(content));
         }
         if content > 0 && payload.header.carries_fields() {
-            self.give_up(reason::OUT_OF_STEP, 0);
+            self.lose_block(Reason::OutOfSync, 0);
         }
-        Gap::Hidden
+        FrameGap::Hidden
     }
 
     /// Takes bytes of fixed fields; when they are whole, the payload begins.
-    fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), &'static str> {
-        let State::Fixed { mut bytes, mut have, mut began } = self.state else { return Ok(()) };
+    fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), Reason> {
+        let FrameState::Fixed { mut bytes, mut have, mut began } = self.state else { return Ok(()) };
         if have == 0 {
             began = at;
         }
         for part in 0..2 {
             let whole = match part {
                 0 => HEADER,
-                _ => HEADER + Header::read(&bytes).prefix(),
+                _ => HEADER + FrameHeader::read(&bytes).prefix(),
             };
             let len = input.len().min(whole.saturating_sub(have));
             bytes[have..have + len].copy_from_slice(take(input, len));
             have += len;
             if have < whole {
-                self.state = State::Fixed { bytes, have, began };
+                self.state = FrameState::Fixed { bytes, have, began };
                 return Ok(());
             }
             if part == 0 && have == HEADER {
-                let header = Header::read(&bytes);
+                let header = FrameHeader::read(&bytes);
                 header.check()?;
                 self.check_order(header)?;
             }
@@ -309,37 +310,37 @@ impl Framer {
     }
 
     /// RFC 9113 §4.3: nothing comes between the frames of a field block.
-    fn check_order(&self, header: Header) -> Result<(), &'static str> {
+    fn check_order(&self, header: FrameHeader) -> Result<(), Reason> {
         let continues = header.kind == kind::CONTINUATION;
         match self.open {
-            Some(open) if !continues || open.stream != header.stream => Err(reason::CONTINUATION),
-            None if continues => Err(reason::CONTINUATION),
+            Some(open) if !continues || open.stream != header.stream => Err(Reason::ContinuationInvalid),
+            None if continues => Err(Reason::ContinuationInvalid),
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), &'static str> {
-        let header = Header::read(bytes);
+    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), Reason> {
+        let header = FrameHeader::read(bytes);
         let prefix = header.prefix();
         let padding = if header.is_padded() { u32::from(bytes[HEADER]) } else { 0 };
-        let content = header.length.checked_sub(prefix as u32 + padding).ok_or(reason::PADDING)?;
+        let content = header.length.checked_sub(prefix as u32 + padding).ok_or(Reason::PaddingInvalid)?;
         let last = if header.kind == kind::GOAWAY { number(&bytes[HEADER..]) } else { 0 };
         if matches!(header.kind, kind::HEADERS | kind::PUSH_PROMISE) {
             let promise = header.kind == kind::PUSH_PROMISE;
             let end = !promise && header.has(END_STREAM);
-            self.open = Some(Open { stream: header.stream, promise, end, lost: None, began });
+            self.open = Some(OpenBlock { stream: header.stream, promise, end, lost: None, began });
         }
-        self.state = State::Payload(Payload { header, content, padding, told: false, last });
+        self.state = FrameState::Payload(FramePayload { header, content, padding, reported: false, last });
         Ok(())
     }
 
     /// What a frame means whose content is whole; `bytes` are the last of it.
-    fn tell<'a>(&mut self, payload: Payload, bytes: &'a [u8]) -> Option<Step<'a>> {
-        let Payload { header, last, .. } = payload;
+    fn frame_content_end<'a>(&mut self, payload: FramePayload, bytes: &'a [u8]) -> Option<FrameStep<'a>> {
+        let FramePayload { header, last, .. } = payload;
         match header.kind {
-            kind::DATA if header.has(END_STREAM) => Some(Step::End(header.stream)),
-            kind::RST_STREAM => Some(Step::Reset(header.stream)),
-            kind::GOAWAY => Some(Step::GoAway(last)),
+            kind::DATA if header.has(END_STREAM) => Some(FrameStep::End(header.stream)),
+            kind::RST_STREAM => Some(FrameStep::Reset(header.stream)),
+            kind::GOAWAY => Some(FrameStep::GoAway(last)),
             _ if !header.carries_fields() => None,
             _ if !header.has(END_HEADERS) => {
                 self.keep(bytes);
@@ -350,21 +351,21 @@ impl Framer {
                 if !whole || bytes.len() > self.max_block {
                     self.keep(bytes);
                 }
-                let Open { stream, promise, end, lost, began } = self.open.take()?;
+                let OpenBlock { stream, promise, end, lost, began } = self.open.take()?;
                 let fields = match lost {
-                    Some((reason, len)) => Fragment::Lost(reason, len),
-                    None if whole => Fragment::Whole(bytes),
-                    None => Fragment::Joined(std::mem::take(&mut self.block)),
+                    Some((reason, len)) => BlockBytes::Lost(reason, len),
+                    None if whole => BlockBytes::Whole(bytes),
+                    None => BlockBytes::Joined(std::mem::take(&mut self.block)),
                 };
-                Some(Step::Block(Block { stream, promise, end, fields, began }))
+                Some(FrameStep::Block(FieldBlock { stream, promise, end, fields, began }))
             }
         }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.block.len() + bytes.len() > self.max_block {
-            self.give_up(reason::HEAD_TOO_LONG, bytes.len());
-        } else if let Some(Open { lost: Some((_, len)), .. }) = &mut self.open {
+            self.lose_block(Reason::HeadTooLong, bytes.len());
+        } else if let Some(OpenBlock { lost: Some((_, len)), .. }) = &mut self.open {
             *len += bytes.len();
         } else {
             self.block.extend_from_slice(bytes);
@@ -372,7 +373,7 @@ impl Framer {
     }
 
     /// The block that is passing cannot be read: what was kept of it and `more` bytes are given up.
-    fn give_up(&mut self, reason: &'static str, more: usize) {
+    fn lose_block(&mut self, reason: Reason, more: usize) {
         let given_up = std::mem::take(&mut self.block).len() + more;
         if let Some(open) = &mut self.open {
             let (_, len) = open.lost.get_or_insert((reason, 0));
@@ -381,7 +382,7 @@ impl Framer {
     }
 }
 
-impl Header {
+impl FrameHeader {
     /// Reads a header, which is whole.
     pub(super) fn read(bytes: &[u8]) -> Self {
         Self {
@@ -422,7 +423,7 @@ impl Header {
     }
 
     /// Length and stream, by type (RFC 9113 §6). A type that is not known may have any.
-    fn check(self) -> Result<(), &'static str> {
+    fn check(self) -> Result<(), Reason> {
         let length = match self.kind {
             kind::PRIORITY => self.length == 5,
             kind::RST_STREAM | kind::WINDOW_UPDATE => self.length == 4,
@@ -439,8 +440,8 @@ impl Header {
         };
         match (length, stream) {
             (true, true) => Ok(()),
-            (false, _) => Err(reason::FRAME_SIZE),
-            (true, false) => Err(reason::FRAME_STREAM),
+            (false, _) => Err(Reason::FrameSizeInvalid),
+            (true, false) => Err(Reason::FrameStreamInvalid),
         }
     }
 

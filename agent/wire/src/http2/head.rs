@@ -3,11 +3,11 @@
 use super::hpack::Fields;
 
 /// Header fields as (name, value) pairs.
-pub(super) type Plain<'a> = Vec<(&'a [u8], &'a [u8])>;
+pub(super) type PlainFields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// The pseudo-header fields of a block.
 #[derive(Debug, Default)]
-pub(super) struct Pseudo<'a> {
+pub(super) struct PseudoHeaders<'a> {
     pub(super) method: Option<&'a [u8]>,
     pub(super) path: Option<&'a [u8]>,
     pub(super) authority: Option<&'a [u8]>,
@@ -16,9 +16,9 @@ pub(super) struct Pseudo<'a> {
     pub(super) status: Option<u16>,
 }
 
-impl<'a> Pseudo<'a> {
+impl<'a> PseudoHeaders<'a> {
     /// Sorts the fields of a block; those that are no pseudo-header fields go to `plain`.
-    pub(super) fn split(fields: &'a Fields, plain: &mut Plain<'a>) -> Self {
+    pub(super) fn split(fields: &'a Fields, plain: &mut PlainFields<'a>) -> Self {
         let mut pseudo = Self::default();
         for (name, value) in fields.iter() {
             match name {

@@ -1,12 +1,11 @@
 //! A stream: one request and its response (RFC 9113 §5.1, §8.1), and what follows if that opens a tunnel.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
-use super::tunnel::{Answer, Tunnel};
+use super::tunnel::{FinalResponse, Tunnel};
 use crate::{
-    Ending, ExchangeId, Headers, Interest, Nanos, ResponseHead, Role, Sink, Version,
+    Ending, ExchangeId, Headers, Interest, Nanos, Reason, ResponseHead, Role, Sink, Version,
     body::{BodyUse, content_length},
-    coding::Want,
 };
 
 /// The streams that carry exchanges which are not over, by number.
@@ -17,65 +16,65 @@ pub(super) struct Stream {
     pub(super) id: ExchangeId,
     /// Time of the last byte of either message.
     pub(super) last: Nanos,
-    pub(super) request: Message,
-    pub(super) response: Message,
+    pub(super) request: StreamMessage,
+    pub(super) response: StreamMessage,
     /// When the response ended, by protocol or because the sink said so.
-    pub(super) answered: Option<Nanos>,
+    pub(super) response_ended: Option<Nanos>,
     /// Bytes of the response's content to come, where its length is known.
-    pub(super) due: Option<u64>,
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) remaining: Option<u64>,
+    pub(super) undecodable: Option<Reason>,
     /// It carries another protocol, or is to.
     pub(super) tunnel: Option<Box<Tunnel>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) part: Part,
+pub(super) struct StreamMessage {
+    pub(super) part: MessageProgress,
     pub(super) body: BodyUse,
     /// Frames were lost in which it may have ended.
-    pub(super) unsure: bool,
+    pub(super) end_uncertain: bool,
 }
 
 /// How far a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MessageProgress {
     Awaited,
     /// Its head was seen.
     Open,
     Done,
 }
 
-impl Message {
-    pub(super) const fn new(part: Part) -> Self {
-        Self { part, body: BodyUse::Skip, unsure: false }
+impl StreamMessage {
+    pub(super) const fn new(part: MessageProgress) -> Self {
+        Self { part, body: BodyUse::Skip, end_uncertain: false }
     }
 }
 
 impl Stream {
-    pub(super) fn message(&mut self, request: bool) -> &mut Message {
+    pub(super) fn message(&mut self, request: bool) -> &mut StreamMessage {
         if request { &mut self.request } else { &mut self.response }
     }
 
     /// The head of the final response has come.
-    pub(super) fn answered<S: Sink>(&mut self, answer: &Answer<'_>, sink: &mut S) {
-        self.response.part = Part::Open;
-        self.tunnel = self.tunnel.take().and_then(|tunnel| tunnel.answered(self.id, answer, sink));
+    pub(super) fn final_response<S: Sink>(&mut self, answer: &FinalResponse<'_>, sink: &mut S) {
+        self.response.part = MessageProgress::Open;
+        self.tunnel = self.tunnel.take().and_then(|tunnel| tunnel.final_response(self.id, answer, sink));
         if self.tunnel.is_none() {
             let undecodable;
             (self.response.body, undecodable) = BodyUse::new(answer.interest, answer.headers, answer.limits);
             self.undecodable = self.undecodable.or(undecodable);
             // Conflicting lengths (RFC 9113 §8.1.1) tell nothing.
-            self.due = content_length(answer.headers).unwrap_or(None);
+            self.remaining = content_length(answer.headers).unwrap_or(None);
         }
     }
 
     /// The response goes on although its head was lost.
-    pub(super) fn headless<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+    pub(super) fn start_without_head<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         let head = ResponseHead { version: Version::Http2, status: 0, headers: Headers::new(&[], false) };
         let interest = sink.response(self.id, &head, at);
-        self.response.part = Part::Open;
+        self.response.part = MessageProgress::Open;
         match &mut self.tunnel {
-            Some(tunnel) => tunnel.lose_answer(sink),
+            Some(tunnel) => tunnel.lose_response(sink),
             None if interest == Interest::Body => self.response.body = BodyUse::Plain,
             None => {}
         }
@@ -96,22 +95,22 @@ impl Stream {
         }
         let id = self.id;
         if !request {
-            self.due = self.due.and_then(|due| due.checked_sub(bytes.len() as u64));
+            self.remaining = self.remaining.and_then(|remaining| remaining.checked_sub(bytes.len() as u64));
         }
         let fed = if request {
             self.request.body.feed(bytes, |bytes| {
                 sink.request_body(id, bytes, at);
-                Want::More
+                ControlFlow::Continue(())
             })
-        } else if self.answered.is_none() {
-            let answered = &mut self.answered;
+        } else if self.response_ended.is_none() {
+            let response_ended = &mut self.response_ended;
             self.response.body.feed(bytes, |bytes| {
                 sink.response_body(id, bytes, at);
-                if sink.finished(id) {
-                    *answered = Some(at);
-                    return Want::Nothing;
+                if sink.is_response_complete(id) {
+                    *response_ended = Some(at);
+                    return ControlFlow::Break(());
                 }
-                Want::More
+                ControlFlow::Continue(())
             })
         } else {
             Ok(())
@@ -126,9 +125,9 @@ impl Stream {
         }
         let id = self.id;
         if !request {
-            self.due = self.due.and_then(|due| due.checked_sub(missing?));
+            self.remaining = self.remaining.and_then(|remaining| remaining.checked_sub(missing?));
         }
-        if request || self.answered.is_none() {
+        if request || self.response_ended.is_none() {
             let message = self.message(request);
             if message.body.is_wanted() || missing.is_none() {
                 sink.gap(id, request, missing);
@@ -142,16 +141,16 @@ impl Stream {
         if let Some(tunnel) = self.followed() {
             return tunnel.half_close(sender(request), at, sink);
         }
-        if self.message(request).part == Part::Done {
+        if self.message(request).part == MessageProgress::Done {
             return;
         }
         let finished = self.message(request).body.finish();
-        self.message(request).part = Part::Done;
+        self.message(request).part = MessageProgress::Done;
         self.undecodable = self.undecodable.or_else(|| finished.err());
         if request {
             sink.request_end(self.id, at);
         } else {
-            self.answered = self.answered.or(Some(at));
+            self.response_ended = self.response_ended.or(Some(at));
         }
     }
 
@@ -160,9 +159,9 @@ impl Stream {
         if let Some(tunnel) = self.followed().filter(|_| request) {
             return tunnel.gap(Role::Client, None, sink);
         }
-        if self.message(request).part != Part::Done {
-            self.message(request).unsure = true;
-            if self.message(request).part == Part::Open {
+        if self.message(request).part != MessageProgress::Done {
+            self.message(request).end_uncertain = true;
+            if self.message(request).part == MessageProgress::Open {
                 self.gap(request, None, sink);
             }
         }
@@ -172,19 +171,20 @@ impl Stream {
     pub(super) fn half_close<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         match self.followed() {
             Some(tunnel) => tunnel.half_close(Role::Client, at, sink),
-            None => self.request.unsure |= self.request.part != Part::Done,
+            None => self.request.end_uncertain |= self.request.part != MessageProgress::Done,
         }
     }
 
     /// Whether nothing more is to come.
     pub(super) fn is_over(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_over())
-            || (self.answered.is_some() && (self.request.part == Part::Done || self.request.unsure))
+            || (self.response_ended.is_some()
+                && (self.request.part == MessageProgress::Done || self.request.end_uncertain))
     }
 
     /// Whether what the client sends is kept until the server answers.
     pub(super) fn is_held(&self) -> bool {
-        matches!(self.tunnel.as_deref(), Some(Tunnel::Asked { missing: false, .. }))
+        matches!(self.tunnel.as_deref(), Some(Tunnel::Requested { missing: false, .. }))
     }
 
     /// Bytes that it keeps for want of an answer.
@@ -210,15 +210,17 @@ impl Stream {
             None => {}
         }
         // Some clients leave once they have what was announced, before the server says that it was all.
-        if self.due == Some(0) && !matches!(ending, Ending::Malformed(_)) {
+        if self.remaining == Some(0) && !matches!(ending, Ending::Malformed(_)) {
             self.message_end(false, self.last, sink);
         }
-        match (self.answered, ending) {
-            (Some(answered), _) => {
+        match (self.response_ended, ending) {
+            (Some(response_ended), _) => {
                 let ending = self.undecodable.map_or(Ending::Complete, Ending::Undecodable);
-                sink.end(self.id, ending, answered);
+                sink.end(self.id, ending, response_ended);
             }
-            (None, Ending::Cut | Ending::Left) if self.response.unsure => sink.end(self.id, Ending::Lost, at),
+            (None, Ending::Cut | Ending::ClosedLocally) if self.response.end_uncertain => {
+                sink.end(self.id, Ending::Lost, at)
+            }
             (None, _) => sink.end(self.id, ending, at),
         }
     }

@@ -3,13 +3,13 @@
 mod resync;
 
 use super::{
-    opening::Opening,
-    report::Held,
+    prefix_cache::PrefixCache,
+    report::DeferredReports,
     scan,
     schema::{ESCAPED, MAX_DEPTH, MAX_KEY, NodeId, Schema},
     value::{MAX_NUMBER, Number, Str, Value, unescape},
 };
-use crate::reason;
+use crate::Reason;
 
 /// Brackets in brackets, beyond which a document is [`Status::Malformed`]. What servers accept is below 1,000.
 const MAX_NESTING: u32 = 1024;
@@ -25,15 +25,15 @@ pub enum Status {
     Complete,
     /// Bytes were missing: see [`Extractor::gap`].
     Gapped,
-    /// Not JSON, or more of it than is followed: why, one of [`reason`]. Values reported before stand.
-    Malformed(&'static str),
+    /// Not JSON, or more of it than is followed. Values reported before stand.
+    Malformed(Reason),
 }
 
 /// Extracts wanted fields of one document at a time; see the [module](super).
 #[derive(Debug)]
 pub struct Extractor<F: 'static> {
     schema: &'static Schema<F>,
-    place: Place,
+    position: ParserPosition,
     /// The last byte was a backslash inside a string; after a gap: may have been one.
     escaped: bool,
     /// Start of the token that the last cut fell into.
@@ -42,18 +42,18 @@ pub struct Extractor<F: 'static> {
     cut: bool,
     gapped: bool,
     /// What was read after a gap, until the end shows that it was read rightly.
-    held: Held<F>,
+    deferred: DeferredReports<F>,
     /// More than one document is read.
     many: bool,
-    opening: Opening<F, Place>,
+    prefix: PrefixCache<F, ParserPosition>,
 }
 
 /// Where in a document the parser is.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    state: State,
+struct ParserPosition {
+    state: JsonState,
     /// Containers around the current position that something is wanted of.
-    stack: [Frame; MAX_DEPTH],
+    stack: [Container; MAX_DEPTH],
     depth: usize,
     /// Position in each array of the stack.
     indices: [u32; MAX_DEPTH],
@@ -65,7 +65,7 @@ struct Place {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum JsonState {
     /// Before the document.
     Start,
     /// A value begins.
@@ -101,11 +101,11 @@ enum State {
     TooDeep,
 }
 
-impl Default for Place {
+impl Default for ParserPosition {
     fn default() -> Self {
         Self {
-            state: State::Start,
-            stack: [Frame { node: NodeId::ROOT, array: false }; MAX_DEPTH],
+            state: JsonState::Start,
+            stack: [Container { node: NodeId::ROOT, array: false }; MAX_DEPTH],
             depth: 0,
             indices: [0; MAX_DEPTH],
             arrays: 0,
@@ -116,13 +116,13 @@ impl Default for Place {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+struct Container {
     node: NodeId,
     array: bool,
 }
 
 /// Where to go on in the piece; `None`: it is used up.
-type Step = Option<usize>;
+type NextOffset = Option<usize>;
 
 impl<F: Copy> Extractor<F> {
     /// For documents of one kind.
@@ -130,23 +130,23 @@ impl<F: Copy> Extractor<F> {
     pub fn new(schema: &'static Schema<F>) -> Self {
         Self {
             schema,
-            place: Place::default(),
+            position: ParserPosition::default(),
             escaped: false,
             token: Vec::new(),
             cut: false,
             gapped: false,
-            held: Held::default(),
+            deferred: DeferredReports::default(),
             many: false,
-            opening: Opening::default(),
+            prefix: PrefixCache::default(),
         }
     }
 
     /// Forgets the document: the next piece begins another one.
     pub fn reset(&mut self) {
-        self.place.state = State::Start;
-        self.place.child = Some(NodeId::ROOT);
+        self.position.state = JsonState::Start;
+        self.position.child = Some(NodeId::ROOT);
         self.gapped = false;
-        self.held.drop_all();
+        self.deferred.drop_all();
         self.many = true;
         self.drop_token();
         self.unwind();
@@ -158,7 +158,7 @@ impl<F: Copy> Extractor<F> {
         if self.gapped {
             return self.push_after_gap(piece);
         }
-        let begins = self.many && self.place.state == State::Start;
+        let begins = self.many && self.position.state == JsonState::Start;
         let mut at = if begins { self.begin(piece, &mut visit) } else { 0 };
         while let Some(next) = self.step(piece, at, &mut visit) {
             at = next;
@@ -169,19 +169,19 @@ impl<F: Copy> Extractor<F> {
     /// has a [`Extractor::gap`] at its end. Reports what only the end can show: a document that is a bare number
     /// or literal, and what was found after a gap.
     pub fn finish(&mut self, mut visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
-        if self.place.state == State::InScalar && self.place.depth == 0 {
+        if self.position.state == JsonState::InScalar && self.position.depth == 0 {
             self.push(b" ", &mut visit);
         }
-        match self.place.state {
-            State::Malformed => Status::Malformed(reason::JSON),
-            State::TooDeep => Status::Malformed(reason::JSON_DEPTH),
-            State::Done if self.gapped => {
-                self.held.make(&mut visit);
+        match self.position.state {
+            JsonState::Malformed => Status::Malformed(Reason::JsonInvalid),
+            JsonState::TooDeep => Status::Malformed(Reason::JsonTooDeep),
+            JsonState::Done if self.gapped => {
+                self.deferred.make(&mut visit);
                 Status::Gapped
             }
             _ if self.gapped => Status::Gapped,
-            State::Start => Status::Empty,
-            State::Done => Status::Complete,
+            JsonState::Start => Status::Empty,
+            JsonState::Done => Status::Complete,
             _ => Status::Partial,
         }
     }
@@ -189,9 +189,9 @@ impl<F: Copy> Extractor<F> {
     /// Passes over as much of a document as begins like the ones before it.
     #[inline]
     fn begin(&mut self, piece: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> usize {
-        match self.opening.replay(piece, visit) {
-            Some((at, place)) => {
-                self.place = place;
+        match self.prefix.replay(piece, visit) {
+            Some((at, position)) => {
+                self.position = position;
                 at
             }
             None => self.learn(piece, visit),
@@ -200,69 +200,71 @@ impl<F: Copy> Extractor<F> {
 
     #[cold]
     fn learn(&mut self, piece: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> usize {
-        let alike = self.opening.compare(piece);
+        let alike = self.prefix.compare(piece);
         if alike == 0 {
             return 0;
         }
-        let mut opening = std::mem::take(&mut self.opening);
+        let mut prefix = std::mem::take(&mut self.prefix);
         let (mut at, mut sure) = (0, 0);
         while at < alike {
             let next = self.step(piece, at, &mut |field, indices, value| {
-                opening.record(piece, field, indices, &value);
+                prefix.record(piece, field, indices, &value);
                 visit(field, indices, value);
             });
             at = next.unwrap_or(piece.len());
             // The end and an error are decided by the byte after.
-            if at <= alike && !matches!(self.place.state, State::Done | State::Malformed | State::TooDeep) {
-                opening.commit(at, self.place);
-                sure = opening.recorded();
+            if at <= alike
+                && !matches!(self.position.state, JsonState::Done | JsonState::Malformed | JsonState::TooDeep)
+            {
+                prefix.commit(at, self.position);
+                sure = prefix.recorded();
             }
         }
-        opening.truncate(sure);
-        self.opening = opening;
+        prefix.truncate(sure);
+        self.prefix = prefix;
         at
     }
 
     #[inline]
-    fn step(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
-        match self.place.state {
-            State::Start | State::Value | State::FirstItem => self.value(piece, at, visit),
-            State::FirstKey | State::Key => self.key(piece, at, visit),
-            State::InKey => self.in_key(piece, at),
-            State::Colon => self.colon(piece, at),
-            State::InString => self.in_string(piece, at, visit),
-            State::InScalar => self.in_scalar(piece, at, visit),
-            State::Next => self.next(piece, at, visit),
-            State::Skip => self.skip(piece, at, visit),
-            State::SkipString => {
+    fn step(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> NextOffset {
+        match self.position.state {
+            JsonState::Start | JsonState::Value | JsonState::FirstItem => self.value(piece, at, visit),
+            JsonState::FirstKey | JsonState::Key => self.key(piece, at, visit),
+            JsonState::InKey => self.in_key(piece, at),
+            JsonState::Colon => self.colon(piece, at),
+            JsonState::InString => self.in_string(piece, at, visit),
+            JsonState::InScalar => self.in_scalar(piece, at, visit),
+            JsonState::Next => self.next(piece, at, visit),
+            JsonState::Skip => self.skip(piece, at, visit),
+            JsonState::SkipString => {
                 let end = self.string_end(piece, at)?;
-                self.place.state = State::Skip;
+                self.position.state = JsonState::Skip;
                 Some(end + 1)
             }
-            State::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
-            State::Lost => self.lost(piece, at),
-            State::LostKey => self.lost_key(piece, at),
-            State::Malformed | State::TooDeep => None,
+            JsonState::Done => scan::not_space(piece, at).and_then(|at| self.fail(at)),
+            JsonState::Lost => self.lost(piece, at),
+            JsonState::LostKey => self.lost_key(piece, at),
+            JsonState::Malformed | JsonState::TooDeep => None,
         }
     }
 
     #[inline]
-    fn value(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn value(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> NextOffset {
         let at = scan::not_space(piece, at)?;
         match piece[at] {
             b'"' => {
-                self.place.state = State::InString;
+                self.position.state = JsonState::InString;
                 self.in_string(piece, at + 1, visit)
             }
             b'-' | b'0'..=b'9' | b'n' | b't' | b'f' | b'N' | b'I' => {
-                self.place.state = State::InScalar;
+                self.position.state = JsonState::InScalar;
                 self.in_scalar(piece, at, visit)
             }
             open @ (b'{' | b'[') => {
                 self.open(open == b'[', visit);
                 Some(at + 1)
             }
-            b']' if self.place.state == State::FirstItem => {
+            b']' if self.position.state == JsonState::FirstItem => {
                 self.close(visit);
                 Some(at + 1)
             }
@@ -271,32 +273,32 @@ impl<F: Copy> Extractor<F> {
     }
 
     fn open(&mut self, array: bool, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
-        if let Some(node) = self.place.child {
+        if let Some(node) = self.position.child {
             self.report(visit, if array { Value::Array } else { Value::Object });
             let items = self.schema.node(node).items;
             if array && items.is_some() || !array && self.schema.node(node).has_keys() {
-                self.place.stack[self.place.depth] = Frame { node, array };
-                self.place.depth += 1;
+                self.position.stack[self.position.depth] = Container { node, array };
+                self.position.depth += 1;
                 if array {
-                    self.place.indices[self.place.arrays] = 0;
-                    self.place.arrays += 1;
-                    self.place.child = items;
-                    self.place.state = State::FirstItem;
+                    self.position.indices[self.position.arrays] = 0;
+                    self.position.arrays += 1;
+                    self.position.child = items;
+                    self.position.state = JsonState::FirstItem;
                 } else {
-                    self.place.state = State::FirstKey;
+                    self.position.state = JsonState::FirstKey;
                 }
                 return;
             }
         }
-        self.place.nesting = 1;
-        self.place.state = State::Skip;
+        self.position.nesting = 1;
+        self.position.state = JsonState::Skip;
     }
 
     fn close(&mut self, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
-        self.place.depth -= 1;
-        let frame = self.place.stack[self.place.depth];
-        self.place.arrays -= usize::from(frame.array);
-        self.place.child = Some(frame.node);
+        self.position.depth -= 1;
+        let frame = self.position.stack[self.position.depth];
+        self.position.arrays -= usize::from(frame.array);
+        self.position.child = Some(frame.node);
         self.report(visit, Value::End);
         self.ended();
     }
@@ -304,20 +306,20 @@ impl<F: Copy> Extractor<F> {
     /// A value is over.
     #[inline]
     fn ended(&mut self) {
-        self.place.state = if self.place.depth == 0 { State::Done } else { State::Next };
+        self.position.state = if self.position.depth == 0 { JsonState::Done } else { JsonState::Next };
     }
 
     #[inline]
-    fn next(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn next(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> NextOffset {
         let at = scan::not_space(piece, at)?;
-        let Frame { node, array } = self.place.stack[self.place.depth - 1];
+        let Container { node, array } = self.position.stack[self.position.depth - 1];
         match (piece[at], array) {
-            (b',', false) => self.place.state = State::Key,
+            (b',', false) => self.position.state = JsonState::Key,
             (b',', true) => {
-                let index = &mut self.place.indices[self.place.arrays - 1];
+                let index = &mut self.position.indices[self.position.arrays - 1];
                 *index = index.saturating_add(1);
-                self.place.child = self.schema.node(node).items;
-                self.place.state = State::Value;
+                self.position.child = self.schema.node(node).items;
+                self.position.state = JsonState::Value;
             }
             (b'}', false) | (b']', true) => self.close(visit),
             _ => return self.fail(at),
@@ -326,14 +328,14 @@ impl<F: Copy> Extractor<F> {
     }
 
     #[inline]
-    fn key(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn key(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> NextOffset {
         let at = scan::not_space(piece, at)?;
         match piece[at] {
             b'"' => {
-                self.place.state = State::InKey;
+                self.position.state = JsonState::InKey;
                 self.in_key(piece, at + 1)
             }
-            b'}' if self.place.state == State::FirstKey => {
+            b'}' if self.position.state == JsonState::FirstKey => {
                 self.close(visit);
                 Some(at + 1)
             }
@@ -342,48 +344,53 @@ impl<F: Copy> Extractor<F> {
     }
 
     #[inline]
-    fn in_key(&mut self, piece: &[u8], at: usize) -> Step {
+    fn in_key(&mut self, piece: &[u8], at: usize) -> NextOffset {
         let Some(end) = self.string_end(piece, at) else {
             self.keep(&piece[at..], MAX_KEY * ESCAPED);
             return None;
         };
-        let node = self.place.stack[self.place.depth - 1].node;
+        let node = self.position.stack[self.position.depth - 1].node;
         if self.token.is_empty() && !self.cut {
-            self.place.child = child(self.schema, node, piece, at, end);
+            self.position.child = child(self.schema, node, piece, at, end);
         } else {
             self.keep(&piece[at..end], MAX_KEY * ESCAPED);
-            self.place.child =
+            self.position.child =
                 child(self.schema, node, &self.token, 0, self.token.len()).filter(|_| !self.cut);
             self.drop_token();
         }
-        self.place.state = State::Colon;
+        self.position.state = JsonState::Colon;
         self.colon(piece, end + 1)
     }
 
     #[inline]
-    fn colon(&mut self, piece: &[u8], at: usize) -> Step {
+    fn colon(&mut self, piece: &[u8], at: usize) -> NextOffset {
         let at = scan::not_space(piece, at)?;
         if piece[at] != b':' {
             return self.fail(at);
         }
-        self.place.state = State::Value;
+        self.position.state = JsonState::Value;
         Some(at + 1)
     }
 
     #[inline]
-    fn in_string(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn in_string(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        visit: &mut impl FnMut(F, &[u32], Value<'_>),
+    ) -> NextOffset {
         let end = self.string_end(piece, at);
-        if let Some((field, cap)) = self.place.child.and_then(|node| self.schema.node(node).want) {
+        if let Some((field, cap)) = self.position.child.and_then(|node| self.schema.node(node).want) {
             let Some(end) = end else {
                 self.keep(&piece[at..], usize::from(cap) * ESCAPED);
                 return None;
             };
-            let indices = &self.place.indices[..self.place.arrays];
+            let indices = &self.position.indices[..self.position.arrays];
             if self.token.is_empty() && !self.cut {
                 visit(field, indices, Value::Str(Str { raw: &piece[at..end], cap, cut: false }));
             } else {
                 self.keep(&piece[at..end], usize::from(cap) * ESCAPED);
-                let indices = &self.place.indices[..self.place.arrays];
+                let indices = &self.position.indices[..self.position.arrays];
                 visit(field, indices, Value::Str(Str { raw: &self.token, cap, cut: self.cut }));
                 self.drop_token();
             }
@@ -394,9 +401,14 @@ impl<F: Copy> Extractor<F> {
     }
 
     #[inline]
-    fn in_scalar(&mut self, piece: &[u8], at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn in_scalar(
+        &mut self,
+        piece: &[u8],
+        at: usize,
+        visit: &mut impl FnMut(F, &[u32], Value<'_>),
+    ) -> NextOffset {
         let end = scan::scalar_end(piece, at);
-        if let Some((field, _)) = self.place.child.and_then(|node| self.schema.node(node).want) {
+        if let Some((field, _)) = self.position.child.and_then(|node| self.schema.node(node).want) {
             let Some(end) = end else {
                 self.keep(&piece[at..], MAX_NUMBER + 1);
                 return None;
@@ -408,31 +420,36 @@ impl<F: Copy> Extractor<F> {
             let Some(value) = scalar(if whole { &piece[at..end] } else { &self.token }) else {
                 return self.fail(end);
             };
-            visit(field, &self.place.indices[..self.place.arrays], value);
+            visit(field, &self.position.indices[..self.position.arrays], value);
             self.drop_token();
         }
         let end = end?;
         self.ended();
         // Takes what ended it along, as what was a number up to here could be another one with another end.
-        if self.place.state == State::Next { self.next(piece, end, visit) } else { Some(end) }
+        if self.position.state == JsonState::Next { self.next(piece, end, visit) } else { Some(end) }
     }
 
-    fn skip(&mut self, piece: &[u8], mut at: usize, visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> Step {
+    fn skip(
+        &mut self,
+        piece: &[u8],
+        mut at: usize,
+        visit: &mut impl FnMut(F, &[u32], Value<'_>),
+    ) -> NextOffset {
         loop {
             at = scan::quote_or_bracket(piece, at)?;
             match piece[at] {
                 b'"' => {
-                    self.place.state = State::SkipString;
+                    self.position.state = JsonState::SkipString;
                     return Some(at + 1);
                 }
-                b'{' | b'[' if self.place.nesting == MAX_NESTING => {
-                    return self.fail_as(State::TooDeep, at);
+                b'{' | b'[' if self.position.nesting == MAX_NESTING => {
+                    return self.fail_as(JsonState::TooDeep, at);
                 }
-                b'{' | b'[' => self.place.nesting += 1,
-                _ => self.place.nesting -= 1,
+                b'{' | b'[' => self.position.nesting += 1,
+                _ => self.position.nesting -= 1,
             }
             at += 1;
-            if self.place.nesting == 0 {
+            if self.position.nesting == 0 {
                 self.report(visit, Value::End);
                 self.ended();
                 return Some(at);
@@ -462,8 +479,8 @@ impl<F: Copy> Extractor<F> {
 
     #[inline]
     fn report(&self, visit: &mut impl FnMut(F, &[u32], Value<'_>), value: Value<'_>) {
-        if let Some((field, _)) = self.place.child.and_then(|node| self.schema.node(node).want) {
-            visit(field, &self.place.indices[..self.place.arrays], value);
+        if let Some((field, _)) = self.position.child.and_then(|node| self.schema.node(node).want) {
+            visit(field, &self.position.indices[..self.position.arrays], value);
         }
     }
 
@@ -480,21 +497,21 @@ impl<F: Copy> Extractor<F> {
     }
 
     fn unwind(&mut self) {
-        self.place.depth = 0;
-        self.place.arrays = 0;
+        self.position.depth = 0;
+        self.position.arrays = 0;
         self.escaped = false;
     }
 
     /// The byte at `at` cannot be there. What follows a gap may be something else than it seemed: goes on
     /// looking for keys.
     #[cold]
-    fn fail(&mut self, at: usize) -> Step {
-        self.fail_as(State::Malformed, at)
+    fn fail(&mut self, at: usize) -> NextOffset {
+        self.fail_as(JsonState::Malformed, at)
     }
 
     #[cold]
-    fn fail_as(&mut self, state: State, at: usize) -> Step {
-        self.place.state = if self.gapped { State::Lost } else { state };
+    fn fail_as(&mut self, state: JsonState, at: usize) -> NextOffset {
+        self.position.state = if self.gapped { JsonState::Lost } else { state };
         self.drop_token();
         self.unwind();
         Some(at)

@@ -17,12 +17,12 @@ struct Report<F> {
     field: F,
     /// Where its indices end in `Reports::indices`; they begin where those of the one before end.
     indices_end: usize,
-    value: Kept,
+    value: KeptValue,
 }
 
 /// A value by its place in the text.
 #[derive(Clone, Copy, Debug)]
-enum Kept {
+enum KeptValue {
     Null,
     Bool(bool),
     Object,
@@ -43,14 +43,14 @@ impl<F: Copy> Reports<F> {
     pub(super) fn push(&mut self, field: F, indices: &[u32], value: &Value<'_>, from: usize) {
         self.indices.extend_from_slice(indices);
         let value = match value {
-            Value::Null => Kept::Null,
-            Value::Bool(value) => Kept::Bool(*value),
-            Value::Object => Kept::Object,
-            Value::Array => Kept::Array,
-            Value::End => Kept::End,
-            Value::Number(Number { raw }) => Kept::Number { from, to: from + raw.len() },
+            Value::Null => KeptValue::Null,
+            Value::Bool(value) => KeptValue::Bool(*value),
+            Value::Object => KeptValue::Object,
+            Value::Array => KeptValue::Array,
+            Value::End => KeptValue::End,
+            Value::Number(Number { raw }) => KeptValue::Number { from, to: from + raw.len() },
             Value::Str(Str { raw, cap, cut }) => {
-                Kept::Str { from, to: from + raw.len(), cap: *cap, cut: *cut }
+                KeptValue::Str { from, to: from + raw.len(), cap: *cap, cut: *cut }
             }
         };
         self.list.push(Report { field, indices_end: self.indices.len(), value });
@@ -77,7 +77,7 @@ impl<F: Copy> Reports<F> {
     }
 }
 
-impl Kept {
+impl KeptValue {
     #[inline]
     fn of(self, text: &[u8]) -> Value<'_> {
         match self {
@@ -100,19 +100,19 @@ const LONGEST: usize = 4 << 10;
 
 /// Reports that are made only when it has turned out that they are right.
 #[derive(Debug)]
-pub(super) struct Held<F> {
+pub(super) struct DeferredReports<F> {
     reports: Reports<F>,
     text: Vec<u8>,
     full: bool,
 }
 
-impl<F> Default for Held<F> {
+impl<F> Default for DeferredReports<F> {
     fn default() -> Self {
         Self { reports: Reports::default(), text: Vec::new(), full: false }
     }
 }
 
-impl<F: Copy> Held<F> {
+impl<F: Copy> DeferredReports<F> {
     /// Takes a report. After the first one for which there is no room, it takes no more: who sees an object end
     /// has seen all that is wanted of it.
     pub(super) fn take(&mut self, field: F, indices: &[u32], value: Value<'_>) {

@@ -4,13 +4,13 @@
 ///
 /// A path is keys and `[]` (every item of an array), joined by dots: `choices[].delta.content`, `[].usage`.
 #[derive(Clone, Copy, Debug)]
-pub struct Want<F> {
+pub struct WantedField<F> {
     pub(super) path: &'static str,
     pub(super) field: F,
     pub(super) cap: u16,
 }
 
-impl<F> Want<F> {
+impl<F> WantedField<F> {
     /// Reports what is at `path` as `field`: scalars with their value (strings up to 256 bytes), objects and
     /// arrays with their begin and end.
     #[must_use]
@@ -18,7 +18,7 @@ impl<F> Want<F> {
         Self { path, field, cap: 256 }
     }
 
-    /// As [`Want::new`], but of a string only whether it is empty: none of it is kept.
+    /// As [`WantedField::new`], but of a string only whether it is empty: none of it is kept.
     #[must_use]
     pub const fn presence(path: &'static str, field: F) -> Self {
         Self { path, field, cap: 0 }
@@ -38,7 +38,7 @@ impl<F: Copy> Schema<F> {
     /// When a path is not well-formed, deeper than [`MAX_DEPTH`] or has a key longer than [`MAX_KEY`]: schemas are
     /// constants of the program.
     #[must_use]
-    pub fn new(wants: &[Want<F>]) -> Self {
+    pub fn new(wants: &[WantedField<F>]) -> Self {
         let mut schema = Self { nodes: vec![Node::new()] };
         for want in wants {
             let node = schema.insert(want.path);

@@ -3,21 +3,21 @@ use std::sync::LazyLock;
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value as Json;
 
-use super::{Extractor, Schema, Status, Value, Want};
-use crate::reason;
+use super::{Extractor, Schema, Status, Value, WantedField};
+use crate::Reason;
 
 mod gaps;
 mod limits;
 mod truncation;
 
-const MALFORMED: Status = Status::Malformed(reason::JSON);
+const MALFORMED: Status = Status::Malformed(Reason::JsonInvalid);
 
 /// Every path is its own field.
 const PATHS: [&str; 9] =
     ["id", "n", "a.b", "a.c[].d", "a.c[].list[][]", "items[]", "items[].d", "usage.n", "usage"];
 
 static SCHEMA: LazyLock<Schema<&str>> =
-    LazyLock::new(|| Schema::new(&PATHS.map(|path| Want::new(path, path))));
+    LazyLock::new(|| Schema::new(&PATHS.map(|path| WantedField::new(path, path))));
 
 /// What is reported, one line a value.
 fn extract(pieces: &[&[u8]]) -> (Vec<String>, Status) {
@@ -125,7 +125,7 @@ fn what_is_not_json_is_told_from_what_is_cut() {
 #[test]
 fn a_string_is_kept_up_to_its_cap_and_of_content_only_whether_there_is_any() {
     static CONTENT: LazyLock<Schema<u8>> =
-        LazyLock::new(|| Schema::new(&[Want::presence("content", 1), Want::new("id", 2)]));
+        LazyLock::new(|| Schema::new(&[WantedField::presence("content", 1), WantedField::new("id", 2)]));
     let long = "y".repeat(300);
     let document = format!(r#"{{"content":"secret","content":"","content":null,"id":"{long}"}}"#);
     for size in [1, 7, document.len()] {

@@ -27,7 +27,7 @@ fn tell(told: &mut String, piece: Piece<'_>) {
 }
 
 #[track_caller]
-fn check_with(boundary: &str, body: &[u8], want: &str, end: Result<(), &'static str>) {
+fn check_with(boundary: &str, body: &[u8], want: &str, end: Result<(), Reason>) {
     for size in [1, 2, 3, 5, 7, 29, 1000] {
         let mut parser = Parser::new(boundary.as_bytes(), 200);
         let told = feed(&mut parser, body, size);
@@ -108,7 +108,7 @@ fn rfc_2046_5_1_1_only_a_whole_delimiter_ends_a_part() {
 
 #[test]
 fn what_follows_a_boundary_must_be_the_end_of_its_line() {
-    let lost = format!("!{} ", reason::PART_BOUNDARY);
+    let lost = format!("!{} ", Reason::MultipartBoundaryInvalid);
     check(
         b"--b\r\n\r\none\r\n--bc\r\n\r\ntwo\r\n--b\r\n\r\nthree\r\n--b--",
         &format!("-=one[3…] {lost}-=three[5] "),
@@ -122,7 +122,7 @@ fn a_head_over_the_bound_costs_its_part() {
     let body = format!(
         "--b\r\nX: {long}\r\n\r\none\r\n--b\r\nContent-Disposition: form-data; name=n\r\n\r\ntwo\r\n--b--"
     );
-    check(body.as_bytes(), &format!("!{} n=two[3] ", reason::HEAD_TOO_LONG));
+    check(body.as_bytes(), &format!("!{} n=two[3] ", Reason::HeadTooLong));
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn a_body_that_is_cut_is_told_from_a_whole_one() {
     for len in 1..body.len() {
         let mut parser = Parser::new(b"b", 200);
         feed(&mut parser, &body[..len], 100);
-        assert_eq!(parser.finish(), Err(reason::PART_CUT), "{len} bytes");
+        assert_eq!(parser.finish(), Err(Reason::MultipartTruncated), "{len} bytes");
     }
-    check_with("b", &body[..54], "n=value", Err(reason::PART_CUT));
+    check_with("b", &body[..54], "n=value", Err(Reason::MultipartTruncated));
 }
 
 #[test]

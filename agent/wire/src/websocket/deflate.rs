@@ -3,9 +3,8 @@
 use flate2::Decompress;
 
 use crate::{
-    Headers, Limits, Role,
+    Headers, Limits, Reason, Role,
     coding::{Progress, SMALL, inflate},
-    reason,
 };
 
 /// What the server's answer says about messages (RFC 6455 §9.1).
@@ -83,13 +82,13 @@ fn window_bits(value: &[u8]) -> Option<u8> {
 pub(super) struct Inflater {
     parameters: Parameters,
     limits: Limits,
-    stream: Option<Box<Stream>>,
+    inflation: Option<Box<Inflation>>,
     /// Why messages cannot be read any more.
-    lost: Option<&'static str>,
+    lost: Option<Reason>,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct Inflation {
     inflate: Decompress,
     out: Box<[u8]>,
     /// Bytes of the current message: compressed, and what they became.
@@ -103,11 +102,11 @@ const TAIL: &[u8] = b"\x00\x00\xff\xff";
 
 impl Inflater {
     pub(super) const fn new(parameters: Parameters, limits: Limits) -> Self {
-        Self { parameters, limits, stream: None, lost: None }
+        Self { parameters, limits, inflation: None, lost: None }
     }
 
     /// Whether a message that begins now can be read.
-    pub(super) fn begin(&self) -> Result<(), &'static str> {
+    pub(super) fn begin(&self) -> Result<(), Reason> {
         self.lost.map_or(Ok(()), Err)
     }
 
@@ -118,35 +117,35 @@ impl Inflater {
         bytes: &[u8],
         last: bool,
         give: &mut dyn FnMut(&[u8], bool),
-    ) -> Result<(), &'static str> {
-        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::new(self.parameters)));
-        let fed = stream.feed(bytes, last, &self.limits, give);
+    ) -> Result<(), Reason> {
+        let inflation = self.inflation.get_or_insert_with(|| Box::new(Inflation::new(self.parameters)));
+        let fed = inflation.feed(bytes, last, &self.limits, give);
         if last && fed.is_ok() && !self.parameters.takeover {
-            stream.inflate.reset(false);
+            inflation.inflate.reset(false);
         }
         if let Err(reason) = fed {
-            self.give_up(reason);
+            self.fail(reason);
         }
         fed
     }
 
     /// No message can be read any more.
-    pub(super) fn give_up(&mut self, reason: &'static str) {
+    pub(super) fn fail(&mut self, reason: Reason) {
         self.lost = self.lost.or(Some(reason));
-        self.stream = None;
+        self.inflation = None;
     }
 
     /// Compressed bytes are missing here.
     pub(super) fn gap(&mut self) {
         if self.parameters.takeover {
-            self.give_up(reason::CONTEXT_LOST);
-        } else if let Some(stream) = &mut self.stream {
-            stream.restart();
+            self.fail(Reason::WebSocketContextLost);
+        } else if let Some(inflation) = &mut self.inflation {
+            inflation.restart();
         }
     }
 }
 
-impl Stream {
+impl Inflation {
     fn new(parameters: Parameters) -> Self {
         let window = parameters.window.max(LEAST_WINDOW);
         let inflate = Decompress::new_with_window_bits(false, window);
@@ -164,7 +163,7 @@ impl Stream {
         last: bool,
         limits: &Limits,
         give: &mut dyn FnMut(&[u8], bool),
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Reason> {
         self.taken += bytes.len() as u64;
         let most = self.taken.saturating_mul(limits.ratio).max(SMALL);
         let mut filled = 0;
@@ -176,10 +175,10 @@ impl Stream {
                 filled += given;
                 self.given += given as u64;
                 if self.given > limits.decoded {
-                    return Err(reason::DECODED_SIZE);
+                    return Err(Reason::DecodedTooLarge);
                 }
                 if self.given > most {
-                    return Err(reason::DECODED_RATIO);
+                    return Err(Reason::DecodedRatioTooHigh);
                 }
                 if over {
                     // A final block ends no message: what follows begins anew (RFC 7692 §7.2.3.5).
@@ -191,7 +190,7 @@ impl Stream {
                 } else if input.is_empty() {
                     break;
                 } else if taken == 0 && given == 0 && !over {
-                    return Err(reason::CORRUPT);
+                    return Err(Reason::ContentCodingCorrupt);
                 }
             }
         }

@@ -1,14 +1,14 @@
 //! Cuts one direction of a WebSocket into frames (RFC 6455 §5.2). Nothing of a payload is kept.
 
-use crate::{reason, reassembly::take};
+use crate::{Reason, reassembly::take};
 
 /// What a frame is (RFC 6455 §11.8).
 pub(super) mod opcode {
-    pub(in crate::websocket) const CONTINUATION: u8 = 0x0;
-    pub(in crate::websocket) const TEXT: u8 = 0x1;
-    pub(in crate::websocket) const BINARY: u8 = 0x2;
-    pub(in crate::websocket) const CLOSE: u8 = 0x8;
-    pub(in crate::websocket) const PONG: u8 = 0xa;
+    pub(crate) const CONTINUATION: u8 = 0x0;
+    pub(crate) const TEXT: u8 = 0x1;
+    pub(crate) const BINARY: u8 = 0x2;
+    pub(crate) const CLOSE: u8 = 0x8;
+    pub(crate) const PONG: u8 = 0xa;
 }
 
 /// The first reserved bit: a compressed message (RFC 7692 §6).
@@ -28,7 +28,7 @@ const MAX_CONTROL: u64 = 125;
 
 /// The head of a frame, its masking key left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct WsFrameHeader {
     first: u8,
     pub(super) masked: bool,
     /// Bytes of payload.
@@ -39,19 +39,19 @@ pub(super) struct Head {
 
 /// The next piece of a direction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum WsFrameStep<'a> {
     /// The input is used up.
     More,
     /// A frame begins; its payload follows, also when that is empty.
-    Head(Head),
-    Payload(Payload<'a>),
+    Header(WsFrameHeader),
+    Payload(WsPayload<'a>),
     /// A rule was broken: where the next frame begins is not known.
-    Malformed(&'static str),
+    Malformed(Reason),
 }
 
 /// Bytes of a frame's payload.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Payload<'a> {
+pub(super) struct WsPayload<'a> {
     /// As they were sent.
     pub(super) bytes: &'a [u8],
     /// The key, turned so that it begins with the byte for the first of them; zeros where there is none.
@@ -62,26 +62,26 @@ pub(super) struct Payload<'a> {
 
 /// What missing bytes did to a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(super) enum WsFrameGap {
     /// All of them belong to the current payload, which may end with them.
     Inside { end: bool },
     /// They hide a frame's head.
     Lost,
 }
 
-/// One direction of a connection, in step.
+/// One direction of a connection, in sync.
 #[derive(Debug)]
 pub(super) struct Framer {
-    state: State,
+    state: WsFrameState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Head { bytes: [u8; MAX_HEAD], have: usize },
+enum WsFrameState {
+    Header { bytes: [u8; MAX_HEAD], have: usize },
     Payload { left: u64, key: [u8; 4] },
 }
 
-const START: State = State::Head { bytes: [0; MAX_HEAD], have: 0 };
+const START: WsFrameState = WsFrameState::Header { bytes: [0; MAX_HEAD], have: 0 };
 
 impl Framer {
     /// A direction whose next byte begins a frame.
@@ -91,56 +91,56 @@ impl Framer {
 
     /// Whether the next byte begins a frame.
     pub(super) fn is_between(&self) -> bool {
-        matches!(self.state, State::Head { have: 0, .. })
+        matches!(self.state, WsFrameState::Header { have: 0, .. })
     }
 
     /// Takes the next piece off `input`.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Step<'a> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> WsFrameStep<'a> {
         match &mut self.state {
-            State::Payload { left, key } => {
+            WsFrameState::Payload { left, key } => {
                 if input.is_empty() && *left > 0 {
-                    return Step::More;
+                    return WsFrameStep::More;
                 }
                 let len = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                let payload = Payload { bytes: take(input, len), key: *key, end: *left == len as u64 };
+                let payload = WsPayload { bytes: take(input, len), key: *key, end: *left == len as u64 };
                 self.pass(len as u64);
-                Step::Payload(payload)
+                WsFrameStep::Payload(payload)
             }
-            State::Head { bytes, have } => {
+            WsFrameState::Header { bytes, have } => {
                 for part in 0..2 {
                     let whole = if part == 0 { 2 } else { head_len(bytes[1]) };
                     let len = input.len().min(whole.saturating_sub(*have));
                     bytes[*have..*have + len].copy_from_slice(take(input, len));
                     *have += len;
                     if *have < whole {
-                        return Step::More;
+                        return WsFrameStep::More;
                     }
                 }
-                let (head, key) = Head::read(bytes);
+                let (head, key) = WsFrameHeader::read(bytes);
                 // The length has 63 bits.
                 if i64::try_from(head.length).is_err() {
-                    return Step::Malformed(reason::MESSAGE_LENGTH);
+                    return WsFrameStep::Malformed(Reason::WebSocketLengthInvalid);
                 }
-                self.state = State::Payload { left: head.length, key };
-                Step::Head(head)
+                self.state = WsFrameState::Payload { left: head.length, key };
+                WsFrameStep::Header(head)
             }
         }
     }
 
     /// Passes over missing bytes.
-    pub(super) fn gap(&mut self, missing: u64) -> Gap {
+    pub(super) fn gap(&mut self, missing: u64) -> WsFrameGap {
         match self.state {
-            State::Payload { left, .. } if missing <= left => {
+            WsFrameState::Payload { left, .. } if missing <= left => {
                 self.pass(missing);
-                Gap::Inside { end: missing == left }
+                WsFrameGap::Inside { end: missing == left }
             }
-            _ => Gap::Lost,
+            _ => WsFrameGap::Lost,
         }
     }
 
     /// So many bytes of the payload have passed.
     fn pass(&mut self, len: u64) {
-        if let State::Payload { left, key } = &mut self.state {
+        if let WsFrameState::Payload { left, key } = &mut self.state {
             *left -= len;
             key.rotate_left((len % 4) as usize);
             if *left == 0 {
@@ -150,7 +150,7 @@ impl Framer {
     }
 }
 
-impl Head {
+impl WsFrameHeader {
     /// Reads a head, which is whole, and its masking key.
     fn read(bytes: &[u8; MAX_HEAD]) -> (Self, [u8; 4]) {
         let [first, second, a, b, c, d, e, f, g, h, ..] = *bytes;
@@ -188,18 +188,18 @@ impl Head {
     /// What a head tells by itself (RFC 6455 §5.2, §5.5). Those reserved bits may be set: RSV1 at the start of a
     /// message (RFC 7692 §6), all three of them anywhere. Who masks is not checked: a frame says it itself, and
     /// there are ends that take what they are not to.
-    pub(super) fn check(self, reserved: u8) -> Result<(), &'static str> {
+    pub(super) fn check(self, reserved: u8) -> Result<(), Reason> {
         let starts = matches!(self.opcode(), opcode::TEXT | opcode::BINARY);
         let reserved = if starts || reserved == RESERVED { reserved } else { 0 };
         match self.opcode() {
             opcode::CONTINUATION..=opcode::BINARY | opcode::CLOSE..=opcode::PONG => {}
-            _ => return Err(reason::OPCODE),
+            _ => return Err(Reason::WebSocketOpcodeUnknown),
         }
         if self.has(RESERVED & !reserved) {
-            return Err(reason::RESERVED_BITS);
+            return Err(Reason::WebSocketReservedBits);
         }
         if self.is_control() && !(self.is_final() && self.length <= MAX_CONTROL) {
-            return Err(reason::CONTROL_FRAME);
+            return Err(Reason::WebSocketControlFrameInvalid);
         }
         Ok(())
     }

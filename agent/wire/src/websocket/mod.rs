@@ -1,21 +1,21 @@
 //! WebSocket (RFC 6455) with compressed messages (RFC 7692), watched from outside: on a connection of its own, or on
 //! a stream of HTTP/2 (RFC 8441).
 //!
-//! Each direction is a `Lane` that cuts frames by its `Framer`, puts messages together and gives them on as their
+//! Each direction is a `WebSocketHalf` that cuts frames by its `Framer`, puts messages together and gives them on as their
 //! bytes come; `WebSocket` knows when both have ended. Missing bytes inside a frame leave a gap in its message. Where
-//! they hide a frame's head, the direction is out of step: a `Search` looks for frames, and the other direction goes
+//! they hide a frame's head, the direction is out of sync: a `WsFrameSearch` looks for frames, and the other direction goes
 //! on.
 
 mod deflate;
 mod frame;
-mod lane;
+mod half;
 mod search;
 #[cfg(test)]
 mod tests;
 
-use crate::{Ending, ExchangeId, Limits, Nanos, Role, Sink};
+use crate::{Ending, ExchangeId, Limits, Nanos, Reason, Role, Sink};
 pub(crate) use deflate::Extensions;
-use lane::{Lane, Teller};
+use half::{Output, WebSocketHalf};
 
 /// Follows what comes after an upgrade to WebSocket: one exchange, to its end.
 ///
@@ -24,7 +24,7 @@ use lane::{Lane, Teller};
 pub(crate) struct WebSocket {
     id: ExchangeId,
     /// The client's, the server's.
-    lanes: [Lane; 2],
+    halves: [WebSocketHalf; 2],
     /// Time of the last byte.
     last: Nanos,
     over: bool,
@@ -33,18 +33,18 @@ pub(crate) struct WebSocket {
 impl WebSocket {
     /// A WebSocket that was opened by this exchange.
     pub(crate) fn new(id: ExchangeId, extensions: Extensions, limits: &Limits, at: Nanos) -> Self {
-        let lanes = [Role::Client, Role::Server].map(|from| Lane::new(from, extensions, limits));
-        Self { id, lanes, last: at, over: false }
+        let halves = [Role::Client, Role::Server].map(|from| WebSocketHalf::new(from, extensions, limits));
+        Self { id, halves, last: at, over: false }
     }
 
     /// Compressed messages are not read, for this reason; others are.
-    pub(crate) fn leave_compressed(&mut self, reason: &'static str) {
-        self.lanes.iter_mut().for_each(|lane| lane.leave_compressed(reason));
+    pub(crate) fn disable_decompression(&mut self, reason: Reason) {
+        self.halves.iter_mut().for_each(|half| half.disable_decompression(reason));
     }
 
     /// Whether compressed messages are read, if they come.
     pub(crate) fn inflates(&self) -> bool {
-        self.lanes.iter().any(Lane::inflates)
+        self.halves.iter().any(WebSocketHalf::inflates)
     }
 
     /// The end of the exchange has been told.
@@ -62,9 +62,9 @@ impl WebSocket {
         sink: &mut S,
     ) {
         self.last = self.last.max(at);
-        let mut tell = Teller { id: self.id, from, at, sink };
-        self.lanes[from.index()].data(bytes, starts_call, &mut tell);
-        self.settle(at, sink);
+        let mut out = Output { id: self.id, from, at, sink };
+        self.halves[from.index()].data(bytes, starts_call, &mut out);
+        self.end_if_done(at, sink);
     }
 
     /// So many bytes of a side are missing here; `None`: nobody knows how many, or whether any are.
@@ -73,14 +73,14 @@ impl WebSocket {
             return;
         }
         let at = self.last;
-        self.lanes[from.index()].gap(missing, &mut Teller { id: self.id, from, at, sink });
-        self.settle(at, sink);
+        self.halves[from.index()].gap(missing, &mut Output { id: self.id, from, at, sink });
+        self.end_if_done(at, sink);
     }
 
     /// Nothing more comes from a side.
     pub(crate) fn half_close<S: Sink>(&mut self, from: Role, at: Nanos, sink: &mut S) {
-        self.lanes[from.index()].ended = true;
-        self.settle(at, sink);
+        self.halves[from.index()].ended = true;
+        self.end_if_done(at, sink);
     }
 
     /// The connection is over.
@@ -99,27 +99,28 @@ impl WebSocket {
     }
 
     /// Ends it when nothing more can come of it.
-    fn settle<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
-        if self.lanes.iter().all(Lane::is_done) || self.lanes.iter().all(Lane::is_given_up) {
+    fn end_if_done<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+        if self.halves.iter().all(WebSocketHalf::is_done) || self.halves.iter().all(WebSocketHalf::is_failed)
+        {
             self.close(Ending::Cut, at, sink);
         }
     }
 
     /// How it ended when the connection ended like this: well after a Close frame of both sides, or of one.
     fn ending(&self, ending: Ending) -> Ending {
-        let lanes = &self.lanes;
-        let disconnected = matches!(ending, Ending::Cut | Ending::Left);
-        let closed = lanes.iter().any(|lane| lane.closed) && (disconnected || ending == Ending::ProcessExit);
+        let halves = &self.halves;
+        let disconnected = matches!(ending, Ending::Cut | Ending::ClosedLocally);
+        let closed = halves.iter().any(|half| half.closed) && (disconnected || ending == Ending::ProcessExit);
         if !closed && !disconnected {
             return ending;
         }
-        if let Some(reason) = lanes.iter().find_map(|lane| lane.malformed) {
+        if let Some(reason) = halves.iter().find_map(|half| half.malformed) {
             return Ending::Malformed(reason);
         }
         if closed {
-            let undecodable = lanes.iter().find_map(|lane| lane.undecodable);
+            let undecodable = halves.iter().find_map(|half| half.undecodable);
             return undecodable.map_or(Ending::Complete, Ending::Undecodable);
         }
-        if lanes.iter().all(Lane::is_in_step) { ending } else { Ending::Lost }
+        if halves.iter().all(WebSocketHalf::is_in_sync) { ending } else { Ending::Lost }
     }
 }

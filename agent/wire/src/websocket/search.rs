@@ -1,22 +1,22 @@
-//! Finds the frames of a direction that is out of step.
+//! Finds the frames of a direction that is out of sync.
 //!
 //! The head of a frame tells little: some bytes in a hundred that could be anything look like the first two of one.
-//! So a direction is in step again only after several frames that follow one another, the first of them where a
+//! So a direction is in sync again only after several frames that follow one another, the first of them where a
 //! captured call begins and the last one ending where a call ends, all as their sender has to write them and at
 //! least one a part of a message with something in it. These frames are passed over: they cost a few messages,
 //! and nothing has to be kept.
 
-use super::frame::{Framer, Head, Step, opcode};
+use super::frame::{Framer, WsFrameHeader, WsFrameStep, opcode};
 use crate::Role;
 
-/// Frames in a row by which a direction is known to be in step.
+/// Frames in a row by which a direction is known to be in sync.
 const PROOF: u32 = 4;
 /// Longest frame that is believed in.
 const LONGEST: u64 = 1 << 20;
 
 /// Bytes that may be frames.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct WsFrameSearch {
     from: Role,
     reserved: u8,
     framer: Framer,
@@ -28,21 +28,21 @@ pub(super) struct Search {
     filled: bool,
 }
 
-/// A direction is in step again.
+/// A direction is in sync again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct SyncPoint {
     /// It is inside a message whose start is not known.
     pub(super) inside: bool,
 }
 
-impl Search {
+impl WsFrameSearch {
     /// For frames of this sender, in which these reserved bits may be set.
     pub(super) const fn new(from: Role, reserved: u8) -> Self {
         Self { from, reserved, framer: Framer::new(), frames: 0, ended: None, filled: false }
     }
 
     /// Looks at the next bytes; the byte after them begins a frame if something was found.
-    pub(super) fn look(&mut self, bytes: &[u8], starts_call: bool) -> Option<Found> {
+    pub(super) fn look(&mut self, bytes: &[u8], starts_call: bool) -> Option<SyncPoint> {
         let goes_on = self.frames > 0 || !self.framer.is_between();
         if !(goes_on && self.follow(bytes)) {
             self.reset();
@@ -52,7 +52,7 @@ impl Search {
             }
         }
         let proven = self.frames >= PROOF && self.filled && self.framer.is_between();
-        self.ended.filter(|_| proven).map(|ended| Found { inside: !ended })
+        self.ended.filter(|_| proven).map(|ended| SyncPoint { inside: !ended })
     }
 
     /// What comes next does not follow what was seen.
@@ -64,11 +64,11 @@ impl Search {
     fn follow(&mut self, mut bytes: &[u8]) -> bool {
         loop {
             match self.framer.next(&mut bytes) {
-                Step::More => return true,
-                Step::Payload(_) => {}
-                Step::Malformed(_) => return false,
-                Step::Head(head) if !self.is_plausible(head) => return false,
-                Step::Head(head) => {
+                WsFrameStep::More => return true,
+                WsFrameStep::Payload(_) => {}
+                WsFrameStep::Malformed(_) => return false,
+                WsFrameStep::Header(head) if !self.is_plausible(head) => return false,
+                WsFrameStep::Header(head) => {
                     self.frames += 1;
                     if !head.is_control() {
                         self.ended = Some(head.is_final());
@@ -79,7 +79,7 @@ impl Search {
         }
     }
 
-    fn is_plausible(&self, head: Head) -> bool {
+    fn is_plausible(&self, head: WsFrameHeader) -> bool {
         let continues = head.opcode() == opcode::CONTINUATION;
         let in_order = head.is_control() || self.ended.is_none_or(|ended| ended != continues);
         let sensible = head.length <= LONGEST && (head.length > 0 || head.is_final());

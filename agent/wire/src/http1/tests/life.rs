@@ -72,7 +72,7 @@ fn a_broken_proxy_header_is_counted_and_what_follows_is_looked_for() {
         let mut watch = Watch::new(Role::Server);
         watch.call(Write, header).call(Write, ASK).call(Read, ANSWER).expect(&[WHOLE]);
         let dropped = &watch.recorder.dropped;
-        assert!(dropped.contains_key(reason::PROXY_HEADER), "{dropped:?}");
+        assert!(dropped.contains_key(&Reason::ProxyHeaderInvalid), "{dropped:?}");
         assert_eq!(dropped.values().sum::<u64>(), header.len() as u64);
     }
     // A gap or the end inside a header leaves nothing behind.
@@ -101,12 +101,12 @@ fn tls_records_are_left_to_where_they_are_decrypted() {
         }
         watch.call(Write, first).call(Read, "\x16\x03\x03\x00\x7a").call(Write, ASK).expect(&[]);
         assert_eq!(watch.connection.protocol(), Protocol::NotHttp);
-        assert_eq!(watch.recorder.dropped[reason::TLS], hello.len() as u64);
+        assert_eq!(watch.recorder.dropped[&Reason::TlsRecords], hello.len() as u64);
     }
     let mut watch = Watch::new(Role::Client);
     watch.call(Write, "CONNECT api:443 HTTP/1.1\r\n\r\n").call(Read, "HTTP/1.1 200 OK\r\n\r\n");
     watch.call(Write, hello).expect(&["CONNECT api:443 [] 200 [] Complete"]);
-    assert_eq!(watch.recorder.dropped[reason::TLS], hello.len() as u64);
+    assert_eq!(watch.recorder.dropped[&Reason::TlsRecords], hello.len() as u64);
 }
 
 #[test]
@@ -123,7 +123,8 @@ fn a_client_that_has_closed_its_side_is_still_answered() {
 #[test]
 fn an_exchange_whose_reader_has_left_ends_so() {
     let streaming = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n";
-    for (ending, want) in [(Ending::Left, "Left"), (Ending::Cut, "Cut"), (Ending::ProcessExit, "ProcessExit")]
+    for (ending, want) in
+        [(Ending::ClosedLocally, "ClosedLocally"), (Ending::Cut, "Cut"), (Ending::ProcessExit, "ProcessExit")]
     {
         let mut watch = Watch::new(Role::Client);
         watch.call(Write, ASK).call(Read, streaming).close(ending);

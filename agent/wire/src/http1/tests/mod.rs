@@ -6,7 +6,7 @@ mod properties;
 mod rules;
 
 use super::*;
-use crate::{Connection, Protocol, recorder::Recorder};
+use crate::{Connection, Direction, Ending, Limits, Nanos, Protocol, Reason, Role, recorder::Recorder};
 use Direction::{Read, Write};
 
 /// A captured call: its direction, seen from the client, and its bytes.
@@ -66,7 +66,7 @@ impl Watch {
 
     /// Bytes that come now do so after as many turns of the connection.
     fn turned(&mut self, turns: u32) -> &mut Self {
-        self.connection.turned(Some(turns));
+        self.connection.set_turns(Some(turns));
         self
     }
 

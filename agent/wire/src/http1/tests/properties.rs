@@ -7,7 +7,7 @@ use proptest::{prelude::*, sample::Index};
 use super::*;
 
 #[derive(Clone, Debug)]
-struct Message {
+struct RecordedMessage {
     body: Vec<u8>,
     chunk: Option<usize>,
     coding: &'static str,
@@ -16,13 +16,13 @@ struct Message {
 #[derive(Clone, Debug)]
 struct Pair {
     method: &'static str,
-    request: Message,
+    request: RecordedMessage,
     interim: bool,
     status: u16,
-    response: Message,
+    response: RecordedMessage,
 }
 
-impl Message {
+impl RecordedMessage {
     fn any() -> impl Strategy<Value = Self> {
         let body = prop_oneof![
             prop::collection::vec(any::<u8>(), 0..60),
@@ -70,7 +70,7 @@ impl Pair {
     fn any() -> impl Strategy<Value = Self> {
         let method = prop::sample::select(vec!["GET", "POST", "HEAD", "PUT"]);
         let status = prop::sample::select(vec![200, 204, 304, 404, 500]);
-        (method, Message::any(), any::<bool>(), status, Message::any()).prop_map(
+        (method, RecordedMessage::any(), any::<bool>(), status, RecordedMessage::any()).prop_map(
             |(method, request, interim, status, response)| Self {
                 method,
                 request,
@@ -227,7 +227,7 @@ proptest! {
                 offset += bytes.len() as u64;
             }
             prop_assert_eq!(all, calls.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect::<Vec<_>>());
-            let plain = |message: &Message| message.coding == "identity";
+            let plain = |message: &RecordedMessage| message.coding == "identity";
             if pairs.iter().all(|pair| plain(&pair.request) && plain(&pair.response)) {
                 let want = pairs.iter().flat_map(|pair| match dir {
                     Write => &pair.request.body[..],

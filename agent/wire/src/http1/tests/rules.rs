@@ -104,7 +104,7 @@ fn rfc_9110_10_1_1_a_final_answer_to_expect_spares_the_body() {
         &[spared[0], spared[1], next, refused, last, answer],
         &["POST /a [… 417 [no] Complete", "POST /b [… 401 [] Complete", "GET /c [] 200 [] Complete"],
     );
-    // The client may send it all the same: it belongs to nobody, and the next request is in step.
+    // The client may send it all the same: it belongs to nobody, and the next request is in sync.
     check(
         &[spared[0], spared[1], (Write, "12345"), last, answer],
         &["POST /a [… 417 [no] Complete", "GET /c [] 200 [] Complete"],
@@ -162,7 +162,7 @@ fn an_answer_to_an_unseen_request_is_not_paired_with_a_later_one() {
     }
     watch.call(Write, "GET /a HTTP/1.1\r\n\r\n").call(Read, "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
     watch.expect(&["GET /a [] 404 [] Complete"]);
-    assert!(watch.recorder.dropped[reason::NO_REQUEST] > 16_000);
+    assert!(watch.recorder.dropped[&Reason::ResponseWithoutRequest] > 16_000);
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn rfc_9112_7_1_2_trailers_of_a_response_are_told() {
         let want = [("X-Time", "9"), ("Server-Timing", "a, b")];
         assert_eq!(trailers(0), want.map(|(n, v)| (n.to_owned(), v.to_owned())), "cut every {size}");
         assert_eq!(trailers(1), []);
-        assert_eq!(watch.recorder.dropped[reason::FIELD_LINE], 12);
+        assert_eq!(watch.recorder.dropped[&Reason::HeaderFieldInvalid], 12);
     }
 }
 
@@ -392,10 +392,10 @@ fn stale_exchanges_end_once_and_keep_their_place() {
 #[test]
 fn rfc_9110_8_4_a_body_that_cannot_be_decoded_keeps_its_exchange_in_step() {
     for (coding, body, why) in [
-        ("lzw", "abc", reason::UNKNOWN_CODING),
-        ("gzip", "abc", reason::CORRUPT),
-        ("br, br, br, br", "abc", reason::TOO_MANY_CODINGS),
-        ("gzip", "\x1f", reason::CODING_CUT),
+        ("lzw", "abc", Reason::ContentCodingUnknown),
+        ("gzip", "abc", Reason::ContentCodingCorrupt),
+        ("br, br, br, br", "abc", Reason::TooManyContentCodings),
+        ("gzip", "\x1f", Reason::ContentCodingTruncated),
     ] {
         let length = body.len();
         let coded = format!("Content-Encoding: {coding}\r\nContent-Length: {length}\r\n\r\n{body}");

@@ -1,22 +1,22 @@
 //! The Huffman code of string literals (RFC 7541 §5.2, Appendix B), four bits at a time.
 
-use crate::reason;
+use crate::Reason;
 
 /// Appends what `coded` stands for to `out`.
-pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut node = 0;
     for &byte in coded {
         for nibble in [byte >> 4, byte & 15] {
-            let Step { next, symbol } = MACHINE.steps[node as usize][nibble as usize];
+            let FrameStep { next, symbol } = MACHINE.steps[node as usize][nibble as usize];
             match symbol {
                 Symbol::None => {}
                 Symbol::Byte(byte) => out.push(byte),
-                Symbol::End => return Err(reason::HUFFMAN),
+                Symbol::End => return Err(Reason::HuffmanInvalid),
             }
             node = next;
         }
     }
-    if MACHINE.may_end[node as usize] { Ok(()) } else { Err(reason::HUFFMAN) }
+    if MACHINE.may_end[node as usize] { Ok(()) } else { Err(Reason::HuffmanInvalid) }
 }
 
 /// Bits of the code of each byte, and of the end of string. The code is canonical: among codes of one length
@@ -46,13 +46,13 @@ static MACHINE: Machine = Machine::new();
 
 /// For each inner node of the code's tree what the next four bits do.
 struct Machine {
-    steps: [[Step; 16]; 256],
+    steps: [[FrameStep; 16]; 256],
     /// A string may end at this node: the bits since the last symbol are padding (at most 7 ones).
     may_end: [bool; 256],
 }
 
 #[derive(Clone, Copy)]
-struct Step {
+struct FrameStep {
     /// The node after the four bits.
     next: u8,
     /// What was completed on the way: at most one symbol, as the shortest code has 5 bits.
@@ -74,7 +74,7 @@ const END: u16 = 256;
 impl Machine {
     const fn new() -> Self {
         let tree = tree();
-        let mut steps = [[Step { next: 0, symbol: Symbol::None }; 16]; 256];
+        let mut steps = [[FrameStep { next: 0, symbol: Symbol::None }; 16]; 256];
         let mut node = 0;
         while node < 256 {
             let mut nibble = 0;
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-const fn step(tree: &Tree, node: usize, nibble: usize) -> Step {
+const fn step(tree: &Tree, node: usize, nibble: usize) -> FrameStep {
     let (mut at, mut symbol, mut bit) = (node as u16, Symbol::None, 4);
     while bit > 0 {
         bit -= 1;
@@ -108,7 +108,7 @@ const fn step(tree: &Tree, node: usize, nibble: usize) -> Step {
             at = 0;
         }
     }
-    Step { next: at as u8, symbol }
+    FrameStep { next: at as u8, symbol }
 }
 
 const fn tree() -> Tree {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(coded: &[u8], want: Result<&[u8], &'static str>) {
+    fn check(coded: &[u8], want: Result<&[u8], Reason>) {
         let mut out = Vec::new();
         assert_eq!(decode(coded, &mut out).map(|()| &out[..]), want);
     }
@@ -192,10 +192,10 @@ mod tests {
     fn rfc_7541_5_2_padding_is_at_most_seven_ones() {
         check(b"", Ok(b""));
         check(b"\x07", Ok(b"0"));
-        check(b"\x06", Err(reason::HUFFMAN));
-        check(b"\xff", Err(reason::HUFFMAN));
-        check(b"\x07\xff", Err(reason::HUFFMAN));
-        check(b"\xff\xff\xff\xff", Err(reason::HUFFMAN));
-        check(b"\xff\xff\xff", Err(reason::HUFFMAN));
+        check(b"\x06", Err(Reason::HuffmanInvalid));
+        check(b"\xff", Err(Reason::HuffmanInvalid));
+        check(b"\x07\xff", Err(Reason::HuffmanInvalid));
+        check(b"\xff\xff\xff\xff", Err(Reason::HuffmanInvalid));
+        check(b"\xff\xff\xff", Err(Reason::HuffmanInvalid));
     }
 }

@@ -6,8 +6,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::{Limits, reason};
-use table::{Found, Table};
+use crate::{Limits, Reason};
+use table::{FrameSearchResult, Table};
 
 /// Reads the field blocks of one direction.
 ///
@@ -44,7 +44,7 @@ impl Decoder {
     }
 
     /// Reads a block. A field that refers to what was not seen is left out.
-    pub(super) fn decode(&mut self, block: &[u8], fields: &mut Fields) -> Result<(), &'static str> {
+    pub(super) fn decode(&mut self, block: &[u8], fields: &mut Fields) -> Result<(), Reason> {
         fields.clear();
         fields.complete = true;
         let read = self.fields(block, fields);
@@ -55,26 +55,26 @@ impl Decoder {
         read
     }
 
-    fn fields(&mut self, mut input: &[u8], fields: &mut Fields) -> Result<(), &'static str> {
+    fn fields(&mut self, mut input: &[u8], fields: &mut Fields) -> Result<(), Reason> {
         let mut starts = true;
         while let Some(&first) = input.first() {
             match first {
                 0x80.. => {
                     let index = integer(&mut input, 7)?;
                     match self.table.find(index)? {
-                        Found::Field(name, value) => {
+                        FrameSearchResult::Field(name, value) => {
                             let begins = fields.bytes.len();
                             fields.bytes.extend_from_slice(name);
                             let ends = fields.bytes.len();
                             fields.bytes.extend_from_slice(value);
                             fields.push(begins, ends, self.max_block);
                         }
-                        Found::Unknown => fields.complete = false,
+                        FrameSearchResult::Unknown => fields.complete = false,
                     }
                 }
                 0x20..0x40 => {
                     if !starts {
-                        return Err(reason::TABLE_SIZE);
+                        return Err(Reason::HpackTableSizeMisplaced);
                     }
                     self.table.resize(integer(&mut input, 5)?);
                     continue;
@@ -93,7 +93,7 @@ impl Decoder {
         bits: u32,
         insert: bool,
         fields: &mut Fields,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Reason> {
         let begins = fields.bytes.len();
         let known = match integer(input, bits)? {
             0 => {
@@ -101,11 +101,11 @@ impl Decoder {
                 true
             }
             index => match self.table.find(index)? {
-                Found::Field(name, _) => {
+                FrameSearchResult::Field(name, _) => {
                     fields.bytes.extend_from_slice(name);
                     true
                 }
-                Found::Unknown => false,
+                FrameSearchResult::Unknown => false,
             },
         };
         let ends = fields.bytes.len();
@@ -175,18 +175,18 @@ pub(super) fn begins_request(mut block: &[u8]) -> Option<bool> {
 }
 
 /// An integer with a prefix of so many bits (RFC 7541 §5.1).
-fn integer(input: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
+fn integer(input: &mut &[u8], bits: u32) -> Result<usize, Reason> {
     let most = (1 << bits) - 1;
-    let (&first, mut rest) = input.split_first().ok_or(reason::FIELD_CUT)?;
+    let (&first, mut rest) = input.split_first().ok_or(Reason::HpackTruncated)?;
     let mut value = usize::from(first) & most;
     if value == most {
         let mut shift = 0;
         loop {
-            let (&byte, after) = rest.split_first().ok_or(reason::FIELD_CUT)?;
+            let (&byte, after) = rest.split_first().ok_or(Reason::HpackTruncated)?;
             rest = after;
             // More bits than any size here can have.
             if shift > 21 {
-                return Err(reason::FIELD_INTEGER);
+                return Err(Reason::HpackIntegerTooLarge);
             }
             value += usize::from(byte & 0x7f) << shift;
             shift += 7;
@@ -200,10 +200,10 @@ fn integer(input: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
 }
 
 /// A string (RFC 7541 §5.2), appended to `out`.
-fn string(input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+fn string(input: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let huffman = input.first().is_some_and(|first| first & 0x80 != 0);
     let len = integer(input, 7)?;
-    let (coded, rest) = input.split_at_checked(len).ok_or(reason::FIELD_CUT)?;
+    let (coded, rest) = input.split_at_checked(len).ok_or(Reason::HpackTruncated)?;
     *input = rest;
     if huffman {
         return huffman::decode(coded, out);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::static_table::STATIC_TABLE;
-use crate::reason;
+use crate::Reason;
 
 /// What an entry costs besides its bytes (RFC 7541 §4.1).
 const OVERHEAD: usize = 32;
@@ -30,7 +30,7 @@ pub(super) struct Table {
 
 /// What an index points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum FrameSearchResult<'a> {
     Field(&'a [u8], &'a [u8]),
     /// An entry that was not seen, or not wholly understood.
     Unknown,
@@ -57,19 +57,19 @@ impl Table {
     }
 
     /// The entry with this index, static or dynamic.
-    pub(super) fn find(&self, index: usize) -> Result<Found<'_>, &'static str> {
-        let at = index.checked_sub(1).ok_or(reason::FIELD_INDEX)?;
+    pub(super) fn find(&self, index: usize) -> Result<FrameSearchResult<'_>, Reason> {
+        let at = index.checked_sub(1).ok_or(Reason::HpackIndexInvalid)?;
         if let Some(&(name, value)) = STATIC_TABLE.get(at) {
-            return Ok(Found::Field(name, value));
+            return Ok(FrameSearchResult::Field(name, value));
         }
         match self.entries.get(at - STATIC_TABLE.len()) {
             Some(Entry { field: Some((bytes, name)), .. }) => {
                 let (name, value) = bytes.split_at(*name);
-                Ok(Found::Field(name, value))
+                Ok(FrameSearchResult::Field(name, value))
             }
-            Some(Entry { field: None, .. }) => Ok(Found::Unknown),
-            None if self.unseen => Ok(Found::Unknown),
-            None => Err(reason::FIELD_INDEX),
+            Some(Entry { field: None, .. }) => Ok(FrameSearchResult::Unknown),
+            None if self.unseen => Ok(FrameSearchResult::Unknown),
+            None => Err(Reason::HpackIndexInvalid),
         }
     }
 
@@ -122,9 +122,9 @@ mod tests {
     fn check(table: &Table, want: &str) {
         let entries = 62..=62 + table.entries.len();
         let found = entries.clone().map(|index| match table.find(index) {
-            Ok(Found::Field(_, value)) => str::from_utf8(value).unwrap(),
-            Ok(Found::Unknown) if index < *entries.end() => "_",
-            Ok(Found::Unknown) => "?",
+            Ok(FrameSearchResult::Field(_, value)) => str::from_utf8(value).unwrap(),
+            Ok(FrameSearchResult::Unknown) if index < *entries.end() => "_",
+            Ok(FrameSearchResult::Unknown) => "?",
             Err(_) => "!",
         });
         assert_eq!(found.collect::<String>(), want);
@@ -176,7 +176,7 @@ mod tests {
         check(&table, "?");
         insert(&mut table, "n", "d");
         check(&table, "d?");
-        assert_eq!(table.find(0), Err(reason::FIELD_INDEX));
-        assert_eq!(table.find(61), Ok(Found::Field(b"www-authenticate", b"")));
+        assert_eq!(table.find(0), Err(Reason::HpackIndexInvalid));
+        assert_eq!(table.find(61), Ok(FrameSearchResult::Field(b"www-authenticate", b"")));
     }
 }

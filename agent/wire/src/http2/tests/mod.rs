@@ -6,7 +6,7 @@ mod recorded;
 mod rules;
 
 use super::*;
-use crate::{Connection, Protocol, recorder::Recorder};
+use crate::{Connection, Direction, Ending, Limits, Nanos, Protocol, Reason, Role, recorder::Recorder};
 use Direction::{Read, Write};
 
 /// A frame, or the preface.
@@ -140,7 +140,7 @@ fn check(calls: &[(Direction, Bytes)], want: &[&str]) {
         // The client's leave is the observed process's own only where that is the client.
         let want: Vec<String> = match role {
             Role::Client => want.iter().map(|&line| line.to_owned()).collect(),
-            Role::Server => want.iter().map(|line| line.replace("Left", "Cut")).collect(),
+            Role::Server => want.iter().map(|line| line.replace("ClosedLocally", "Cut")).collect(),
         };
         assert_eq!(watch.recorder.lines(), want, "{role:?} in pieces of {size}");
         assert!(watch.recorder.seen.values().all(|seen| seen.role == Some(role)));

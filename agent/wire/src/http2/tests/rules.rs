@@ -19,7 +19,7 @@ fn rfc_9113_8_8_a_request_and_its_response() {
 
 #[test]
 fn rfc_9113_8_1_an_interim_response_that_ends_the_stream_is_malformed() {
-    let ending = format!("POST /a [] - [] {:?}", Ending::Malformed(reason::INTERIM_END));
+    let ending = format!("POST /a [] - [] {:?}", Ending::Malformed(Reason::InterimResponseEndsStream));
     check(&[(Write, ask(1, "/a", true)), (Read, answer(1, "100", true))], &[&ending]);
 }
 
@@ -116,7 +116,7 @@ fn rfc_9113_6_4_and_6_8_streams_that_are_reset_or_refused_are_cut() {
         (Read, answer(3, "200", true)),
     ];
     let want = [
-        "POST /1 [] 200 [some] Left",
+        "POST /1 [] 200 [some] ClosedLocally",
         "POST /3 [] 200 [] Complete",
         "POST /5 [… 413 [] Complete",
         "POST /7 [] - [] Cut",
@@ -133,9 +133,9 @@ fn rfc_9113_8_1_1_a_response_of_the_length_that_was_announced_is_whole_although_
     for (length, content, ending) in [
         ("4", "whole"[..4].to_owned(), "Complete"),
         ("0", String::new(), "Complete"),
-        ("5", "some".into(), "Left"),
-        ("3", "more".into(), "Left"),
-        ("4, 5", "some".into(), "Left"),
+        ("5", "some".into(), "ClosedLocally"),
+        ("3", "more".into(), "ClosedLocally"),
+        ("4, 5", "some".into(), "ClosedLocally"),
     ] {
         let calls = [
             (Write, ask(1, "/1", true)),
@@ -224,16 +224,16 @@ fn rfc_7540_3_2_an_upgraded_request_is_answered_on_stream_1() {
 #[test]
 fn what_breaks_a_rule_is_named_and_the_connection_goes_on() {
     for (broken, reason) in [
-        (frame(0, 0, 0, b"x"), reason::FRAME_STREAM),
-        (frame(6, 0, 0, b"x"), reason::FRAME_SIZE),
-        (frame(9, 4, 1, b""), reason::CONTINUATION),
-        ([frame(1, 0, 1, b""), data(1, "", false)].concat(), reason::CONTINUATION),
-        (frame(0, 8, 1, &[9]), reason::PADDING),
-        (frame(1, 4, 1, &[0xff, 0x00]), reason::FIELD_INDEX),
+        (frame(0, 0, 0, b"x"), Reason::FrameStreamInvalid),
+        (frame(6, 0, 0, b"x"), Reason::FrameSizeInvalid),
+        (frame(9, 4, 1, b""), Reason::ContinuationInvalid),
+        ([frame(1, 0, 1, b""), data(1, "", false)].concat(), Reason::ContinuationInvalid),
+        (frame(0, 8, 1, &[9]), Reason::PaddingInvalid),
+        (frame(1, 4, 1, &[0xff, 0x00]), Reason::HpackIndexInvalid),
     ] {
         let mut watch = Watch::begun();
         watch.call(Write, broken);
-        assert!(watch.recorder.dropped.contains_key(reason), "{reason}: {:?}", watch.recorder.dropped);
+        assert!(watch.recorder.dropped.contains_key(&reason), "{reason}: {:?}", watch.recorder.dropped);
         let fields = block(&[(":method", "GET"), (":path", "/next")]);
         watch.call(Write, frame(1, END_HEADERS | END_STREAM, 5, &fields)).call(Read, answer(5, "200", true));
         assert!(watch.recorder.lines().contains(&"GET /next [] 200 [] Complete".into()), "{reason}");

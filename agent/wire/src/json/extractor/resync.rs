@@ -8,22 +8,22 @@
 //! - What follows is read as if the object of that key were the outermost one. Its end shows whether it was:
 //!   nothing may come after it. Until then nothing is reported, as models and users write objects too.
 
-use super::{Extractor, Frame, NodeId, State, Step, scan};
+use super::{Container, Extractor, JsonState, NextOffset, NodeId, scan};
 use crate::json::schema::MAX_KEY;
 
 impl<F: Copy> Extractor<F> {
     /// Bytes are missing here, inside of the document or, when it was cut, at its end. See
     /// [`Extractor::finish`] for what is reported of what follows.
     pub fn gap(&mut self) {
-        let over = match self.place.state {
-            State::Malformed | State::TooDeep => true,
-            State::Done => !self.gapped,
+        let over = match self.position.state {
+            JsonState::Malformed | JsonState::TooDeep => true,
+            JsonState::Done => !self.gapped,
             _ => false,
         };
         if !over {
-            self.place.state = State::Lost;
+            self.position.state = JsonState::Lost;
             self.gapped = true;
-            self.held.drop_all();
+            self.deferred.drop_all();
             self.drop_token();
             self.unwind();
             // The byte before the next one is unknown.
@@ -33,20 +33,20 @@ impl<F: Copy> Extractor<F> {
 
     #[cold]
     pub(super) fn push_after_gap(&mut self, piece: &[u8]) {
-        let mut held = std::mem::take(&mut self.held);
+        let mut deferred = std::mem::take(&mut self.deferred);
         let mut at = 0;
         while let Some(next) =
-            self.step(piece, at, &mut |field, indices, value| held.take(field, indices, value))
+            self.step(piece, at, &mut |field, indices, value| deferred.take(field, indices, value))
         {
             at = next;
-            if self.place.state == State::Lost {
-                held.drop_all();
+            if self.position.state == JsonState::Lost {
+                deferred.drop_all();
             }
         }
-        self.held = held;
+        self.deferred = deferred;
     }
 
-    pub(super) fn lost(&mut self, piece: &[u8], at: usize) -> Step {
+    pub(super) fn lost(&mut self, piece: &[u8], at: usize) -> NextOffset {
         let quote = memchr::memchr(b'"', piece.get(at..)?);
         let Some(quote) = quote.map(|n| at + n) else {
             self.escaped = piece.last().map_or(self.escaped, |&b| b == b'\\');
@@ -55,11 +55,11 @@ impl<F: Copy> Extractor<F> {
         // An escaped quote does not begin a key.
         let escaped = if quote == 0 { self.escaped } else { piece[quote - 1] == b'\\' };
         self.escaped = false;
-        self.place.state = if escaped { State::Lost } else { State::LostKey };
+        self.position.state = if escaped { JsonState::Lost } else { JsonState::LostKey };
         Some(quote + 1)
     }
 
-    pub(super) fn lost_key(&mut self, piece: &[u8], at: usize) -> Step {
+    pub(super) fn lost_key(&mut self, piece: &[u8], at: usize) -> NextOffset {
         let Some(end) = scan::quote_or_backslash(piece, at) else {
             self.keep(&piece[at..], MAX_KEY);
             return None;
@@ -68,12 +68,12 @@ impl<F: Copy> Extractor<F> {
         let node = self.schema.child(NodeId::ROOT, &self.token, 0, self.token.len()).filter(|_| !self.cut);
         self.drop_token();
         if piece[end] == b'\\' {
-            self.place.state = State::Lost;
+            self.position.state = JsonState::Lost;
         } else if node.is_some() {
-            self.place.child = node;
-            self.place.stack[0] = Frame { node: NodeId::ROOT, array: false };
-            self.place.depth = 1;
-            self.place.state = State::Colon;
+            self.position.child = node;
+            self.position.stack[0] = Container { node: NodeId::ROOT, array: false };
+            self.position.depth = 1;
+            self.position.state = JsonState::Colon;
         }
         // Any other quote that ended something may as well begin the next.
         Some(end + 1)

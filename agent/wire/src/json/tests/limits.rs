@@ -1,9 +1,9 @@
 //! Input that no server sends, and some that only odd ones do.
 
 use super::{MALFORMED, check, extract};
-use crate::{json::Status, reason};
+use crate::{Reason, json::Status};
 
-const TOO_DEEP: Status = Status::Malformed(reason::JSON_DEPTH);
+const TOO_DEEP: Status = Status::Malformed(Reason::JsonTooDeep);
 
 #[test]
 fn brackets_are_followed_to_a_depth_and_no_further() {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use super::{Schema, Status, Want, extract_of, walk_of};
+use super::{Schema, Status, WantedField, extract_of, walk_of};
 
 /// A response and the paths that are wanted of it.
 pub(super) struct Sample {
@@ -15,7 +15,7 @@ pub(super) struct Sample {
 
 impl Sample {
     fn new(text: &'static str, paths: &'static [&'static str]) -> Self {
-        let wants: Vec<Want<&str>> = paths.iter().map(|path| Want::new(path, *path)).collect();
+        let wants: Vec<WantedField<&str>> = paths.iter().map(|path| WantedField::new(path, *path)).collect();
         Self { text, paths, schema: Schema::new(&wants) }
     }
 

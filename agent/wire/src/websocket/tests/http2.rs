@@ -3,7 +3,7 @@
 use proptest::sample::Index;
 
 use super::*;
-use crate::{reason, recorder::Seen};
+use crate::{Reason, recorder::Seen};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -92,12 +92,12 @@ impl Watch {
         &self.recorder.seen[&exchange]
     }
 
-    fn dropped(&self, reason: &str) -> u64 {
-        self.recorder.dropped.get(reason).copied().unwrap_or_default()
+    fn dropped(&self, reason: Reason) -> u64 {
+        self.recorder.dropped.get(&reason).copied().unwrap_or_default()
     }
 }
 
-fn hello(from: Role) -> Message {
+fn hello(from: Role) -> RecordedMessage {
     whole(from, Text, "Hello")
 }
 
@@ -162,7 +162,7 @@ fn rfc_8441_5_compression_is_agreed_upon_as_in_http_1() {
     assert!(watch.messages().is_empty());
     watch = opened(&[1], "");
     watch.call(Read, data(1, PACKED)).call(Read, data(1, PLAIN)).close(Ending::Cut);
-    assert_eq!(watch.ending(), Some(Ending::Malformed(reason::RESERVED_BITS)));
+    assert_eq!(watch.ending(), Some(Ending::Malformed(Reason::WebSocketReservedBits)));
 }
 
 #[test]
@@ -190,10 +190,10 @@ fn rfc_8441_5_a_close_of_both_sides_ends_the_exchange_and_the_end_of_a_stream_is
 #[test]
 fn rfc_8441_5_a_stream_that_is_reset_is_a_connection_that_is_reset() {
     for (dir, before, want) in [
-        (Write, PLAIN, Ending::Left),
+        (Write, PLAIN, Ending::ClosedLocally),
         (Read, PLAIN, Ending::Cut),
         (Read, &[0x88, 0], Ending::Complete),
-        (Write, &[0x01, 0x03, 0x48], Ending::Left),
+        (Write, &[0x01, 0x03, 0x48], Ending::ClosedLocally),
     ] {
         let mut watch = opened(&[1, 3], "");
         watch.call(Read, data(1, before)).call(dir, reset(1));
@@ -206,7 +206,7 @@ fn rfc_8441_5_a_stream_that_is_reset_is_a_connection_that_is_reset() {
     let mut watch = begun(Limits::default(), None);
     watch.call(Write, connect(1, "websocket")).call(Write, data(1, MASKED)).call(Read, reset(1));
     assert_eq!(watch.recorder.lines(), ["CONNECT /chat [] - [] Cut"]);
-    assert_eq!(watch.dropped(reason::NO_SWITCH), MASKED.len() as u64);
+    assert_eq!(watch.dropped(Reason::SwitchUnanswered), MASKED.len() as u64);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn rfc_8441_5_a_websocket_that_is_refused_is_a_plain_exchange() {
         watch.recorder.lines(),
         ["CONNECT /chat [] 403 [\u{81}\u{5}Hello] Complete".replace('\u{81}', "\u{fffd}")]
     );
-    assert_eq!(watch.recorder.dropped, [(reason::NO_SWITCH, MASKED.len() as u64)].into());
+    assert_eq!(watch.recorder.dropped, [(Reason::SwitchUnanswered, MASKED.len() as u64)].into());
     // An interim response is no answer.
     watch.call(Write, connect(3, "WebSocket")).call(Read, answer(3, "103", ""));
     watch.call(Read, answer(3, "201", "")).call(Read, data(3, PLAIN));
@@ -240,7 +240,7 @@ fn rfc_8441_4_another_protocol_is_not_read_and_its_bytes_are_counted() {
     watch.call(Write, connect(1, "connect-udp")).call(Write, data(1, b"early"));
     watch.call(Read, answer(1, "200", "")).call(Read, last_data(1, b"fro")).call(Write, last_data(1, b"to"));
     assert_eq!(watch.recorder.lines(), ["CONNECT /chat [] 200 [] Complete"]);
-    assert_eq!(watch.recorder.dropped, [(reason::NOT_HTTP, 10)].into());
+    assert_eq!(watch.recorder.dropped, [(Reason::ProtocolUnknown, 10)].into());
     watch.call(Write, connect(3, "connect-udp"));
     watch.call(Read, answer(3, "501", "")).call(Read, last_data(3, b"no")).call(Write, last_data(3, b""));
     assert_eq!(watch.recorder.lines()[1], "CONNECT /chat [] 501 [no] Complete");
@@ -274,7 +274,7 @@ fn what_cannot_be_kept_until_the_answer_is_counted_and_the_other_side_goes_on() 
     assert_eq!(watch.seen(0).messages, [whole(Role::Client, Binary, [7; 200])]);
     assert_eq!(watch.seen(1).messages, [hello(Role::Server)]);
     assert!(watch.seen(1).gap && !watch.seen(0).gap);
-    assert_eq!(watch.dropped(reason::NO_SWITCH), (message.len() + MASKED.len()) as u64);
+    assert_eq!(watch.dropped(Reason::SwitchUnanswered), (message.len() + MASKED.len()) as u64);
     // The first stream keeps nothing any more.
     watch.call(Write, [connect(5, "websocket"), data(5, &message)].concat());
     watch.call(Read, answer(5, "200", ""));
@@ -292,7 +292,7 @@ fn no_more_websockets_are_decompressed_than_the_limit_and_the_others_say_so() {
     assert_eq!(watch.seen(0).messages, [hello(Role::Server), hello(Role::Server)]);
     assert_eq!(watch.seen(1).messages, [hello(Role::Server)]);
     watch.call(Read, data(3, &[0x88, 0])).call(Read, reset(3)).call(Read, reset(1));
-    assert_eq!(watch.seen(1).ending, Some(Ending::Undecodable(reason::TOO_MANY_INFLATING)));
+    assert_eq!(watch.seen(1).ending, Some(Ending::Undecodable(Reason::TooManyCompressedWebSockets)));
     watch.call(Write, connect(5, "websocket")).call(Read, answer(5, "200", DEFLATE));
     watch.call(Read, data(5, PACKED));
     assert_eq!(watch.seen(2).messages, [hello(Role::Server)]);
@@ -359,7 +359,7 @@ fn an_answer_that_is_missing_or_not_known_opens_nothing() {
     assert_eq!(watch.recorder.lines(), ["CONNECT /chat [] 0 [<?>] Complete"]);
     assert!(watch.messages().is_empty());
     let bytes = 2 * (MASKED.len() + PLAIN.len()) as u64;
-    assert_eq!(watch.recorder.dropped, [(reason::NO_SWITCH, bytes)].into());
+    assert_eq!(watch.recorder.dropped, [(Reason::SwitchUnanswered, bytes)].into());
     // A status that refers to a field that was inserted before the loss.
     watch.call(Write, connect(3, "websocket")).lose(Read, 50).call(Read, SETTINGS);
     watch.call(Read, http2(HEADERS, END_HEADERS, 3, &[0xbe])).call(Read, data(3, PLAIN));
@@ -389,7 +389,7 @@ fn a_websocket_that_was_opened_before_the_connection_was_seen_is_no_exchange() {
     assert!(watch.recorder.seen.values().all(|seen| seen.messages.is_empty()));
     let connect = watch.recorder.seen.values().find(|seen| seen.request == "CONNECT ").unwrap();
     assert!(connect.request_body.is_empty() && connect.response_body.is_empty());
-    assert!(watch.dropped(reason::OUT_OF_STEP) >= 9 * (MASKED.len() + PLAIN.len()) as u64);
+    assert!(watch.dropped(Reason::OutOfSync) >= 9 * (MASKED.len() + PLAIN.len()) as u64);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::{
     Connection, Direction, Ending, Limits, MessageKind, Nanos, Protocol, Role,
-    recorder::{Message, Recorder},
+    recorder::{RecordedMessage, Recorder},
 };
 use Direction::{Read, Write};
 use MessageKind::{Binary, Text};
@@ -58,7 +58,7 @@ impl Watch {
         self
     }
 
-    fn messages(&self) -> &[Message] {
+    fn messages(&self) -> &[RecordedMessage] {
         &self.recorder.seen[&0].messages
     }
 
@@ -67,8 +67,8 @@ impl Watch {
     }
 }
 
-fn whole(from: Role, kind: MessageKind, bytes: impl AsRef<[u8]>) -> Message {
-    Message { from, kind, bytes: bytes.as_ref().to_vec(), whole: true }
+fn whole(from: Role, kind: MessageKind, bytes: impl AsRef<[u8]>) -> RecordedMessage {
+    RecordedMessage { from, kind, bytes: bytes.as_ref().to_vec(), whole: true }
 }
 
 /// A frame, masked when there is a key.
@@ -100,7 +100,7 @@ fn check(extensions: &str, bytes: &[u8], want: &[&str]) {
         for piece in bytes.chunks(size.min(bytes.len())) {
             watch.call(Read, piece);
         }
-        let want: Vec<Message> = want.iter().map(|text| whole(Role::Server, Text, text)).collect();
+        let want: Vec<RecordedMessage> = want.iter().map(|text| whole(Role::Server, Text, text)).collect();
         assert_eq!(watch.messages(), want, "in pieces of {size}");
         assert_eq!(watch.connection.protocol(), Protocol::WebSocket);
     }
@@ -176,7 +176,7 @@ fn a_conversation_is_over_with_a_close_of_both_sides_or_with_the_connection() {
         (&ask[..], Ending::Cut, Ending::Complete),
         (&ask[..], Ending::AgentStop, Ending::AgentStop),
         (b"", Ending::Cut, Ending::Cut),
-        (b"", Ending::Left, Ending::Left),
+        (b"", Ending::ClosedLocally, Ending::ClosedLocally),
         (b"", Ending::ProcessExit, Ending::ProcessExit),
     ] {
         let mut watch = Watch::new("");
@@ -352,7 +352,7 @@ proptest! {
                 rest = more;
             }
         }
-        let want: Vec<Message> = all
+        let want: Vec<RecordedMessage> = all
             .iter()
             .map(|sent| {
                 let from = if sent.client { Role::Client } else { Role::Server };

@@ -1,13 +1,13 @@
-//! Finds the frames of a direction that is out of step: where captured calls start, by several frames that
+//! Finds the frames of a direction that is out of sync: where captured calls start, by several frames that
 //! follow one another.
 
-use super::frame::{HEADER, Header};
-use crate::{Nanos, held::Held, reassembly::take};
+use super::frame::{FrameHeader, HEADER};
+use crate::{Nanos, held::HeldRuns, reassembly::take};
 
 /// Bytes that may be frames.
 #[derive(Debug, Default)]
-pub(crate) struct Candidate {
-    held: Held,
+pub(crate) struct FrameSearch {
+    held: HeldRuns,
     header: [u8; HEADER],
     have: usize,
     /// Bytes of the current frame's payload to come.
@@ -17,14 +17,14 @@ pub(crate) struct Candidate {
 
 /// What was found in some bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct FrameSearchResult {
     /// So many bytes are no frames: those that were held before, or come now.
     pub(crate) rejected: usize,
     /// These are.
-    pub(crate) frames: Option<Held>,
+    pub(crate) frames: Option<HeldRuns>,
 }
 
-impl Candidate {
+impl FrameSearch {
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -41,7 +41,7 @@ impl Candidate {
 
     /// Gives what is held if it makes at least so many frames; a call that ends with a
     /// frame counts as one more.
-    pub(crate) fn take(&mut self, frames: u32) -> Option<Held> {
+    pub(crate) fn take(&mut self, frames: u32) -> Option<HeldRuns> {
         let aligned = u32::from(self.left == 0 && self.have == 0);
         (frames == 0 || (self.frames > 0 && self.frames + aligned >= frames))
             .then(|| std::mem::take(self).held)
@@ -55,20 +55,20 @@ impl Candidate {
         at: Nanos,
         frames: u32,
         most: usize,
-    ) -> Found {
+    ) -> FrameSearchResult {
         let mut rejected = 0;
         if !self.is_empty() && !self.holds(bytes, frames, most) {
             rejected = self.reject();
         } else if !self.is_empty() {
             self.held.push(bytes, starts_call, at);
-            return Found { rejected, frames: self.take(frames) };
+            return FrameSearchResult { rejected, frames: self.take(frames) };
         }
         if !starts_call || !self.holds(bytes, frames, most) {
             *self = Self::default();
-            return Found { rejected: rejected + bytes.len(), frames: None };
+            return FrameSearchResult { rejected: rejected + bytes.len(), frames: None };
         }
         self.held.push(bytes, starts_call, at);
-        Found { rejected, frames: self.take(frames) }
+        FrameSearchResult { rejected, frames: self.take(frames) }
     }
 
     /// Whether the next bytes go on with frames, and are enough or few enough to be held.
@@ -86,7 +86,7 @@ impl Candidate {
             self.header[self.have..self.have + len].copy_from_slice(take(&mut bytes, len));
             self.have += len;
             if self.have == HEADER {
-                let header = Header::read(&self.header);
+                let header = FrameHeader::read(&self.header);
                 if !header.is_plausible(self.header[5] >= 0x80) || (self.frames == 0 && !header.may_start()) {
                     return false;
                 }

@@ -2,25 +2,25 @@
 
 use super::{
     deflate::{Extensions, Inflater},
-    frame::{Framer, Gap, Head, Payload, RESERVED, RSV1, Step, opcode, unmask},
-    search::Search,
+    frame::{Framer, RESERVED, RSV1, WsFrameGap, WsFrameHeader, WsFrameStep, WsPayload, opcode, unmask},
+    search::WsFrameSearch,
 };
-use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Role, Sink, reason};
+use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Reason, Role, Sink};
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct WebSocketHalf {
     framer: Framer,
-    place: Place,
-    frame: Frame,
-    message: Option<Message>,
+    sync: SyncState,
+    frame: FrameKind,
+    message: Option<OpenMessage>,
     inflater: Option<Inflater>,
     /// Reserved bits that may be set.
     reserved: u8,
     limit: u64,
     /// The rule that was broken.
-    pub(super) malformed: Option<&'static str>,
+    pub(super) malformed: Option<Reason>,
     /// Why a message could not be read.
-    pub(super) undecodable: Option<&'static str>,
+    pub(super) undecodable: Option<Reason>,
     /// The Close frame has passed.
     pub(super) closed: bool,
     /// Nothing more comes.
@@ -28,17 +28,17 @@ pub(super) struct Lane {
 }
 
 #[derive(Debug)]
-enum Place {
-    InStep,
-    /// Out of step, since so many bytes.
-    Searching(Search, u64),
-    /// Out of step for good.
+enum SyncState {
+    InSync,
+    /// Out of sync, since so many bytes.
+    Searching(WsFrameSearch, u64),
+    /// Out of sync for good.
     Over,
 }
 
 /// The frame that is passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frame {
+enum FrameKind {
     Control,
     Close,
     /// Part of a message, and whether it is the last one.
@@ -47,32 +47,32 @@ enum Frame {
 
 /// The message that is passing.
 #[derive(Clone, Copy, Debug)]
-struct Message {
+struct OpenMessage {
     kind: MessageKind,
-    reading: Reading,
+    decoding: Decoding,
     /// Something of it was told.
-    begun: bool,
+    reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
+enum Decoding {
     Plain,
     Deflated,
     /// What is left of it cannot be read.
-    Not,
+    Unreadable,
 }
 
 /// Where what is found is told.
-pub(super) struct Teller<'a, S> {
+pub(super) struct Output<'a, S> {
     pub(super) id: ExchangeId,
     pub(super) from: Role,
     pub(super) at: Nanos,
     pub(super) sink: &'a mut S,
 }
 
-impl<S: Sink> Teller<'_, S> {
-    fn part(&mut self, message: &mut Message, bytes: &[u8], last: bool) {
-        let first = !std::mem::replace(&mut message.begun, true);
+impl<S: Sink> Output<'_, S> {
+    fn part(&mut self, message: &mut OpenMessage, bytes: &[u8], last: bool) {
+        let first = !std::mem::replace(&mut message.reported, true);
         let part = MessagePart { from: self.from, kind: message.kind, first, last, bytes };
         self.sink.message(self.id, &part, self.at);
     }
@@ -81,7 +81,7 @@ impl<S: Sink> Teller<'_, S> {
         self.sink.gap(self.id, self.from == Role::Client, missing);
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: &[u8]) {
+    fn dropped(&mut self, reason: Reason, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.sink.dropped(reason, bytes.len() as u64);
         }
@@ -91,18 +91,18 @@ impl<S: Sink> Teller<'_, S> {
 /// Bytes whose mask is taken off before they are given on.
 const PIECE: usize = 2 << 10;
 
-impl Lane {
+impl WebSocketHalf {
     /// A direction whose next byte begins a frame.
     pub(super) fn new(from: Role, extensions: Extensions, limits: &Limits) -> Self {
         let (reserved, inflater, undecodable) = match extensions {
             Extensions::None => (0, None, None),
             Extensions::Deflate(sides) => (RSV1, Some(Inflater::new(sides[from.index()], *limits)), None),
-            Extensions::Unknown => (RESERVED, None, Some(reason::EXTENSION)),
+            Extensions::Unknown => (RESERVED, None, Some(Reason::WebSocketExtensionUnknown)),
         };
         Self {
             framer: Framer::new(),
-            place: Place::InStep,
-            frame: Frame::Control,
+            sync: SyncState::InSync,
+            frame: FrameKind::Control,
             message: None,
             inflater,
             reserved,
@@ -115,9 +115,9 @@ impl Lane {
     }
 
     /// Compressed messages are not read, for this reason.
-    pub(super) fn leave_compressed(&mut self, reason: &'static str) {
+    pub(super) fn disable_decompression(&mut self, reason: Reason) {
         if let Some(inflater) = &mut self.inflater {
-            inflater.give_up(reason);
+            inflater.fail(reason);
         }
     }
 
@@ -131,124 +131,124 @@ impl Lane {
         self.closed || self.ended
     }
 
-    pub(super) const fn is_in_step(&self) -> bool {
-        matches!(self.place, Place::InStep)
+    pub(super) const fn is_in_sync(&self) -> bool {
+        matches!(self.sync, SyncState::InSync)
     }
 
-    pub(super) const fn is_given_up(&self) -> bool {
-        matches!(self.place, Place::Over)
+    pub(super) const fn is_failed(&self) -> bool {
+        matches!(self.sync, SyncState::Over)
     }
 
-    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], starts_call: bool, tell: &mut Teller<'_, S>) {
+    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], starts_call: bool, out: &mut Output<'_, S>) {
         let mut input = bytes;
-        while !self.is_done() && self.is_in_step() {
+        while !self.is_done() && self.is_in_sync() {
             match self.framer.next(&mut input) {
-                Step::More => return,
-                Step::Head(head) => match self.begin(head) {
+                WsFrameStep::More => return,
+                WsFrameStep::Header(head) => match self.begin(head) {
                     Ok(()) => {}
-                    Err(reason) => self.give_up(reason, tell),
+                    Err(reason) => self.fail(reason, out),
                 },
-                Step::Payload(payload) => self.payload(&payload, tell),
-                Step::Malformed(reason) => self.give_up(reason, tell),
+                WsFrameStep::Payload(payload) => self.payload(&payload, out),
+                WsFrameStep::Malformed(reason) => self.fail(reason, out),
             }
         }
         if self.is_done() {
-            return tell.dropped(reason::AFTER_CLOSE, input);
+            return out.dropped(Reason::WebSocketDataAfterClose, input);
         }
-        tell.dropped(self.malformed.unwrap_or(reason::OUT_OF_STEP), input);
+        out.dropped(self.malformed.unwrap_or(Reason::OutOfSync), input);
         self.search(input, starts_call);
     }
 
     /// So many bytes are missing here, or nobody knows how many.
-    pub(super) fn gap<S: Sink>(&mut self, missing: Option<u64>, tell: &mut Teller<'_, S>) {
+    pub(super) fn gap<S: Sink>(&mut self, missing: Option<u64>, out: &mut Output<'_, S>) {
         if self.is_done() {
             return;
         }
-        match (&mut self.place, missing.map(|missing| self.framer.gap(missing))) {
-            (Place::Over, _) => {}
-            (Place::Searching(search, _), _) => search.reset(),
-            (Place::InStep, Some(Gap::Inside { end })) => {
+        match (&mut self.sync, missing.map(|missing| self.framer.gap(missing))) {
+            (SyncState::Over, _) => {}
+            (SyncState::Searching(search, _), _) => search.reset(),
+            (SyncState::InSync, Some(WsFrameGap::Inside { end })) => {
                 match self.frame {
-                    Frame::Data(_) => self.missing(missing, tell),
-                    Frame::Control | Frame::Close => {}
+                    FrameKind::Data(_) => self.missing(missing, out),
+                    FrameKind::Control | FrameKind::Close => {}
                 }
                 if end {
-                    self.frame_end(tell);
+                    self.frame_end(out);
                 }
             }
-            (Place::InStep, None | Some(Gap::Lost)) => {
-                tell.gap(None);
+            (SyncState::InSync, None | Some(WsFrameGap::Lost)) => {
+                out.gap(None);
                 self.message = None;
                 if let Some(inflater) = &mut self.inflater {
                     inflater.gap();
                 }
-                self.place = Place::Searching(Search::new(tell.from, self.reserved), 0);
+                self.sync = SyncState::Searching(WsFrameSearch::new(out.from, self.reserved), 0);
             }
         }
     }
 
     /// Looks for frames in bytes that are passed over.
     fn search(&mut self, bytes: &[u8], starts_call: bool) {
-        let Place::Searching(search, searched) = &mut self.place else { return };
+        let SyncState::Searching(search, searched) = &mut self.sync else { return };
         *searched += bytes.len() as u64;
         if let Some(found) = search.look(bytes, starts_call) {
             self.framer = Framer::new();
             // Its kind is not told.
-            let (kind, reading) = (MessageKind::Binary, Reading::Not);
-            self.message = found.inside.then_some(Message { kind, reading, begun: false });
-            self.place = Place::InStep;
+            let (kind, decoding) = (MessageKind::Binary, Decoding::Unreadable);
+            self.message = found.inside.then_some(OpenMessage { kind, decoding, reported: false });
+            self.sync = SyncState::InSync;
         } else if *searched > self.limit {
-            self.place = Place::Over;
+            self.sync = SyncState::Over;
         }
     }
 
     /// A rule was broken: the receiver fails the connection (RFC 6455 §7.1.7).
-    fn give_up<S: Sink>(&mut self, reason: &'static str, tell: &mut Teller<'_, S>) {
-        tell.gap(None);
+    fn fail<S: Sink>(&mut self, reason: Reason, out: &mut Output<'_, S>) {
+        out.gap(None);
         self.malformed = Some(reason);
         self.message = None;
         self.inflater = None;
-        self.place = Place::Over;
+        self.sync = SyncState::Over;
     }
 
-    fn begin(&mut self, head: Head) -> Result<(), &'static str> {
+    fn begin(&mut self, head: WsFrameHeader) -> Result<(), Reason> {
         head.check(self.reserved)?;
         self.frame = match head.opcode() {
-            opcode::CLOSE => Frame::Close,
-            _ if head.is_control() => Frame::Control,
-            _ => Frame::Data(head.is_final()),
+            opcode::CLOSE => FrameKind::Close,
+            _ if head.is_control() => FrameKind::Control,
+            _ => FrameKind::Data(head.is_final()),
         };
         if head.is_control() {
             return Ok(());
         }
         let kind = match (head.opcode(), &self.message) {
             (opcode::CONTINUATION, Some(_)) => return Ok(()),
-            (opcode::CONTINUATION, None) | (_, Some(_)) => return Err(reason::FRAGMENT),
+            (opcode::CONTINUATION, None) | (_, Some(_)) => return Err(Reason::WebSocketFragmentInvalid),
             (opcode::TEXT, None) => MessageKind::Text,
             (_, None) => MessageKind::Binary,
         };
-        let reading = match &self.inflater {
-            _ if self.reserved == RESERVED => Reading::Not,
+        let decoding = match &self.inflater {
+            _ if self.reserved == RESERVED => Decoding::Unreadable,
             Some(inflater) if head.has(RSV1) => match inflater.begin() {
-                Ok(()) => Reading::Deflated,
+                Ok(()) => Decoding::Deflated,
                 Err(reason) => {
                     self.undecodable = self.undecodable.or(Some(reason));
-                    Reading::Not
+                    Decoding::Unreadable
                 }
             },
-            _ => Reading::Plain,
+            _ => Decoding::Plain,
         };
-        self.message = Some(Message { kind, reading, begun: false });
+        self.message = Some(OpenMessage { kind, decoding, reported: false });
         Ok(())
     }
 
-    fn payload<S: Sink>(&mut self, payload: &Payload<'_>, tell: &mut Teller<'_, S>) {
-        let Payload { bytes, key, end } = *payload;
-        if let Frame::Data(last) = self.frame {
+    fn payload<S: Sink>(&mut self, payload: &WsPayload<'_>, out: &mut Output<'_, S>) {
+        let WsPayload { bytes, key, end } = *payload;
+        if let FrameKind::Data(last) = self.frame {
             let last = last && end;
-            let reads = self.message.is_some_and(|message| message.reading != Reading::Not);
+            let reads = self.message.is_some_and(|message| message.decoding != Decoding::Unreadable);
             if key == [0; 4] || bytes.is_empty() || !reads {
-                self.content(bytes, last, tell);
+                self.content(bytes, last, out);
             } else {
                 let mut plain = [0; PIECE];
                 let mut left = bytes.len();
@@ -257,32 +257,32 @@ impl Lane {
                     left -= part.len();
                     let plain = &mut plain[..part.len()];
                     unmask(part, key, plain);
-                    self.content(plain, last && left == 0, tell);
+                    self.content(plain, last && left == 0, out);
                 }
             }
         }
         if end {
-            self.frame_end(tell);
+            self.frame_end(out);
         }
     }
 
     /// Takes content of the message, unmasked.
-    fn content<S: Sink>(&mut self, bytes: &[u8], last: bool, tell: &mut Teller<'_, S>) {
+    fn content<S: Sink>(&mut self, bytes: &[u8], last: bool, out: &mut Output<'_, S>) {
         let Some(message) = &mut self.message else { return };
-        match (message.reading, &mut self.inflater) {
-            (Reading::Plain, _) if last || !bytes.is_empty() => tell.part(message, bytes, last),
-            (Reading::Deflated, Some(inflater)) => {
-                let fed = inflater.feed(bytes, last, &mut |bytes, last| tell.part(message, bytes, last));
+        match (message.decoding, &mut self.inflater) {
+            (Decoding::Plain, _) if last || !bytes.is_empty() => out.part(message, bytes, last),
+            (Decoding::Deflated, Some(inflater)) => {
+                let fed = inflater.feed(bytes, last, &mut |bytes, last| out.part(message, bytes, last));
                 if let Err(reason) = fed {
                     self.undecodable = self.undecodable.or(Some(reason));
-                    message.reading = Reading::Not;
-                    tell.gap(None);
+                    message.decoding = Decoding::Unreadable;
+                    out.gap(None);
                 }
             }
             _ => {}
         }
-        if last && message.reading == Reading::Not && message.begun {
-            tell.part(message, b"", true);
+        if last && message.decoding == Decoding::Unreadable && message.reported {
+            out.part(message, b"", true);
         }
         if last {
             self.message = None;
@@ -290,30 +290,30 @@ impl Lane {
     }
 
     /// Content of the message is missing.
-    fn missing<S: Sink>(&mut self, missing: Option<u64>, tell: &mut Teller<'_, S>) {
+    fn missing<S: Sink>(&mut self, missing: Option<u64>, out: &mut Output<'_, S>) {
         let Some(message) = &mut self.message else { return };
-        if message.reading == Reading::Not {
+        if message.decoding == Decoding::Unreadable {
             return;
         }
-        if !message.begun {
-            tell.part(message, b"", false);
+        if !message.reported {
+            out.part(message, b"", false);
         }
-        match (message.reading, &mut self.inflater) {
-            (Reading::Deflated, Some(inflater)) => {
+        match (message.decoding, &mut self.inflater) {
+            (Decoding::Deflated, Some(inflater)) => {
                 inflater.gap();
-                message.reading = Reading::Not;
-                tell.gap(None);
+                message.decoding = Decoding::Unreadable;
+                out.gap(None);
             }
-            _ => tell.gap(missing),
+            _ => out.gap(missing),
         }
     }
 
-    fn frame_end<S: Sink>(&mut self, tell: &mut Teller<'_, S>) {
+    fn frame_end<S: Sink>(&mut self, out: &mut Output<'_, S>) {
         match self.frame {
-            Frame::Control | Frame::Data(false) => {}
-            Frame::Close => self.closed = true,
+            FrameKind::Control | FrameKind::Data(false) => {}
+            FrameKind::Close => self.closed = true,
             // Open still when its last bytes are missing.
-            Frame::Data(true) => self.content(b"", true, tell),
+            FrameKind::Data(true) => self.content(b"", true, out),
         }
     }
 }

@@ -1,19 +1,19 @@
 //! What an HTTP/1 connection keeps for one direction.
 
 use super::framer::Framer;
-use crate::{Limits, body::BodyUse, held::Held};
+use crate::{Limits, body::BodyUse, held::HeldRuns};
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct Http1Half {
     pub(super) framer: Framer,
     pub(super) body: BodyUse,
-    pub(super) held: Held,
+    pub(super) held: HeldRuns,
     /// How often the connection had turned when the last bytes came.
     pub(super) turns: Option<u32>,
 }
 
-impl Lane {
+impl Http1Half {
     pub(super) const fn new(limits: &Limits) -> Self {
-        Self { framer: Framer::new(limits.head), body: BodyUse::Skip, held: Held::new(), turns: None }
+        Self { framer: Framer::new(limits.head), body: BodyUse::Skip, held: HeldRuns::new(), turns: None }
     }
 }

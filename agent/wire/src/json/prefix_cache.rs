@@ -18,22 +18,22 @@ const PATIENCE: u8 = 2;
 
 /// What is remembered of the documents so far. `P` is where the parser is.
 #[derive(Debug)]
-pub(super) struct Opening<F, P> {
+pub(super) struct PrefixCache<F, P> {
     /// The first bytes of a document, of which so many are understood.
     bytes: Vec<u8>,
     known: usize,
     misses: u8,
-    place: P,
+    position: P,
     reports: Reports<F>,
 }
 
-impl<F, P: Default> Default for Opening<F, P> {
+impl<F, P: Default> Default for PrefixCache<F, P> {
     fn default() -> Self {
-        Self { bytes: Vec::new(), known: 0, misses: 0, place: P::default(), reports: Reports::default() }
+        Self { bytes: Vec::new(), known: 0, misses: 0, position: P::default(), reports: Reports::default() }
     }
 }
 
-impl<F: Copy, P: Copy> Opening<F, P> {
+impl<F: Copy, P: Copy> PrefixCache<F, P> {
     /// Makes the reports of a document that begins as is known; returns where to go on, and from what state.
     #[inline]
     pub(super) fn replay(
@@ -46,7 +46,7 @@ impl<F: Copy, P: Copy> Opening<F, P> {
         }
         self.misses = 0;
         self.reports.make(piece, visit);
-        Some((self.known, self.place))
+        Some((self.known, self.position))
     }
 
     /// Takes a document that is not known. Returns how many of its first bytes it shares with the remembered
@@ -76,9 +76,9 @@ impl<F: Copy, P: Copy> Opening<F, P> {
     }
 
     /// What was recorded so far is what the first `known` bytes say.
-    pub(super) fn commit(&mut self, known: usize, place: P) {
+    pub(super) fn commit(&mut self, known: usize, position: P) {
         self.known = known;
-        self.place = place;
+        self.position = position;
     }
 
     /// How many reports were recorded.

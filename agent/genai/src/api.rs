@@ -1,0 +1,48 @@
+//! The LLM APIs that are known.
+
+use tokentap_wire::Headers;
+
+use crate::{
+    anthropic::Anthropic,
+    family::{Bodies, Claim, Family as _, Read},
+    openai_chat::OpenAiChat,
+};
+
+/// An LLM API whose calls become spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// OpenAI Chat Completions and everything that speaks its dialect.
+    OpenAiChat,
+    /// Anthropic Messages.
+    Anthropic,
+}
+
+impl Api {
+    /// Every API.
+    pub const ALL: [Self; 2] = [Self::OpenAiChat, Self::Anthropic];
+
+    /// Its name in options.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+            Self::Anthropic => "anthropic",
+        }
+    }
+
+    /// Whether a POST to this path (without query) is a call.
+    pub(crate) fn claim(self, path: &str, headers: &Headers<'_>) -> Option<Claim> {
+        match self {
+            Self::OpenAiChat => OpenAiChat::claim(path, headers),
+            Self::Anthropic => Anthropic::claim(path, headers),
+        }
+    }
+
+    /// Reads the bodies of a call to this path.
+    pub(crate) fn open(self, path: &str) -> Box<dyn Read> {
+        match self {
+            Self::OpenAiChat => Box::new(Bodies::<OpenAiChat>::new(path)),
+            Self::Anthropic => Box::new(Bodies::<Anthropic>::new(path)),
+        }
+    }
+}

@@ -8,11 +8,12 @@ use clap_complete::{Shell, generate_to};
 use tokentap::{
     cli::Cli,
     targets::attributes,
-    telemetry::{Event, Metric},
+    telemetry::{ByReason, Event, Metric},
 };
 use tokentap_abi::Counter;
 use tokentap_export::Loss;
-use tokentap_genai::semconv;
+use tokentap_genai::{IncompleteReason, semconv};
+use tokentap_wire::Reason;
 
 /// What to make.
 #[derive(Parser)]
@@ -84,16 +85,32 @@ fn reference() -> String {
          | name | labels | unit | loss |\n|---|---|---|---|\n",
     );
     let metrics = Counter::ALL.into_iter().map(Metric::of_kernel).chain(Event::ALL.map(Event::metric));
-    let mut metrics: Vec<Metric> = metrics.chain(tokentap::telemetry::OTHERS).collect();
+    let by_reason = [ByReason::PassedOverBytes, ByReason::IncompleteCalls].map(ByReason::metric);
+    let mut metrics: Vec<Metric> = metrics.chain(tokentap::telemetry::OTHERS).chain(by_reason).collect();
     metrics.sort_by_key(|metric| (metric.name, metric.labels));
     for metric in metrics {
-        let labels: Vec<String> = metric.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let fixed = metric.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let open = match metric.name {
+            "tokentap.spans.exported" => &["exporter"][..],
+            "tokentap.spans.lost" => &["exporter", "reason"],
+            "tokentap.bytes.passed_over" | "tokentap.calls.incomplete" => &["reason"],
+            _ => &[],
+        };
+        let labels: Vec<String> = fixed.chain(open.iter().map(|key| format!("{key}=…"))).collect();
         let loss = if metric.is_loss { "yes" } else { "" };
         row(&mut page, &[&code(metric.name), &labels.join(" "), metric.unit, loss]);
     }
-    page.push_str("\n## Reasons for lost spans\n\nThe label `reason` of `tokentap.spans.lost`.\n\n");
-    for (_, name) in Loss::ALL {
-        page.push_str(&format!("- `{name}`\n"));
+    page.push_str("\n## Reasons\n\nOf `tokentap.spans.lost`:\n\n| reason | meaning |\n|---|---|\n");
+    for (loss, name) in Loss::ALL {
+        row(&mut page, &[&code(name), loss.sentence()]);
+    }
+    page.push_str("\nOf `tokentap.calls.incomplete`, and the value of `tokentap.incomplete.reason` on spans:\n\n| reason | meaning |\n|---|---|\n");
+    for (name, meaning) in IncompleteReason::DOCUMENTED {
+        row(&mut page, &[&code(name), meaning]);
+    }
+    page.push_str("\nOf `tokentap.bytes.passed_over`, and behind `malformed:` and `undecodable:` on spans, there as a sentence:\n\n| reason | sentence |\n|---|---|\n");
+    for reason in Reason::ALL {
+        row(&mut page, &[&code(reason.name()), reason.sentence()]);
     }
     page
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokentap_abi::{Kind, flags};
 use tokentap_tape::{Entry, TapeReader};
 use tokentap_wire::{
-    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
-    ResponseHead, Role, Sink, Version,
+    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, Reason,
+    RequestHead, ResponseHead, Role, Sink, Version,
 };
 
 use crate::content::{Body, exact};
@@ -333,7 +333,7 @@ impl Sink for Recorder<'_> {
         assert_eq!(before, None, "an exchange ended twice");
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
-        *self.traffic.dropped.entry(reason).or_default() += bytes;
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
+        *self.traffic.dropped.entry(reason.sentence()).or_default() += bytes;
     }
 }

@@ -39,6 +39,23 @@ impl Loss {
         (Self::Late, "late"),
         (Self::WriteFailed, "write_failed"),
     ];
+
+    /// What happened, for people.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::QueueFull => "The queue held its most spans: the newest was dropped",
+            Self::QueueShare => {
+                "The queue was nearly full, and the process had its share of it: the newest span was dropped"
+            }
+            Self::QueueBytes => "The queue held its most bytes: the newest span was dropped",
+            Self::Rejected => "The receiver rejected the span for good, alone or with its batch",
+            Self::RetryExpired => "The receiver asked to try again for longer than a batch is kept",
+            Self::DrainTimeout => "The span was still waiting when the drain timeout was over",
+            Self::Late => "The call ended after the exporters had been told to drain",
+            Self::WriteFailed => "The local output could not be written",
+        }
+    }
 }
 
 /// What happened to the spans given to one exporter.

@@ -28,6 +28,22 @@ pub enum IncompleteReason {
 }
 
 impl IncompleteReason {
+    /// The name of each, with its meaning, for pages of documentation.
+    pub const DOCUMENTED: [(&str, &str); 9] = [
+        ("cut", "The connection was closed before the response was complete"),
+        ("cancelled", "The caller closed the connection before the response was complete"),
+        ("process_exit", "The observed process ended during the call"),
+        ("agent_stop", "The agent stopped during the call"),
+        ("stale", "No byte of the call passed for longer than `--stale-after`"),
+        ("gap", "Captured bytes were lost"),
+        ("late_join", "Header fields are not known: they refer to what was sent before the capture began"),
+        (
+            "malformed",
+            "The bytes stopped being HTTP, or the response is not the JSON document that it should be",
+        ),
+        ("undecodable", "The content coding of a body could not be undone"),
+    ];
+
     /// The stable name for machines, without the details of the last two: for counters.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -3,7 +3,8 @@
 
 /// What is done: `chat`.
 pub const OPERATION_NAME: &str = "gen_ai.operation.name";
-/// Whose API flavour it is. Well-known values, and for servers without one: see [`crate::Calls`].
+/// Whose dialect of an API it is: a well-known value of the conventions, or `openai` and `anthropic` for servers that only
+/// speak theirs.
 pub const PROVIDER_NAME: &str = "gen_ai.provider.name";
 
 /// Model that the request names.
@@ -82,12 +83,13 @@ pub const SERVER_ADDRESS: &str = "server.address";
 pub const SERVER_PORT: &str = "server.port";
 /// HTTP status code.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
-/// How the call failed: see [`crate::Calls`] for the values.
+/// How the call failed: what the API calls the error, else the HTTP status, else `cancelled`, `connection_closed`,
+/// `process_exit` or `malformed_response`.
 pub const ERROR_TYPE: &str = "error.type";
 
 /// True when part of the call was not seen; never false.
 pub const INCOMPLETE: &str = "tokentap.incomplete";
-/// Why: see [`crate::Calls`] for the values.
+/// Why: one of the reasons for incomplete calls.
 pub const INCOMPLETE_REASON: &str = "tokentap.incomplete.reason";
 /// Seconds from the first byte of the request to the first piece of a streamed response that holds generated
 /// content (text, reasoning, refusal, audio or a tool call); role announcements and keep-alives do not count.

@@ -7,7 +7,7 @@ use std::{
 
 use tokentap_export::DrainReport;
 
-use crate::telemetry::{Event, Telemetry};
+use crate::telemetry::{ByReason, Event, Telemetry};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub(super) fn drain_deadline(drain_timeout: Duration) -> Instant {
 /// Says what was delivered and what was lost.
 pub(super) fn conclude(telemetry: &Telemetry, report: Option<&DrainReport>) -> ExitOutcome {
     let snapshot = telemetry.snapshot();
-    let (calls, incomplete) = (telemetry.count(Event::Calls), telemetry.count(Event::CallsIncomplete));
+    let (calls, incomplete) =
+        (telemetry.count(Event::Calls), telemetry.count_by_reason(ByReason::IncompleteCalls));
     if std::io::stderr().is_terminal() {
         tracing::info!(calls, incomplete, "done\n{snapshot}");
     } else {

@@ -13,7 +13,10 @@ use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 
 use super::{admission::Admission, clock::Clock, processes::Processes, worker::Context, *};
-use crate::targets::{self, Inbox, ProcessEvent, Request, attributes::Describer};
+use crate::{
+    targets::{self, Inbox, ProcessEvent, Request, attributes::Describer},
+    telemetry::ByReason,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -427,7 +430,7 @@ fn a_call_that_hangs_is_given_up_while_another_stream_is_busy() {
         pipeline.flush();
     }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while telemetry.count(Event::CallsIncomplete) == 0 && Instant::now() < deadline {
+    while telemetry.count_by_reason(ByReason::IncompleteCalls) == 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(telemetry.count(Event::Calls), 1, "before the agent ends");

@@ -24,7 +24,7 @@ use crate::{
         sweep::SweepQueue,
     },
     targets::{Request, Requests, attributes::Describer},
-    telemetry::{Event, Telemetry},
+    telemetry::{ByReason, Event, Telemetry},
 };
 
 /// How often the clock is looked at while nothing comes and streams may become stale.
@@ -167,7 +167,7 @@ impl Worker {
             let Some(id) = self.sweeps.take_due(now) else { return false };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             stream.connection.sweep(now, self.context.stale_after, &mut stream.calls);
-            finished(&self.context, &mut self.processes, stream, now);
+            take_spans(&self.context, &mut self.processes, stream, now);
             let quiet = self.sweeps.is_quiet(stream.moved, now);
             stream.due = (!quiet).then(|| self.sweeps.add(id, now));
         }
@@ -229,7 +229,7 @@ impl Worker {
             Kind::HalfClose => {
                 if let Some(stream) = self.streams.get_mut(&header.stream) {
                     stream.connection.half_close(frame.dir, at, &mut stream.calls);
-                    finished(&self.context, &mut self.processes, stream, at);
+                    take_spans(&self.context, &mut self.processes, stream, at);
                 }
             }
             Kind::Close => {
@@ -286,7 +286,7 @@ impl Worker {
             if stream.due.is_none() {
                 stream.due = Some(self.sweeps.add(id, at));
             }
-            finished(&self.context, &mut self.processes, stream, at);
+            take_spans(&self.context, &mut self.processes, stream, at);
         }
         if changed && let Some(requests) = &self.context.requests {
             requests.send(Request::Copy(id, verdict));
@@ -335,7 +335,7 @@ impl Worker {
 
     fn end(&mut self, mut stream: Stream, ending: Ending, at: Nanos) {
         stream.connection.close(ending, at, &mut stream.calls);
-        finished(&self.context, &mut self.processes, &mut stream, at);
+        take_spans(&self.context, &mut self.processes, &mut stream, at);
     }
 
     /// Live, the clock goes on without frames; on a tape it does not.
@@ -344,17 +344,17 @@ impl Worker {
     }
 }
 
-/// Sends on what became a span, and counts what was passed over.
-fn finished(context: &Context, processes: &mut Processes, stream: &mut Stream, now: Nanos) {
+/// Hands the spans of calls that have ended to the exporters, and counts what was passed over.
+fn take_spans(context: &Context, processes: &mut Processes, stream: &mut Stream, now: Nanos) {
     let pid = stream.process.pid;
     while let Some((reason, bytes)) = stream.calls.take_dropped() {
-        context.telemetry.add(Event::PassedOverBytes, bytes);
+        context.telemetry.add_by_reason(ByReason::PassedOverBytes, reason.name(), bytes);
         tracing::debug!(pid, reason = reason.name(), bytes, "passed over");
     }
     while let Some(span) = stream.calls.take() {
         context.telemetry.add(Event::Calls, 1);
-        if span.incomplete.is_some() {
-            context.telemetry.add(Event::CallsIncomplete, 1);
+        if let Some(reason) = span.incomplete {
+            context.telemetry.add_by_reason(ByReason::IncompleteCalls, reason.name(), 1);
         }
         let trace_id = span.parent.as_ref().map_or_else(random, |parent| parent.trace_id);
         let ready = processes.finish(stream.process, now, |resource| Record {

@@ -18,13 +18,8 @@ pub enum Event {
     Streams,
     /// Streams not followed because the table of streams was full.
     StreamTableFull,
-    /// Bytes of streams that belong to no exchange: what was under way when the agent came, protocols that it
-    /// does not know, messages that cannot be paired.
-    PassedOverBytes,
     /// Calls that became a span.
     Calls,
-    /// Those of them that are marked incomplete.
-    CallsIncomplete,
     /// Targets (a library of a process) in which probes were placed.
     Attached,
     /// Targets in which no probe could be placed.
@@ -70,16 +65,14 @@ pub enum Event {
 
 impl Event {
     /// All, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 27] = [
         Self::FramesRead,
         Self::FramesMalformed,
         Self::WorkerFullBytes,
         Self::WorkerFullEvents,
         Self::Streams,
         Self::StreamTableFull,
-        Self::PassedOverBytes,
         Self::Calls,
-        Self::CallsIncomplete,
         Self::Attached,
         Self::AttachFailed,
         Self::FilesRefused,
@@ -118,9 +111,7 @@ impl Event {
             Self::StreamTableFull => {
                 bytes("tokentap.bytes.lost", &[("stage", "worker"), ("reason", "stream_table_full")]).loss()
             }
-            Self::PassedOverBytes => bytes("tokentap.bytes.passed_over", &[]),
             Self::Calls => count("tokentap.calls", &[]),
-            Self::CallsIncomplete => count("tokentap.calls.incomplete", &[]),
             Self::Attached => count("tokentap.probes.libraries", &[("outcome", "attached")]),
             Self::AttachFailed => count("tokentap.probes.libraries", &[("outcome", "failed")]),
             Self::FilesRefused => count("tokentap.files", &[("outcome", "refused")]),

@@ -6,9 +6,12 @@ mod event;
 mod metric;
 mod snapshot;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokentap_abi::{COUNTERS, Counter};
@@ -20,6 +23,27 @@ pub use metric::{Labels, Metric};
 pub use snapshot::{Row, Snapshot};
 
 use metric::{bytes, count};
+
+/// What is counted by a reason that only the parsers know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ByReason {
+    /// Bytes of streams that belong to no exchange: what was under way when the agent came, protocols that it does not
+    /// know, messages that cannot be paired. The reason is a [`tokentap_wire::Reason`].
+    PassedOverBytes,
+    /// Calls that are marked incomplete. The reason is a [`tokentap_genai::IncompleteReason`].
+    IncompleteCalls,
+}
+
+impl ByReason {
+    /// What it is called outside; the label `reason` is added.
+    #[must_use]
+    pub const fn metric(self) -> Metric {
+        match self {
+            Self::PassedOverBytes => bytes("tokentap.bytes.passed_over", &[]),
+            Self::IncompleteCalls => count("tokentap.calls.incomplete", &[]),
+        }
+    }
+}
 
 /// Numbers that neither [`Event`] nor the kernel side has: of the recorder, and of each exporter (labels `exporter` and
 /// `reason`).
@@ -37,6 +61,8 @@ pub struct Telemetry {
     kernel: [AtomicU64; COUNTERS as usize],
     exporters: Mutex<Vec<Arc<ExporterCounters>>>,
     recorder: Arc<RecorderCounters>,
+    /// Locked where something went wrong only.
+    by_reason: Mutex<BTreeMap<(ByReason, &'static str), u64>>,
 }
 
 impl Telemetry {
@@ -49,6 +75,21 @@ impl Telemetry {
     /// Adds to a counter.
     pub fn add(&self, event: Event, n: u64) {
         self.events[event as usize].fetch_add(n, Relaxed);
+    }
+
+    /// Adds to what is counted by a reason, which has a name for machines.
+    pub fn add_by_reason(&self, what: ByReason, reason: &'static str, n: u64) {
+        *self.by_reason().entry((what, reason)).or_default() += n;
+    }
+
+    /// The value of a counter, over all reasons.
+    #[must_use]
+    pub fn count_by_reason(&self, what: ByReason) -> u64 {
+        self.by_reason().iter().filter(|((counted, _), _)| *counted == what).map(|(_, n)| n).sum()
+    }
+
+    fn by_reason(&self) -> MutexGuard<'_, BTreeMap<(ByReason, &'static str), u64>> {
+        self.by_reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Raises a counter that holds a maximum.
@@ -97,7 +138,16 @@ impl Telemetry {
         .map(|(metric, value)| row(metric, value.load(Relaxed)));
         let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
         let exporters = exporters.iter().flat_map(|counters| of_exporter(counters));
-        Snapshot::of(kernel.chain(events).chain(recorder).chain(exporters))
+        let by_reason: Vec<Row> = self
+            .by_reason()
+            .iter()
+            .map(|((what, reason), value)| Row {
+                metric: what.metric(),
+                labels: vec![("reason", (*reason).to_owned())],
+                value: *value,
+            })
+            .collect();
+        Snapshot::of(kernel.chain(events).chain(by_reason).chain(recorder).chain(exporters))
     }
 }
 
@@ -141,6 +191,8 @@ mod tests {
         let telemetry = Telemetry::new();
         telemetry.add(Event::Calls, 7);
         telemetry.add(Event::WorkerFullBytes, 9);
+        telemetry.add_by_reason(ByReason::IncompleteCalls, "gap", 1);
+        telemetry.add_by_reason(ByReason::IncompleteCalls, "gap", 1);
         let mut kernel = [0; COUNTERS as usize];
         kernel[Counter::Seen as usize] = 100;
         kernel[Counter::LostRingFull as usize] = 40;
@@ -174,6 +226,7 @@ mod tests {
             "tokentap.bytes.lost{stage=kernel,reason=ring_full}": 40,
             "tokentap.bytes.lost{stage=worker,reason=queue_full}": 9,
             "tokentap.calls": 7,
+            "tokentap.calls.incomplete{reason=gap}": 2,
             "tokentap.spans.exported{exporter=otlp/grpc http://c:4317}": 5,
             "tokentap.spans.lost{exporter=otlp/grpc http://c:4317,reason=queue_full}": 2,
         });
@@ -182,6 +235,6 @@ mod tests {
         let row = table.lines().find(|line| line.contains("stage=worker")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(cells, ["lost", "tokentap.bytes.lost", "stage=worker", "reason=queue_full", "9"]);
-        assert_eq!(table.lines().count(), 7, "{table}");
+        assert_eq!(table.lines().count(), 8, "{table}");
     }
 }

@@ -40,6 +40,8 @@ Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORT
   OTEL_BSP_EXPORT_TIMEOUT         upper bound of OTEL_EXPORTER_OTLP_TIMEOUT (30000)
   OTEL_LOG_LEVEL                  as --log-level
   OTEL_SDK_DISABLED               true: do nothing
+  HTTPS_PROXY, HTTP_PROXY,        proxy to collectors, by the scheme of the endpoint; NO_PROXY: hosts that are reached
+  ALL_PROXY, NO_PROXY             without one. Also in lower case
   NO_COLOR                        no colours";
 
 /// Observes the LLM calls of running processes and exports one OpenTelemetry GenAI span per call.

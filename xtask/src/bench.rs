@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::build::{self, cargo};
+use crate::instructions;
 use crate::setup::{Part, apt};
 use crate::shell::{run, say};
 
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// Another build of the agent, to be measured in the same run: as it was before
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
+    /// Fail where instructions differ from those in the repository, instead of writing them there
+    #[arg(long)]
+    check: bool,
     /// Runs of each variant, where it is run more than once
     #[arg(long, value_name = "COUNT")]
     rounds: Option<usize>,
@@ -53,6 +57,8 @@ enum Scenario {
     Wire,
     /// All parsers together, of captured bytes to a span; needs no root
     Parser,
+    /// Instructions of each row of those two, by valgrind: the same on every run; needs no root
+    Instructions,
     /// Everything that is hard on an observer at once: what comes out, and what is left
     Storm,
 }
@@ -70,14 +76,14 @@ impl Scenario {
             Self::Processes => Some("processes"),
             Self::Start => Some("start"),
             Self::Memory => Some("memory"),
-            Self::Wire | Self::Parser | Self::Storm => None,
+            Self::Wire | Self::Parser | Self::Instructions | Self::Storm => None,
         }
     }
 }
 
 /// Builds what is measured, and measures it.
 pub(crate) fn measure(options: Options) -> Result<()> {
-    let Options { mut scenarios, json, storm, against, rounds } = options;
+    let Options { mut scenarios, json, storm, against, check, rounds } = options;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
     }
@@ -121,6 +127,9 @@ pub(crate) fn measure(options: Options) -> Result<()> {
             say(format_args!("measuring {name}, on one core"));
             run(cargo("bench").args(["--quiet", "--package", package, "--bench", name, "--"]).args(format))?;
         }
+    }
+    if scenarios.contains(&Scenario::Instructions) {
+        instructions::measure(check)?;
     }
     Ok(())
 }

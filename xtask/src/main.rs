@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod ebpf;
 mod fuzz;
+mod instructions;
 mod lint;
 mod pages;
 mod setup;

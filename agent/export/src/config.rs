@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use http::{HeaderName, HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
 
 /// Where spans go.
 #[derive(Clone, Debug, Default)]
@@ -219,6 +220,41 @@ pub struct OtlpConfig {
     pub compression: Compression,
     /// TLS files.
     pub tls: TlsFiles,
+    /// The proxy that connections go through.
+    pub proxy: Option<Proxy>,
+}
+
+/// An HTTP proxy. What it is authorized by is a secret: neither `Debug` nor `Display` shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where it is.
+    pub uri: Uri,
+    /// For its `Proxy-Authorization` field.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Proxy {
+    /// The proxy that these variables name for an endpoint: `HTTPS_PROXY`, `HTTP_PROXY` by its scheme, else `ALL_PROXY`, unless
+    /// `NO_PROXY` lists its host; each also in lower case.
+    #[must_use]
+    pub fn for_endpoint(endpoint: &Uri, variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+        let value =
+            |name: &str| variable(name).or_else(|| variable(&name.to_ascii_lowercase())).unwrap_or_default();
+        let matcher = Matcher::builder()
+            .all(value("ALL_PROXY"))
+            .http(value("HTTP_PROXY"))
+            .https(value("HTTPS_PROXY"))
+            .no(value("NO_PROXY"))
+            .build();
+        let proxy = matcher.intercept(endpoint)?;
+        Some(Self { uri: proxy.uri().clone(), authorization: proxy.basic_auth().cloned() })
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.uri)
+    }
 }
 
 impl OtlpConfig {
@@ -232,6 +268,7 @@ impl OtlpConfig {
             timeout: Duration::from_secs(10),
             compression: Compression::None,
             tls: TlsFiles::default(),
+            proxy: None,
         }
     }
 
@@ -248,6 +285,9 @@ impl fmt::Display for OtlpConfig {
         write!(f, "{} timeout={:?}", self.name(), self.timeout)?;
         if self.compression == Compression::Gzip {
             f.write_str(" gzip")?;
+        }
+        if let Some(proxy) = &self.proxy {
+            write!(f, " proxy={proxy:?}")?;
         }
         self.headers.iter().try_for_each(|header| write!(f, " {header:?}"))
     }

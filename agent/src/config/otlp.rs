@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
-use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, TlsFiles};
+use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, Proxy, TlsFiles};
 
 use super::{env::Env, error::ConfigError};
 use crate::cli;
@@ -101,6 +101,7 @@ fn complete(found: &mut [OtlpConfig], flags: &cli::Export, env: &mut Env<'_>) ->
         receiver.timeout = timeout;
         receiver.compression = compression;
         receiver.tls.clone_from(&tls);
+        receiver.proxy = Proxy::for_endpoint(&receiver.endpoint, &|name| env.text(name));
     }
     Ok(())
 }

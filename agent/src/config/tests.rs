@@ -324,3 +324,21 @@ fn help_teaches_by_example() {
     assert!(help(&["tokentap", "--help"]).contains("sudo tokentap run --pid"));
     assert!(help(&["tokentap", "run", "--help"]).contains("OTEL_BSP_SCHEDULE_DELAY"));
 }
+
+#[test]
+fn a_proxy_is_named_by_the_usual_variables() {
+    let vars = [
+        ("HTTPS_PROXY", "http://user:secret@proxy:3128"),
+        ("http_proxy", "other:8080"),
+        ("NO_PROXY", "inside.example,127.0.0.1"),
+    ];
+    let proxy = |url: &str| {
+        let config = the_otlp(&format!("run --all --otlp-endpoint {url}"), &vars);
+        assert!(!format!("{config} {config:?}").contains("secret"), "{config:?}");
+        config.proxy.map(|proxy| (proxy.uri.to_string(), proxy.authorization.is_some()))
+    };
+    assert_eq!(proxy("https://c:4317"), Some(("http://proxy:3128/".into(), true)));
+    assert_eq!(proxy("http://c:4317"), Some(("http://other:8080/".into(), false)));
+    assert_eq!(proxy("https://a.inside.example:4317"), None);
+    assert_eq!(proxy("http://127.0.0.1:4318"), None);
+}

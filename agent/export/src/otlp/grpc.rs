@@ -11,6 +11,7 @@ use tonic::{
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataMap,
 };
+use tonic_types::StatusExt as _;
 
 use super::{
     retry::{Accepted, Failure},
@@ -71,7 +72,7 @@ fn failure(status: &Status) -> Failure {
         return Failure::Unreachable(chain(cause));
     }
     let why = format!("{:?}: {}", status.code(), status.message());
-    let after = retry_delay(status.details());
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -82,50 +83,6 @@ fn failure(status: &Status) -> Failure {
         Code::ResourceExhausted if after.is_some() => Failure::Again { after, why },
         _ => Failure::Rejected(why),
     }
-}
-
-/// `google.rpc.RetryInfo.retry_delay` among the details of a `google.rpc.Status`.
-fn retry_delay(details: &[u8]) -> Option<Duration> {
-    let status = RpcStatus::decode(details).ok()?;
-    let info = status.details.iter().find(|any| any.type_url.ends_with("google.rpc.RetryInfo"))?;
-    let delay = RetryInfo::decode(&*info.value).ok()?.retry_delay.unwrap_or_default();
-    let seconds = u64::try_from(delay.seconds).ok()?;
-    let nanos = u32::try_from(delay.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    Some(Duration::new(seconds, nanos))
-}
-
-/// `google.rpc.Status`, as far as we read it.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RpcStatus {
-    #[prost(string, tag = "2")]
-    pub(super) message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<Any>,
-}
-
-/// `google.protobuf.Any`
-#[derive(Clone, PartialEq, prost::Message)]
-struct Any {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// `google.rpc.RetryInfo`
-#[derive(Clone, PartialEq, prost::Message)]
-struct RetryInfo {
-    #[prost(message, optional, tag = "1")]
-    retry_delay: Option<Delay>,
-}
-
-/// `google.protobuf.Duration`
-#[derive(Clone, PartialEq, prost::Message)]
-struct Delay {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
 }
 
 /// Sends bytes that are encoded already: once per batch, not once per attempt.
@@ -169,23 +126,9 @@ impl Decoder for ExportCodec {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tonic_types::ErrorDetails;
 
-    fn details(seconds: i64, nanos: i32) -> Bytes {
-        let info = RetryInfo { retry_delay: Some(Delay { seconds, nanos }) };
-        RpcStatus {
-            message: String::new(),
-            details: vec![
-                Any { type_url: "type.googleapis.com/google.rpc.DebugInfo".into(), value: vec![0xff] },
-                Any {
-                    type_url: "type.googleapis.com/google.rpc.RetryInfo".into(),
-                    value: info.encode_to_vec(),
-                },
-            ],
-        }
-        .encode_to_vec()
-        .into()
-    }
+    use super::*;
 
     #[test]
     fn codes_decide_whether_a_batch_is_offered_again() {
@@ -215,7 +158,9 @@ mod tests {
 
     #[test]
     fn an_exhausted_receiver_may_name_a_time() {
-        let status = Status::with_details(Code::ResourceExhausted, "busy", details(2, 500_000_000));
+        let mut details = ErrorDetails::with_debug_info(vec!["stack".into()], "detail");
+        details.set_retry_info(Some(Duration::from_millis(2_500)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
         assert_eq!(
             failure(&status),
             Failure::Again {
@@ -223,9 +168,8 @@ mod tests {
                 why: "ResourceExhausted: busy".into()
             }
         );
-        for (seconds, nanos) in [(-1, 0), (0, -1), (0, i32::MAX)] {
-            assert_eq!(retry_delay(&details(seconds, nanos)), None);
-        }
-        assert_eq!(retry_delay(b"\xff\xff\xff"), None);
+        let damaged =
+            Status::with_details(Code::ResourceExhausted, "busy", Bytes::from_static(b"\xff\xff\xff"));
+        assert_eq!(failure(&damaged), Failure::Rejected("ResourceExhausted: busy".into()));
     }
 }

@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use prost::Message as _;
 
 use super::{
-    grpc::{RpcStatus, accepted},
+    grpc::accepted,
     retry::{Accepted, Failure},
     transport::{self, HttpClient, USER_AGENT, Version, chain},
 };
@@ -76,7 +76,7 @@ impl Http {
             // The receiver has taken the batch: nothing in its answer can undo that.
             return Ok(accepted(ExportTraceServiceResponse::decode(body).unwrap_or_default()));
         }
-        let said = RpcStatus::decode(body).map(|status| status.message).unwrap_or_default();
+        let said = tonic_types::Status::decode(body).map(|status| status.message).unwrap_or_default();
         let why = format!("{} {said}", head.status).trim_end().to_owned();
         Err(failure(head.status, retry_after(&head.headers, SystemTime::now()), why))
     }

@@ -3,6 +3,7 @@
 mod grpc;
 mod http;
 mod message;
+mod proxy;
 mod retry;
 mod transport;
 

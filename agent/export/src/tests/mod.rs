@@ -5,7 +5,8 @@ mod receiver;
 use std::{
     borrow::Cow,
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread,
@@ -18,7 +19,9 @@ use tokentap_wire::Nanos;
 
 use crate::{
     ExportHandle, Record,
-    config::{BatchConfig, Compression, ExportConfig, ExporterConfig, HeaderSetting, OtlpConfig, Protocol},
+    config::{
+        BatchConfig, Compression, ExportConfig, ExporterConfig, HeaderSetting, OtlpConfig, Protocol, Proxy,
+    },
     prepare,
 };
 use receiver::{Answer, Receiver, Speaks};
@@ -326,5 +329,51 @@ impl Vacant {
     fn listen(self) -> TcpListener {
         listen(&self.socket, 16).unwrap();
         self.socket.into()
+    }
+}
+
+/// A proxy that tunnels one connection; gives the head of the request for it.
+fn proxy() -> (SocketAddr, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (head, heads) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            bytes.push(byte[0]);
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let to = text.split(' ').nth(1).unwrap().to_owned();
+        head.send(text).unwrap();
+        let server = TcpStream::connect(to).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut from, mut into) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut into));
+        let (mut from, mut into) = (client, server);
+        io::copy(&mut from, &mut into)
+    });
+    (address, heads)
+}
+
+#[test]
+fn spans_go_through_a_proxy_with_either_protocol() {
+    for (protocol, speaks) in [(Protocol::Grpc, Speaks::Grpc), (Protocol::HttpProtobuf, Speaks::Http1)] {
+        let receiver = Receiver::start(speaks, []);
+        let (address, heads) = proxy();
+        let mut config = otlp(protocol, "http", receiver.address);
+        config.proxy = Some(Proxy {
+            uri: format!("http://{address}").parse().unwrap(),
+            authorization: Some("Basic dXNlcjpwYXNz".parse().unwrap()),
+        });
+        let handle = started([config], BatchConfig::default());
+        handle.push((*record(1)).clone());
+        let report = handle.drain(Instant::now() + PATIENCE);
+        assert_eq!((report.exported(), report.lost()), (1, 0), "{protocol}");
+        let head = heads.recv_timeout(PATIENCE).unwrap();
+        assert!(head.starts_with(&format!("CONNECT {} HTTP/1.1", receiver.address)), "{head}");
+        assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic dxnlcjpwyxnz"), "{head}");
     }
 }

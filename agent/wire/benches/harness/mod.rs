@@ -33,9 +33,13 @@ pub(crate) enum Target {
     Megabytes(u32),
 }
 
-/// A benchmark with the options of its command line: `--json`, and parts of the names of rows.
+/// A benchmark with the options of its command line: `--json`, and parts of the names of rows, or a whole one behind `=`.
+/// `--list` prints the names, and `--rounds=N` plays so many rounds of each row and measures nothing, for those who count
+/// instructions.
 pub(crate) struct Table {
     json: bool,
+    list: bool,
+    rounds: Option<usize>,
     only: Vec<String>,
 }
 
@@ -54,14 +58,16 @@ impl Table {
     pub(crate) fn new() -> Self {
         let (options, only): (Vec<String>, Vec<String>) =
             std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-        let json = options.iter().any(|option| option == "--json");
-        if !json {
+        let has = |name: &str| options.iter().any(|option| option == name);
+        let (json, list) = (has("--json"), has("--list"));
+        let rounds = options.iter().find_map(|option| option.strip_prefix("--rounds=")?.parse().ok());
+        if !json && !list && rounds.is_none() {
             println!(
                 "{:<36} {:>8} {:>8} {:>12} {:>11} {:>11}  {:<12} ok",
                 "", "MB/s", "median", "ns/exchange", "allocs/exch", "allocs/chunk", "target"
             );
         }
-        Self { json, only }
+        Self { json, list, rounds, only }
     }
 
     /// Measures a row. `make` gives the load of so many exchanges of so many chunks.
@@ -72,10 +78,22 @@ impl Table {
         (exchanges, chunks): (usize, usize),
         make: impl Fn(usize, usize) -> Load,
     ) {
-        if !self.only.is_empty() && !self.only.iter().any(|part| name.contains(part.as_str())) {
+        let is_named = |part: &String| match part.strip_prefix('=') {
+            Some(whole) => name == whole,
+            None => name.contains(part.as_str()),
+        };
+        if !self.only.is_empty() && !self.only.iter().any(is_named) {
+            return;
+        }
+        if self.list {
+            println!("{name}");
             return;
         }
         let load = make(exchanges, chunks);
+        if let Some(rounds) = self.rounds {
+            (0..rounds).for_each(|_| (load.round)());
+            return;
+        }
         let further = |with: Load| {
             (load.round)();
             (with.round)();

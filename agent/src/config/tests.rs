@@ -333,7 +333,7 @@ fn a_proxy_is_named_by_the_usual_variables() {
         ("NO_PROXY", "inside.example,127.0.0.1"),
     ];
     let proxy = |url: &str| {
-        let config = the_otlp(&format!("run --all --otlp-endpoint {url}"), &vars);
+        let config = the_otlp(&format!("--otlp-endpoint {url}"), &vars);
         assert!(!format!("{config} {config:?}").contains("secret"), "{config:?}");
         config.proxy.map(|proxy| (proxy.uri.to_string(), proxy.authorization.is_some()))
     };

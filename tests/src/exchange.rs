@@ -321,9 +321,12 @@ impl Sink for Recorder<'_> {
         message.whole = part.last;
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
+    fn gap(&mut self, id: ExchangeId, from: Role, _missing: Option<u64>) {
         let exchange = self.exchange(id);
-        let message = if request { &mut exchange.request } else { &mut exchange.response };
+        let message = match from {
+            Role::Client => &mut exchange.request,
+            Role::Server => &mut exchange.response,
+        };
         message.gap = true;
     }
 

@@ -90,7 +90,7 @@ fn read(exchanges: usize, chunks: usize, body: &[Vec<u8>]) {
 fn parse(exchanges: usize, chunks: usize, frames: &[Vec<u8>]) {
     let transport = Transport { tls: true, peer: None };
     let (mut connection, mut calls) =
-        (Connection::opened(Limits::default()), Calls::new(Arc::new(Options::default()), transport));
+        (Connection::new(Limits::default()), Calls::new(Arc::new(Options::default()), transport));
     let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length:";
     let request = format!("{head} {}\r\n\r\n{ASKED}", ASKED.len());
     let (mut at, mut offsets) = (0, [0; 2]);

@@ -8,9 +8,9 @@ use tokentap_wire::{
 };
 
 use crate::{
-    ask::{Ask, Asked},
-    family::{Claim, Family, Info},
-    reply::{Reply, Usage, count, read},
+    family::{ApiFamily, ApiInfo, Confidence},
+    request_facts::{RequestFacts, RequestField},
+    response_facts::{ResponseFacts, Usage, count, read},
 };
 
 /// Reads both bodies of one call.
@@ -36,7 +36,7 @@ struct Counts {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Said {
+pub(crate) enum ResponseField {
     Type,
     Id,
     Model,
@@ -56,58 +56,64 @@ pub(crate) enum Said {
     ErrorType,
 }
 
-static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
+static REQUEST: LazyLock<Schema<RequestField>> = LazyLock::new(|| {
     let wants = [
-        WantedField::new("messages", Asked::Messages),
-        WantedField::new("model", Asked::Model),
-        WantedField::new("stream", Asked::Stream),
-        WantedField::new("max_tokens", Asked::MaxTokens),
-        WantedField::new("temperature", Asked::Temperature),
-        WantedField::new("top_p", Asked::TopP),
-        WantedField::new("top_k", Asked::TopK),
-        WantedField::new("stop_sequences[]", Asked::Stop),
-        WantedField::new("output_config.effort", Asked::ReasoningLevel),
-        WantedField::new("output_config.format", Asked::FormatSchema),
-        WantedField::new("output_format", Asked::FormatSchema),
+        WantedField::new("messages", RequestField::Messages),
+        WantedField::new("model", RequestField::Model),
+        WantedField::new("stream", RequestField::Stream),
+        WantedField::new("max_tokens", RequestField::MaxTokens),
+        WantedField::new("temperature", RequestField::Temperature),
+        WantedField::new("top_p", RequestField::TopP),
+        WantedField::new("top_k", RequestField::TopK),
+        WantedField::new("stop_sequences[]", RequestField::Stop),
+        WantedField::new("output_config.effort", RequestField::ReasoningLevel),
+        WantedField::new("output_config.format", RequestField::FormatSchema),
+        WantedField::new("output_format", RequestField::FormatSchema),
     ];
     Schema::new(&wants)
 });
 
-static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
+static RESPONSE: LazyLock<Schema<ResponseField>> = LazyLock::new(|| {
     let mut wants = vec![
-        WantedField::new("type", Said::Type),
-        WantedField::new("message.usage.output_tokens", Said::OutputAtStart),
-        WantedField::new("usage.output_tokens", Said::Output),
-        WantedField::new("delta.stop_reason", Said::StopReason),
-        WantedField::presence("delta.text", Said::Content),
-        WantedField::presence("delta.thinking", Said::Content),
-        WantedField::presence("delta.partial_json", Said::Content),
-        WantedField::presence("content_block.text", Said::Content),
-        WantedField::presence("content_block.name", Said::Content),
-        WantedField::presence("error", Said::Error),
-        WantedField::new("error.code", Said::ErrorCode),
-        WantedField::new("error.type", Said::ErrorType),
+        WantedField::new("type", ResponseField::Type),
+        WantedField::new("message.usage.output_tokens", ResponseField::OutputAtStart),
+        WantedField::new("usage.output_tokens", ResponseField::Output),
+        WantedField::new("delta.stop_reason", ResponseField::StopReason),
+        WantedField::presence("delta.text", ResponseField::Content),
+        WantedField::presence("delta.thinking", ResponseField::Content),
+        WantedField::presence("delta.partial_json", ResponseField::Content),
+        WantedField::presence("content_block.text", ResponseField::Content),
+        WantedField::presence("content_block.name", ResponseField::Content),
+        WantedField::presence("error", ResponseField::Error),
+        WantedField::new("error.code", ResponseField::ErrorCode),
+        WantedField::new("error.type", ResponseField::ErrorType),
     ];
     /// A message: at the top of a plain response, inside `message_start` of a streamed one.
     macro_rules! message {
         ($at:literal) => {
             [
-                WantedField::new(concat!($at, "id"), Said::Id),
-                WantedField::new(concat!($at, "model"), Said::Model),
-                WantedField::new(concat!($at, "stop_reason"), Said::StopReason),
-                WantedField::new(concat!($at, "usage"), Said::Usage),
-                WantedField::new(concat!($at, "usage.input_tokens"), Said::Input),
-                WantedField::new(concat!($at, "usage.cache_read_input_tokens"), Said::CacheRead),
-                WantedField::new(concat!($at, "usage.cache_creation_input_tokens"), Said::CacheWrite),
+                WantedField::new(concat!($at, "id"), ResponseField::Id),
+                WantedField::new(concat!($at, "model"), ResponseField::Model),
+                WantedField::new(concat!($at, "stop_reason"), ResponseField::StopReason),
+                WantedField::new(concat!($at, "usage"), ResponseField::Usage),
+                WantedField::new(concat!($at, "usage.input_tokens"), ResponseField::Input),
+                WantedField::new(concat!($at, "usage.cache_read_input_tokens"), ResponseField::CacheRead),
+                WantedField::new(
+                    concat!($at, "usage.cache_creation_input_tokens"),
+                    ResponseField::CacheWrite,
+                ),
                 WantedField::new(
                     concat!($at, "usage.cache_creation.ephemeral_5m_input_tokens"),
-                    Said::CacheWrite5m,
+                    ResponseField::CacheWrite5m,
                 ),
                 WantedField::new(
                     concat!($at, "usage.cache_creation.ephemeral_1h_input_tokens"),
-                    Said::CacheWrite1h,
+                    ResponseField::CacheWrite1h,
                 ),
-                WantedField::new(concat!($at, "usage.output_tokens_details.thinking_tokens"), Said::Thinking),
+                WantedField::new(
+                    concat!($at, "usage.output_tokens_details.thinking_tokens"),
+                    ResponseField::Thinking,
+                ),
             ]
         };
     }
@@ -116,49 +122,55 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
     Schema::new(&wants)
 });
 
-impl Family for Anthropic {
-    type Said = Said;
+impl ApiFamily for Anthropic {
+    type ResponseField = ResponseField;
 
-    const INFO: Info = Info { operation: "chat", provider: "anthropic", openai_api_type: None };
+    const API_INFO: ApiInfo = ApiInfo { operation: "chat", provider: "anthropic", openai_api_type: None };
 
-    fn claim(path: &str, headers: &Headers<'_>) -> Option<Claim> {
+    fn match_path(path: &str, headers: &Headers<'_>) -> Option<Confidence> {
         // Messages are not only sent to models: `/v1/messages` is also what other APIs call theirs.
         if path.ends_with("/messages") && headers.get("anthropic-version").is_some() {
-            Some(Claim::Certain)
+            Some(Confidence::Certain)
         } else {
-            path.ends_with("/v1/messages").then_some(Claim::Likely)
+            path.ends_with("/v1/messages").then_some(Confidence::Likely)
         }
     }
 
-    fn request_schema() -> &'static Schema<Asked> {
+    fn request_schema() -> &'static Schema<RequestField> {
         &REQUEST
     }
 
-    fn response_schema() -> &'static Schema<Said> {
+    fn response_schema() -> &'static Schema<ResponseField> {
         &RESPONSE
     }
 
     #[inline]
-    fn said(&mut self, reply: &mut Reply, field: Said, _indices: &[u32], value: Value<'_>) {
+    fn response_field(
+        &mut self,
+        response: &mut ResponseFacts,
+        field: ResponseField,
+        _indices: &[u32],
+        value: Value<'_>,
+    ) {
         let counts = &mut self.counting;
         let slot = match field {
-            Said::Type => return kind(reply, value),
-            Said::Id => return read(value, &mut reply.id),
-            Said::Model => return read(value, &mut reply.model),
-            Said::StopReason => return stop_reason(reply, value),
-            Said::Content => {
+            ResponseField::Type => return kind(response, value),
+            ResponseField::Id => return read(value, &mut response.id),
+            ResponseField::Model => return read(value, &mut response.model),
+            ResponseField::StopReason => return stop_reason(response, value),
+            ResponseField::Content => {
                 if value.as_str().is_some_and(|text| !text.is_empty()) {
-                    reply.content();
+                    response.content();
                 }
                 return;
             }
-            Said::Error => {
-                reply.failure.seen |= matches!(value, Value::Object | Value::Str(_));
+            ResponseField::Error => {
+                response.failure.seen |= matches!(value, Value::Object | Value::Str(_));
                 return;
             }
-            Said::ErrorCode => return reply.failure.read_code(value),
-            Said::ErrorType => return read(value, &mut reply.failure.kind),
-            Said::Usage => {
+            ResponseField::ErrorCode => return response.failure.read_code(value),
+            ResponseField::ErrorType => return read(value, &mut response.failure.kind),
+            ResponseField::Usage => {
                 match value {
                     Value::Object => *counts = Counts::default(),
                     // One that is cut may lack what was cached, and mean something else.
@@ -167,39 +179,39 @@ impl Family for Anthropic {
                 }
                 return;
             }
-            Said::Input => &mut counts.input,
-            Said::Output => &mut counts.output,
-            Said::OutputAtStart => &mut counts.output_at_start,
-            Said::CacheRead => &mut counts.cache_read,
-            Said::CacheWrite => &mut counts.cache_write,
-            Said::CacheWrite5m => &mut counts.cache_write_5m,
-            Said::CacheWrite1h => &mut counts.cache_write_1h,
-            Said::Thinking => &mut counts.thinking,
+            ResponseField::Input => &mut counts.input,
+            ResponseField::Output => &mut counts.output,
+            ResponseField::OutputAtStart => &mut counts.output_at_start,
+            ResponseField::CacheRead => &mut counts.cache_read,
+            ResponseField::CacheWrite => &mut counts.cache_write,
+            ResponseField::CacheWrite5m => &mut counts.cache_write_5m,
+            ResponseField::CacheWrite1h => &mut counts.cache_write_1h,
+            ResponseField::Thinking => &mut counts.thinking,
         };
         *slot = count(value).or(*slot);
     }
 
-    fn conclude(&mut self, _ask: &mut Ask, reply: &mut Reply) {
-        reply.usage = self.counts.settle(reply.done && !reply.gapped);
+    fn conclude(&mut self, _ask: &mut RequestFacts, response: &mut ResponseFacts) {
+        response.usage = self.counts.into_usage(response.done && !response.gapped);
     }
 }
 
-fn kind(reply: &mut Reply, value: Value<'_>) {
+fn kind(response: &mut ResponseFacts, value: Value<'_>) {
     let Value::Str(text) = value else { return };
     if text.is("message") || text.is("message_start") {
-        reply.fits = true;
-        reply.choice(0, "");
+        response.is_recognised = true;
+        response.choice(0, "");
     } else if text.is("message_stop") {
-        reply.done = true;
+        response.done = true;
     } else if text.is("error") {
-        reply.fits = true;
-        reply.failure.seen = true;
+        response.is_recognised = true;
+        response.failure.seen = true;
     }
 }
 
-fn stop_reason(reply: &mut Reply, value: Value<'_>) {
+fn stop_reason(response: &mut ResponseFacts, value: Value<'_>) {
     if let Value::Str(text) = value {
-        reply.choice(0, &text.decode());
+        response.choice(0, &text.decode());
     }
 }
 
@@ -221,7 +233,7 @@ impl Counts {
     /// `input_tokens` leaves out what was read from or written to the cache; the convention includes both.
     ///
     /// `whole`: all events came, so that those of the start are the last word where no others followed.
-    fn settle(self, whole: bool) -> Usage {
+    fn into_usage(self, whole: bool) -> Usage {
         let by_age =
             [self.cache_write_5m, self.cache_write_1h].into_iter().flatten().reduce(i64::saturating_add);
         let cache_write = self.cache_write.or(by_age);

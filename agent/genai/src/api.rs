@@ -4,7 +4,7 @@ use tokentap_wire::Headers;
 
 use crate::{
     anthropic::Anthropic,
-    family::{Bodies, Claim, Family as _, Read},
+    family::{ApiFamily as _, BodyReader, Confidence, FamilyReader},
     openai_chat::OpenAiChat,
 };
 
@@ -31,18 +31,18 @@ impl Api {
     }
 
     /// Whether a POST to this path (without query) is a call.
-    pub(crate) fn claim(self, path: &str, headers: &Headers<'_>) -> Option<Claim> {
+    pub(crate) fn match_path(self, path: &str, headers: &Headers<'_>) -> Option<Confidence> {
         match self {
-            Self::OpenAiChat => OpenAiChat::claim(path, headers),
-            Self::Anthropic => Anthropic::claim(path, headers),
+            Self::OpenAiChat => OpenAiChat::match_path(path, headers),
+            Self::Anthropic => Anthropic::match_path(path, headers),
         }
     }
 
     /// Reads the bodies of a call to this path.
-    pub(crate) fn open(self, path: &str) -> Box<dyn Read> {
+    pub(crate) fn open(self, path: &str) -> Box<dyn BodyReader> {
         match self {
-            Self::OpenAiChat => Box::new(Bodies::<OpenAiChat>::new(path)),
-            Self::Anthropic => Box::new(Bodies::<Anthropic>::new(path)),
+            Self::OpenAiChat => Box::new(FamilyReader::<OpenAiChat>::new(path)),
+            Self::Anthropic => Box::new(FamilyReader::<Anthropic>::new(path)),
         }
     }
 }

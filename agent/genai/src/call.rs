@@ -1,4 +1,22 @@
 //! One LLM call in flight, and the span that it becomes.
+//!
+//! ```text
+//!     head of a request that may be a call
+//!                  │  one reader for each API that it may belong to
+//!                  ▼
+//!   ┌─────────────────────────────┐ ◄─┐ bodies, gaps: every reader takes them
+//!   │ in flight                   │ ──┘
+//!   └──┬──────────────────────┬───┘
+//!      │                      │ last event of the API's own stream (`[DONE]`, `message_stop`)
+//!      │                      ▼
+//!      │       ┌─────────────────────────────┐  the wire engine is told that the response is
+//!      │       │ response complete           │  complete, and ends the exchange
+//!      │       └──────┬──────────────────────┘
+//!      ▼              ▼
+//!   end of the exchange (complete, cut, lost, …)
+//!      ├─ no reader recognised its API, or the response is a redirect or 101 ─► no span
+//!      └─ one did ─► span, with an `IncompleteReason` unless the call was seen completely
+//! ```
 
 use std::borrow::Cow;
 
@@ -6,11 +24,11 @@ use tokentap_wire::{Ending, Nanos, Reason, RequestHead, ResponseHead, Role};
 
 use crate::{
     Attribute, IncompleteReason, Span, SpanKind, SpanStatus, TraceContext, Transport, Value,
-    ask::Ask,
-    family::{Info, Read},
+    family::{ApiInfo, BodyReader},
     provider,
-    recognition::{self, Candidate, Destination},
-    reply::Reply,
+    recognition::{self, CallCandidate, Destination},
+    request_facts::RequestFacts,
+    response_facts::ResponseFacts,
     semconv, trace_context,
 };
 
@@ -22,22 +40,24 @@ pub(crate) struct Call {
     parent: Option<TraceContext>,
     destination: Destination,
     provider: Option<&'static str>,
+    /// The head of the request was enough to recognise the call.
     certain: bool,
-    /// One for each API that it may be.
-    readers: Vec<Box<dyn Read>>,
-    /// 0 until the response's head came, or when that did not tell.
+    /// One for each API that the call may belong to.
+    readers: Vec<Box<dyn BodyReader>>,
+    /// 0 before the head of the response, and where that could not be resolved.
     status: u16,
+    /// When the first bytes of the response body came.
     first_chunk: Option<Nanos>,
-    /// When the API's own end of stream came.
+    /// When the last event of the API's own stream came.
     done: Option<Nanos>,
     request_gap: bool,
     response_gap: bool,
-    /// Some header fields are not known.
+    /// Some header fields could not be resolved.
     unresolved: bool,
 }
 
 impl Call {
-    pub(crate) fn new(head: &RequestHead<'_>, candidate: Candidate, at: Nanos) -> Self {
+    pub(crate) fn new(head: &RequestHead<'_>, candidate: CallCandidate, at: Nanos) -> Self {
         let path = recognition::path(head.target);
         Self {
             kind: match head.role {
@@ -61,7 +81,7 @@ impl Call {
 
     pub(crate) fn request_body(&mut self, bytes: &[u8]) {
         for reader in &mut self.readers {
-            reader.request(bytes);
+            reader.request_body(bytes);
         }
     }
 
@@ -88,33 +108,37 @@ impl Call {
             self.first_chunk = Some(at);
         }
         for reader in &mut self.readers {
-            reader.response(bytes, at);
-            if self.done.is_none() && reader.reply().done {
+            reader.response_body(bytes, at);
+            if self.done.is_none() && reader.response_facts().done {
                 self.done = Some(at);
             }
         }
     }
 
-    pub(crate) fn gap(&mut self, request: bool) {
+    /// Bytes of the body that this peer sends are missing.
+    pub(crate) fn gap(&mut self, from: Role) {
         for reader in &mut self.readers {
-            if request {
-                self.request_gap = true;
-                reader.request_gap();
-            } else {
-                self.response_gap = true;
-                reader.response_gap();
+            match from {
+                Role::Client => {
+                    self.request_gap = true;
+                    reader.request_gap();
+                }
+                Role::Server => {
+                    self.response_gap = true;
+                    reader.response_gap();
+                }
             }
         }
     }
 
-    pub(crate) const fn finished(&self) -> bool {
+    pub(crate) const fn is_response_complete(&self) -> bool {
         self.done.is_some()
     }
 
-    /// The exchange is over. `None`: it was not a call after all, or a redirect, which answers none.
+    /// The exchange is over. `None` if it turned out to be no call, or was answered by a redirect.
     pub(crate) fn end(mut self, ending: Ending, at: Nanos, transport: &Transport) -> Option<Span> {
-        let whole = ending == Ending::Complete;
-        let odd: Vec<_> = self.readers.iter_mut().map(|reader| reader.conclude(whole)).collect();
+        let complete = ending == Ending::Complete;
+        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.conclude(complete)).collect();
         let index = self.confirmed()?;
         if (300..400).contains(&self.status) || self.status == 101 {
             return None;
@@ -127,27 +151,27 @@ impl Call {
         }
         let mut reader = self.readers.swap_remove(index);
         let info = reader.info();
-        let (ask, reply) = reader.facts();
-        let ending = self.settle(ending, reply);
-        let incomplete = self.incomplete(ending, odd[index]);
-        let error = self.error(ending, reply);
+        let (request, response) = reader.facts();
+        let ending = self.call_ending(ending, response);
+        let incomplete = self.incomplete(ending, malformed[index]);
+        let error = self.error(ending, response);
         let status =
             error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
         let mut attributes = Attributes(Vec::with_capacity(32));
-        let name = if ask.model.is_empty() {
+        let name = if request.model.is_empty() {
             info.operation.to_owned()
         } else {
-            format!("{} {}", info.operation, ask.model)
+            format!("{} {}", info.operation, request.model)
         };
-        let provider = self.provider.or(reply.server).unwrap_or(info.provider);
+        let provider = self.provider.or(response.server).unwrap_or(info.provider);
         attributes.put(semconv::OPERATION_NAME, info.operation);
         attributes.put(semconv::PROVIDER_NAME, provider);
-        // A choice that was not told why it ended, because the call failed, ended by that error.
+        // Where the call failed, the error is the finish reason of a choice without one.
         let unknown = error.as_ref().filter(|_| self.status < 400 && !self.response_gap).map(|_| "error");
-        attributes.refine(provider, info, ask, reply);
-        attributes.ask(ask, reply.streamed);
-        attributes.reply(reply, unknown);
-        attributes.times(reply, self.start, self.first_chunk);
+        attributes.provider_attributes(provider, info, request, response);
+        attributes.request_attributes(request, response.streamed);
+        attributes.response_attributes(response, unknown);
+        attributes.time_attributes(response, self.start, self.first_chunk);
         if !self.destination.host.is_empty() {
             attributes.put(semconv::SERVER_ADDRESS, std::mem::take(&mut self.destination.host));
             attributes.put(semconv::SERVER_PORT, i64::from(self.destination.port));
@@ -174,34 +198,34 @@ impl Call {
         })
     }
 
-    /// The API that it turned out to be.
+    /// The index of the reader whose API the call belongs to.
     fn confirmed(&mut self) -> Option<usize> {
         if self.certain {
             return Some(0);
         }
-        let answered = self.readers.iter_mut().position(|reader| reader.facts().1.fits);
-        answered.or_else(|| self.readers.iter_mut().position(|reader| reader.facts().0.fits()))
+        let answered = self.readers.iter_mut().position(|reader| reader.facts().1.is_recognised);
+        answered.or_else(|| self.readers.iter_mut().position(|reader| reader.facts().0.is_recognised()))
     }
 
-    /// How the call ended, which is not always how its exchange did.
-    fn settle(&self, ending: Ending, reply: &Reply) -> Ending {
-        // Who watches a server sees both its own end of the connection, and its client's leave.
+    /// How the call ended, which can differ from how its exchange ended.
+    fn call_ending(&self, ending: Ending, response: &ResponseFacts) -> Ending {
+        // In an observed server, the process that closed first is not the caller.
         let ending = match ending {
             Ending::ClosedLocally if self.kind == SpanKind::Server => Ending::Cut,
             ending => ending,
         };
-        let told = self.response_gap || reply.failure.seen || !reply.unfinished();
+        let explained = self.response_gap || response.failure.seen || !response.has_unfinished_choice();
         match ending {
             _ if self.done.is_some() => Ending::Complete,
-            // HTTP cannot tell where a body without length was cut; a stream can, and some servers end their
-            // HTTP in good order when what is behind them fails.
-            Ending::Complete if reply.streamed && !told => Ending::Cut,
+            // A stream without its last event was cut, even if HTTP ended it regularly: a body without a length
+            // has no other end, and gateways end HTTP regularly when the server behind them fails.
+            Ending::Complete if response.streamed && !explained => Ending::Cut,
             ending => ending,
         }
     }
 
     /// Why the call is incomplete, if it is.
-    fn incomplete(&self, ending: Ending, odd: Option<Reason>) -> Option<IncompleteReason> {
+    fn incomplete(&self, ending: Ending, malformed: Option<Reason>) -> Option<IncompleteReason> {
         Some(match ending {
             Ending::Cut => IncompleteReason::Cut,
             Ending::ClosedLocally => IncompleteReason::Cancelled,
@@ -212,7 +236,7 @@ impl Call {
             Ending::Malformed(reason) => IncompleteReason::Malformed(reason),
             Ending::Undecodable(reason) => IncompleteReason::Undecodable(reason),
             Ending::Complete if self.request_gap || self.response_gap => IncompleteReason::Gap,
-            Ending::Complete => match odd.filter(|_| self.status < 400) {
+            Ending::Complete => match malformed.filter(|_| self.status < 400) {
                 Some(reason) => IncompleteReason::Malformed(reason),
                 None if self.unresolved => IncompleteReason::LateJoin,
                 None => return None,
@@ -220,22 +244,22 @@ impl Call {
         })
     }
 
-    fn error(&self, ending: Ending, reply: &Reply) -> Option<Failed> {
-        let name = reply.failure.name().map(|name| Cow::Owned(name.to_owned()));
+    fn error(&self, ending: Ending, response: &ResponseFacts) -> Option<CallError> {
+        let name = response.failure.name().map(|name| Cow::Owned(name.to_owned()));
         if self.status >= 400 {
             let name = name.unwrap_or_else(|| self.status.to_string().into());
-            return Some(Failed { name, description: format!("HTTP {}", self.status).into() });
+            return Some(CallError { name, description: format!("HTTP {}", self.status).into() });
         }
-        if reply.failure.seen {
+        if response.failure.seen {
             let code =
-                Some(&reply.failure.code).filter(|code| !code.is_empty()).map(|code| code.clone().into());
+                Some(&response.failure.code).filter(|code| !code.is_empty()).map(|code| code.clone().into());
             let name = name.or(code).unwrap_or(Cow::Borrowed("_OTHER"));
-            return Some(Failed { name, description: "the response says that the call failed".into() });
+            return Some(CallError { name, description: "the response says that the call failed".into() });
         }
         let (name, description) = match ending {
             Ending::Cut => ("connection_closed", "the connection was closed before the response was whole"),
-            // It had all that it came for.
-            Ending::ClosedLocally if reply.finished() => return None,
+            // The caller had the whole response.
+            Ending::ClosedLocally if response.is_finished() => return None,
             Ending::ClosedLocally => {
                 ("cancelled", "the caller closed the connection before the response was whole")
             }
@@ -243,11 +267,12 @@ impl Call {
             Ending::Malformed(_) => ("malformed_response", "the bytes stopped being HTTP"),
             _ => return None,
         };
-        Some(Failed { name: name.into(), description: description.into() })
+        Some(CallError { name: name.into(), description: description.into() })
     }
 }
 
-struct Failed {
+/// How a call failed.
+struct CallError {
     /// `error.type`
     name: Cow<'static, str>,
     description: Cow<'static, str>,
@@ -272,16 +297,22 @@ impl Attributes {
         }
     }
 
-    /// What the conventions of one provider add.
-    fn refine(&mut self, provider: &str, info: Info, ask: &mut Ask, reply: &mut Reply) {
+    /// Attributes that the conventions of one provider add.
+    fn provider_attributes(
+        &mut self,
+        provider: &str,
+        info: ApiInfo,
+        request: &mut RequestFacts,
+        response: &mut ResponseFacts,
+    ) {
         match provider {
             provider::OPENAI => {
                 self.put_some(semconv::OPENAI_API_TYPE, info.openai_api_type);
-                if ask.service_tier != "auto" {
-                    self.put_text(semconv::OPENAI_REQUEST_SERVICE_TIER, &mut ask.service_tier);
+                if request.service_tier != "auto" {
+                    self.put_text(semconv::OPENAI_REQUEST_SERVICE_TIER, &mut request.service_tier);
                 }
-                self.put_text(semconv::OPENAI_RESPONSE_SERVICE_TIER, &mut reply.service_tier);
-                self.put_text(semconv::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, &mut reply.fingerprint);
+                self.put_text(semconv::OPENAI_RESPONSE_SERVICE_TIER, &mut response.service_tier);
+                self.put_text(semconv::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, &mut response.fingerprint);
             }
             provider::AZURE_INFERENCE => {
                 self.put(semconv::AZURE_RESOURCE_PROVIDER_NAMESPACE, "Microsoft.CognitiveServices");
@@ -290,34 +321,34 @@ impl Attributes {
         }
     }
 
-    fn ask(&mut self, ask: &mut Ask, streamed: bool) {
-        self.put_text(semconv::REQUEST_MODEL, &mut ask.model);
-        self.put_some(semconv::REQUEST_MAX_TOKENS, ask.max_tokens());
-        self.put_some(semconv::REQUEST_CHOICE_COUNT, ask.choices.filter(|&n| n != 1));
-        self.put_some(semconv::REQUEST_TEMPERATURE, ask.temperature);
-        self.put_some(semconv::REQUEST_TOP_P, ask.top_p);
-        self.put_some(semconv::REQUEST_TOP_K, ask.top_k);
-        self.put_some(semconv::REQUEST_FREQUENCY_PENALTY, ask.frequency_penalty);
-        self.put_some(semconv::REQUEST_PRESENCE_PENALTY, ask.presence_penalty);
-        self.put_some(semconv::REQUEST_SEED, ask.seed);
-        if !ask.stop.is_empty() {
-            self.put(semconv::REQUEST_STOP_SEQUENCES, std::mem::take(&mut ask.stop));
+    fn request_attributes(&mut self, request: &mut RequestFacts, streamed: bool) {
+        self.put_text(semconv::REQUEST_MODEL, &mut request.model);
+        self.put_some(semconv::REQUEST_MAX_TOKENS, request.max_tokens());
+        self.put_some(semconv::REQUEST_CHOICE_COUNT, request.choices.filter(|&n| n != 1));
+        self.put_some(semconv::REQUEST_TEMPERATURE, request.temperature);
+        self.put_some(semconv::REQUEST_TOP_P, request.top_p);
+        self.put_some(semconv::REQUEST_TOP_K, request.top_k);
+        self.put_some(semconv::REQUEST_FREQUENCY_PENALTY, request.frequency_penalty);
+        self.put_some(semconv::REQUEST_PRESENCE_PENALTY, request.presence_penalty);
+        self.put_some(semconv::REQUEST_SEED, request.seed);
+        if !request.stop.is_empty() {
+            self.put(semconv::REQUEST_STOP_SEQUENCES, std::mem::take(&mut request.stop));
         }
-        if ask.stream || streamed {
+        if request.stream || streamed {
             self.put(semconv::REQUEST_STREAM, true);
         }
-        self.put_text(semconv::REQUEST_REASONING_LEVEL, &mut ask.reasoning_level);
-        self.put_some(semconv::OUTPUT_TYPE, ask.output_type());
+        self.put_text(semconv::REQUEST_REASONING_LEVEL, &mut request.reasoning_level);
+        self.put_some(semconv::OUTPUT_TYPE, request.output_type());
     }
 
-    fn reply(&mut self, reply: &mut Reply, unknown: Option<&str>) {
-        self.put_text(semconv::RESPONSE_ID, &mut reply.id);
-        self.put_text(semconv::RESPONSE_MODEL, &mut reply.model);
-        let reasons = reply.finish_reasons(unknown);
+    fn response_attributes(&mut self, response: &mut ResponseFacts, unknown: Option<&str>) {
+        self.put_text(semconv::RESPONSE_ID, &mut response.id);
+        self.put_text(semconv::RESPONSE_MODEL, &mut response.model);
+        let reasons = response.finish_reasons(unknown);
         if !reasons.is_empty() {
             self.put(semconv::RESPONSE_FINISH_REASONS, reasons);
         }
-        let usage = reply.usage;
+        let usage = response.usage;
         for (key, tokens) in [
             (semconv::USAGE_INPUT_TOKENS, usage.input),
             (semconv::USAGE_OUTPUT_TOKENS, usage.output),
@@ -340,12 +371,12 @@ impl Attributes {
         }
     }
 
-    fn times(&mut self, reply: &Reply, start: Nanos, first_chunk: Option<Nanos>) {
+    fn time_attributes(&mut self, response: &ResponseFacts, start: Nanos, first_chunk: Option<Nanos>) {
         let since_start =
             |at: Nanos| std::time::Duration::from_nanos(at.0.saturating_sub(start.0)).as_secs_f64();
-        if reply.streamed {
+        if response.streamed {
             self.put_some(semconv::RESPONSE_TIME_TO_FIRST_CHUNK, first_chunk.map(since_start));
-            self.put_some(semconv::TIME_TO_FIRST_TOKEN, reply.first_token.map(since_start));
+            self.put_some(semconv::TIME_TO_FIRST_TOKEN, response.first_token.map(since_start));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink};
 
 use crate::{Options, Span, Transport, call::Call, recognition::recognise};
 
@@ -29,7 +29,7 @@ pub struct Calls {
     traffic: Traffic,
     /// Few: HTTP/1 has one, and HTTP/2 connections to LLM APIs seldom more than a handful.
     in_flight: Vec<(ExchangeId, Box<Call>)>,
-    finished: VecDeque<Span>,
+    finished_spans: VecDeque<Span>,
     /// At most one entry for each reason.
     dropped: Vec<(Reason, u64)>,
 }
@@ -43,7 +43,7 @@ impl Calls {
             transport,
             traffic: Traffic::default(),
             in_flight: Vec::new(),
-            finished: VecDeque::new(),
+            finished_spans: VecDeque::new(),
             dropped: Vec::new(),
         }
     }
@@ -55,7 +55,7 @@ impl Calls {
 
     /// The next finished call, oldest first.
     pub fn take(&mut self) -> Option<Span> {
-        self.finished.pop_front()
+        self.finished_spans.pop_front()
     }
 
     /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::Reason`]).
@@ -116,9 +116,9 @@ impl Sink for Calls {
         }
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
+    fn gap(&mut self, id: ExchangeId, from: Role, _missing: Option<u64>) {
         if let Some(call) = self.call(id) {
-            call.gap(request);
+            call.gap(from);
         }
     }
 
@@ -126,13 +126,13 @@ impl Sink for Calls {
         let Some(at_index) = self.in_flight.iter().position(|(known, _)| *known == id) else { return };
         let (_, call) = self.in_flight.swap_remove(at_index);
         match call.end(ending, at, &self.transport) {
-            Some(span) => self.finished.push_back(span),
+            Some(span) => self.finished_spans.push_back(span),
             None => self.traffic.others_in_a_row += 1,
         }
     }
 
     fn is_response_complete(&self, id: ExchangeId) -> bool {
-        self.in_flight.iter().any(|(known, call)| *known == id && call.finished())
+        self.in_flight.iter().any(|(known, call)| *known == id && call.is_response_complete())
     }
 
     fn dropped(&mut self, reason: Reason, bytes: u64) {

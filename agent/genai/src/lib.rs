@@ -37,14 +37,13 @@
 //!
 //! # Adding an API
 //!
-//! One file with a type that implements `Family`: which paths it claims, which fields of its request and
+//! One file with a type that implements `ApiFamily`: which paths it claims, which fields of its request and
 //! response bodies it wants (a [`tokentap_wire::json::Schema`] each), and what they mean in terms of the shared
 //! facts. Then a variant of [`Api`] and its line in each of that type's functions; recognition, framing, gaps,
 //! times, errors and attributes are shared. Its tests go beside the others, fed with captured bytes.
 
 mod anthropic;
 mod api;
-mod ask;
 mod call;
 mod calls;
 mod family;
@@ -53,8 +52,9 @@ mod openai_chat;
 mod options;
 mod provider;
 mod recognition;
-mod reply;
+mod request_facts;
 mod resource;
+mod response_facts;
 pub mod semconv;
 mod span;
 mod trace_context;

@@ -13,10 +13,10 @@ use tokentap_wire::{
 };
 
 use crate::{
-    ask::{Ask, Asked},
-    family::{Claim, Family, Info},
+    family::{ApiFamily, ApiInfo, Confidence},
     provider,
-    reply::{Reply, Usage, count, read, read_first},
+    request_facts::{RequestFacts, RequestField},
+    response_facts::{ResponseFacts, Usage, count, read, read_first},
 };
 
 /// Reads both bodies of one call.
@@ -64,7 +64,7 @@ struct Timings {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Said {
+pub(crate) enum ResponseField {
     Object,
     Id,
     Model,
@@ -98,28 +98,28 @@ pub(crate) enum Said {
     Mark(&'static str),
 }
 
-static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
+static REQUEST: LazyLock<Schema<RequestField>> = LazyLock::new(|| {
     let wants = [
-        WantedField::new("messages", Asked::Messages),
-        WantedField::new("model", Asked::Model),
-        WantedField::new("stream", Asked::Stream),
-        WantedField::new("max_tokens", Asked::MaxTokens),
-        WantedField::new("max_completion_tokens", Asked::MaxCompletionTokens),
-        WantedField::new("n", Asked::Choices),
-        WantedField::new("temperature", Asked::Temperature),
-        WantedField::new("top_p", Asked::TopP),
-        WantedField::new("top_k", Asked::TopK),
-        WantedField::new("frequency_penalty", Asked::FrequencyPenalty),
-        WantedField::new("presence_penalty", Asked::PresencePenalty),
-        WantedField::new("seed", Asked::Seed),
-        WantedField::new("random_seed", Asked::Seed),
-        WantedField::new("stop", Asked::Stop),
-        WantedField::new("stop[]", Asked::Stop),
-        WantedField::new("reasoning_effort", Asked::ReasoningLevel),
-        WantedField::new("reasoning.effort", Asked::ReasoningLevel),
-        WantedField::new("response_format.type", Asked::FormatName),
-        WantedField::new("modalities[]", Asked::Modality),
-        WantedField::new("service_tier", Asked::ServiceTier),
+        WantedField::new("messages", RequestField::Messages),
+        WantedField::new("model", RequestField::Model),
+        WantedField::new("stream", RequestField::Stream),
+        WantedField::new("max_tokens", RequestField::MaxTokens),
+        WantedField::new("max_completion_tokens", RequestField::MaxCompletionTokens),
+        WantedField::new("n", RequestField::Choices),
+        WantedField::new("temperature", RequestField::Temperature),
+        WantedField::new("top_p", RequestField::TopP),
+        WantedField::new("top_k", RequestField::TopK),
+        WantedField::new("frequency_penalty", RequestField::FrequencyPenalty),
+        WantedField::new("presence_penalty", RequestField::PresencePenalty),
+        WantedField::new("seed", RequestField::Seed),
+        WantedField::new("random_seed", RequestField::Seed),
+        WantedField::new("stop", RequestField::Stop),
+        WantedField::new("stop[]", RequestField::Stop),
+        WantedField::new("reasoning_effort", RequestField::ReasoningLevel),
+        WantedField::new("reasoning.effort", RequestField::ReasoningLevel),
+        WantedField::new("response_format.type", RequestField::FormatName),
+        WantedField::new("modalities[]", RequestField::Modality),
+        WantedField::new("service_tier", RequestField::ServiceTier),
     ];
     Schema::new(&wants)
 });
@@ -128,64 +128,79 @@ static REQUEST: LazyLock<Schema<Asked>> = LazyLock::new(|| {
 macro_rules! usage {
     ($at:literal) => {
         [
-            WantedField::new($at, Said::Usage),
-            WantedField::new(concat!($at, ".prompt_tokens"), Said::Prompt),
-            WantedField::new(concat!($at, ".completion_tokens"), Said::Completion),
-            WantedField::new(concat!($at, ".total_tokens"), Said::Total),
-            WantedField::new(concat!($at, ".cached_tokens"), Said::CacheRead),
-            WantedField::new(concat!($at, ".prompt_cache_hit_tokens"), Said::CacheRead),
-            WantedField::new(concat!($at, ".reasoning_tokens"), Said::Reasoning),
-            WantedField::new(concat!($at, ".prompt_tokens_details.cached_tokens"), Said::CacheRead),
-            WantedField::new(concat!($at, ".prompt_tokens_details.cache_write_tokens"), Said::CacheWrite),
-            WantedField::new(concat!($at, ".prompt_tokens_details.text_tokens"), Said::TextInput),
-            WantedField::new(concat!($at, ".prompt_tokens_details.image_tokens"), Said::ImageInput),
-            WantedField::new(concat!($at, ".prompt_tokens_details.audio_tokens"), Said::AudioInput),
-            WantedField::new(concat!($at, ".completion_tokens_details.reasoning_tokens"), Said::Reasoning),
-            WantedField::new(concat!($at, ".completion_tokens_details.text_tokens"), Said::TextOutput),
-            WantedField::new(concat!($at, ".completion_tokens_details.image_tokens"), Said::ImageOutput),
-            WantedField::new(concat!($at, ".completion_tokens_details.audio_tokens"), Said::AudioOutput),
+            WantedField::new($at, ResponseField::Usage),
+            WantedField::new(concat!($at, ".prompt_tokens"), ResponseField::Prompt),
+            WantedField::new(concat!($at, ".completion_tokens"), ResponseField::Completion),
+            WantedField::new(concat!($at, ".total_tokens"), ResponseField::Total),
+            WantedField::new(concat!($at, ".cached_tokens"), ResponseField::CacheRead),
+            WantedField::new(concat!($at, ".prompt_cache_hit_tokens"), ResponseField::CacheRead),
+            WantedField::new(concat!($at, ".reasoning_tokens"), ResponseField::Reasoning),
+            WantedField::new(concat!($at, ".prompt_tokens_details.cached_tokens"), ResponseField::CacheRead),
+            WantedField::new(
+                concat!($at, ".prompt_tokens_details.cache_write_tokens"),
+                ResponseField::CacheWrite,
+            ),
+            WantedField::new(concat!($at, ".prompt_tokens_details.text_tokens"), ResponseField::TextInput),
+            WantedField::new(concat!($at, ".prompt_tokens_details.image_tokens"), ResponseField::ImageInput),
+            WantedField::new(concat!($at, ".prompt_tokens_details.audio_tokens"), ResponseField::AudioInput),
+            WantedField::new(
+                concat!($at, ".completion_tokens_details.reasoning_tokens"),
+                ResponseField::Reasoning,
+            ),
+            WantedField::new(
+                concat!($at, ".completion_tokens_details.text_tokens"),
+                ResponseField::TextOutput,
+            ),
+            WantedField::new(
+                concat!($at, ".completion_tokens_details.image_tokens"),
+                ResponseField::ImageOutput,
+            ),
+            WantedField::new(
+                concat!($at, ".completion_tokens_details.audio_tokens"),
+                ResponseField::AudioOutput,
+            ),
         ]
     };
 }
 
-static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
+static RESPONSE: LazyLock<Schema<ResponseField>> = LazyLock::new(|| {
     let mut wants = vec![
-        WantedField::new("object", Said::Object),
-        WantedField::new("id", Said::Id),
-        WantedField::new("model", Said::Model),
-        WantedField::new("service_tier", Said::ServiceTier),
-        WantedField::new("system_fingerprint", Said::Fingerprint),
-        WantedField::new("choices[]", Said::Choice),
-        WantedField::new("choices[].index", Said::ChoiceIndex),
-        WantedField::new("choices[].finish_reason", Said::FinishReason),
-        WantedField::presence("choices[].delta.content", Said::Content),
-        WantedField::presence("choices[].delta.reasoning_content", Said::Content),
-        WantedField::presence("choices[].delta.reasoning", Said::Content),
-        WantedField::presence("choices[].delta.refusal", Said::Content),
-        WantedField::presence("choices[].delta.audio.data", Said::Content),
-        WantedField::presence("choices[].delta.audio.transcript", Said::Content),
-        WantedField::presence("choices[].delta.function_call.name", Said::Content),
-        WantedField::presence("choices[].delta.function_call.arguments", Said::Content),
-        WantedField::presence("choices[].delta.tool_calls[].function.name", Said::Content),
-        WantedField::presence("choices[].delta.tool_calls[].function.arguments", Said::Content),
-        WantedField::presence("choices[].delta.tool_calls[].custom.name", Said::Content),
-        WantedField::presence("choices[].delta.tool_calls[].custom.input", Said::Content),
-        WantedField::new("timings.prompt_n", Said::TimingsPrompt),
-        WantedField::new("timings.cache_n", Said::TimingsCached),
-        WantedField::new("timings.predicted_n", Said::TimingsPredicted),
-        WantedField::new("timings", Said::Timings),
-        WantedField::new("x_groq", Said::Mark("groq")),
-        WantedField::presence("choices[].matched_stop", Said::Mark(provider::SGLANG)),
-        WantedField::new("sglext", Said::Mark(provider::SGLANG)),
-        WantedField::presence("choices[].stop_reason", Said::VllmMark),
-        WantedField::new("kv_transfer_params", Said::VllmMark),
-        WantedField::presence("error", Said::Error),
-        WantedField::new("error.code", Said::ErrorCode),
-        WantedField::new("error.type", Said::ErrorType),
+        WantedField::new("object", ResponseField::Object),
+        WantedField::new("id", ResponseField::Id),
+        WantedField::new("model", ResponseField::Model),
+        WantedField::new("service_tier", ResponseField::ServiceTier),
+        WantedField::new("system_fingerprint", ResponseField::Fingerprint),
+        WantedField::new("choices[]", ResponseField::Choice),
+        WantedField::new("choices[].index", ResponseField::ChoiceIndex),
+        WantedField::new("choices[].finish_reason", ResponseField::FinishReason),
+        WantedField::presence("choices[].delta.content", ResponseField::Content),
+        WantedField::presence("choices[].delta.reasoning_content", ResponseField::Content),
+        WantedField::presence("choices[].delta.reasoning", ResponseField::Content),
+        WantedField::presence("choices[].delta.refusal", ResponseField::Content),
+        WantedField::presence("choices[].delta.audio.data", ResponseField::Content),
+        WantedField::presence("choices[].delta.audio.transcript", ResponseField::Content),
+        WantedField::presence("choices[].delta.function_call.name", ResponseField::Content),
+        WantedField::presence("choices[].delta.function_call.arguments", ResponseField::Content),
+        WantedField::presence("choices[].delta.tool_calls[].function.name", ResponseField::Content),
+        WantedField::presence("choices[].delta.tool_calls[].function.arguments", ResponseField::Content),
+        WantedField::presence("choices[].delta.tool_calls[].custom.name", ResponseField::Content),
+        WantedField::presence("choices[].delta.tool_calls[].custom.input", ResponseField::Content),
+        WantedField::new("timings.prompt_n", ResponseField::TimingsPrompt),
+        WantedField::new("timings.cache_n", ResponseField::TimingsCached),
+        WantedField::new("timings.predicted_n", ResponseField::TimingsPredicted),
+        WantedField::new("timings", ResponseField::Timings),
+        WantedField::new("x_groq", ResponseField::Mark("groq")),
+        WantedField::presence("choices[].matched_stop", ResponseField::Mark(provider::SGLANG)),
+        WantedField::new("sglext", ResponseField::Mark(provider::SGLANG)),
+        WantedField::presence("choices[].stop_reason", ResponseField::VllmMark),
+        WantedField::new("kv_transfer_params", ResponseField::VllmMark),
+        WantedField::presence("error", ResponseField::Error),
+        WantedField::new("error.code", ResponseField::ErrorCode),
+        WantedField::new("error.type", ResponseField::ErrorType),
         // xAI, Mistral and older vLLM put them at the top, TGI has its own name.
-        WantedField::new("code", Said::ErrorCode),
-        WantedField::new("type", Said::ErrorType),
-        WantedField::new("error_type", Said::ErrorType),
+        WantedField::new("code", ResponseField::ErrorCode),
+        WantedField::new("type", ResponseField::ErrorType),
+        WantedField::new("error_type", ResponseField::ErrorType),
     ];
     wants.extend(usage!("usage"));
     wants.extend(usage!("x_groq.usage"));
@@ -193,14 +208,14 @@ static RESPONSE: LazyLock<Schema<Said>> = LazyLock::new(|| {
     Schema::new(&wants)
 });
 
-impl Family for OpenAiChat {
-    type Said = Said;
+impl ApiFamily for OpenAiChat {
+    type ResponseField = ResponseField;
 
-    const INFO: Info =
-        Info { operation: "chat", provider: "openai", openai_api_type: Some("chat_completions") };
+    const API_INFO: ApiInfo =
+        ApiInfo { operation: "chat", provider: "openai", openai_api_type: Some("chat_completions") };
 
-    fn claim(path: &str, _headers: &Headers<'_>) -> Option<Claim> {
-        path.ends_with("/chat/completions").then_some(Claim::Certain)
+    fn match_path(path: &str, _headers: &Headers<'_>) -> Option<Confidence> {
+        path.ends_with("/chat/completions").then_some(Confidence::Certain)
     }
 
     fn path(&mut self, path: &str) {
@@ -210,60 +225,66 @@ impl Family for OpenAiChat {
         }
     }
 
-    fn request_schema() -> &'static Schema<Asked> {
+    fn request_schema() -> &'static Schema<RequestField> {
         &REQUEST
     }
 
-    fn response_schema() -> &'static Schema<Said> {
+    fn response_schema() -> &'static Schema<ResponseField> {
         &RESPONSE
     }
 
     #[inline]
-    fn said(&mut self, reply: &mut Reply, field: Said, indices: &[u32], value: Value<'_>) {
+    fn response_field(
+        &mut self,
+        response: &mut ResponseFacts,
+        field: ResponseField,
+        indices: &[u32],
+        value: Value<'_>,
+    ) {
         match field {
-            Said::Object => self.object(reply, value),
-            Said::Id => read_first(value, &mut reply.id),
-            Said::Model => read_first(value, &mut reply.model),
-            Said::ServiceTier => read_first(value, &mut reply.service_tier),
-            Said::Fingerprint => read_first(value, &mut reply.fingerprint),
-            Said::Choice => match value {
+            ResponseField::Object => self.object(response, value),
+            ResponseField::Id => read_first(value, &mut response.id),
+            ResponseField::Model => read_first(value, &mut response.model),
+            ResponseField::ServiceTier => read_first(value, &mut response.service_tier),
+            ResponseField::Fingerprint => read_first(value, &mut response.fingerprint),
+            ResponseField::Choice => match value {
                 Value::Object => {
-                    reply.fits = true;
+                    response.is_recognised = true;
                     self.choice.open = true;
                     self.choice.index = indices.first().copied().unwrap_or_default();
                     self.choice.reason.clear();
                 }
-                Value::End => self.end_choice(reply),
+                Value::End => self.end_choice(response),
                 _ => {}
             },
-            Said::ChoiceIndex => {
+            ResponseField::ChoiceIndex => {
                 self.choice.index =
                     value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
             }
-            Said::FinishReason => read(value, &mut self.choice.reason),
-            Said::Content => match value {
-                Value::Str(text) if !text.is_empty() => reply.content(),
+            ResponseField::FinishReason => read(value, &mut self.choice.reason),
+            ResponseField::Content => match value {
+                Value::Str(text) if !text.is_empty() => response.content(),
                 // Mistral's content may be a list of parts.
-                Value::Object | Value::Array => reply.content(),
+                Value::Object | Value::Array => response.content(),
                 _ => {}
             },
-            Said::Error => reply.failure.seen |= matches!(value, Value::Object | Value::Str(_)),
-            Said::ErrorCode => reply.failure.read_code(value),
-            Said::ErrorType => read(value, &mut reply.failure.kind),
-            Said::VllmMark => self.vllm_mark = true,
-            Said::Mark(server) => reply.server = reply.server.or(Some(server)),
-            Said::Timings => {
-                reply.server = reply.server.or(Some(provider::LLAMA_CPP));
+            ResponseField::Error => response.failure.seen |= matches!(value, Value::Object | Value::Str(_)),
+            ResponseField::ErrorCode => response.failure.read_code(value),
+            ResponseField::ErrorType => read(value, &mut response.failure.kind),
+            ResponseField::VllmMark => self.vllm_mark = true,
+            ResponseField::Mark(server) => response.server = response.server.or(Some(server)),
+            ResponseField::Timings => {
+                response.server = response.server.or(Some(provider::LLAMA_CPP));
                 match value {
                     Value::Object => self.timing = Timings::default(),
                     Value::End => self.timings = self.timing,
                     _ => {}
                 }
             }
-            Said::TimingsPrompt => self.timing.prompt = count(value),
-            Said::TimingsCached => self.timing.cached = count(value),
-            Said::TimingsPredicted => self.timing.predicted = count(value),
-            Said::Usage => match value {
+            ResponseField::TimingsPrompt => self.timing.prompt = count(value),
+            ResponseField::TimingsCached => self.timing.cached = count(value),
+            ResponseField::TimingsPredicted => self.timing.predicted = count(value),
+            ResponseField::Usage => match value {
                 Value::Object => self.counting = Counts::default(),
                 Value::End if self.counting.says_something() => self.counts = Some(self.counting),
                 _ => {}
@@ -276,41 +297,41 @@ impl Family for OpenAiChat {
         self.choice.open = false;
     }
 
-    fn end(&mut self, reply: &mut Reply) {
+    fn end(&mut self, response: &mut ResponseFacts) {
         if self.choice.open {
-            self.end_choice(reply);
+            self.end_choice(response);
         }
     }
 
-    fn conclude(&mut self, ask: &mut Ask, reply: &mut Reply) {
+    fn conclude(&mut self, request: &mut RequestFacts, response: &mut ResponseFacts) {
         if !self.deployment.is_empty() {
-            ask.model = std::mem::take(&mut self.deployment);
+            request.model = std::mem::take(&mut self.deployment);
         }
-        reply.usage = match self.counts {
-            Some(counts) => counts.settle(self.timings),
-            None => self.timings.settle(),
+        response.usage = match self.counts {
+            Some(counts) => counts.into_usage(self.timings),
+            None => self.timings.into_usage(),
         };
-        reply.server = reply.server.or_else(|| provider::by_fingerprint(&reply.fingerprint));
-        if reply.server.is_none() && self.vllm_mark {
-            reply.server = Some(provider::VLLM);
+        response.server = response.server.or_else(|| provider::by_fingerprint(&response.fingerprint));
+        if response.server.is_none() && self.vllm_mark {
+            response.server = Some(provider::VLLM);
         }
     }
 }
 
 impl OpenAiChat {
-    fn object(&mut self, reply: &mut Reply, value: Value<'_>) {
+    fn object(&mut self, response: &mut ResponseFacts, value: Value<'_>) {
         if let Value::Str(text) = value {
             if text.is("chat.completion.chunk") || text.is("chat.completion") {
-                reply.fits = true;
+                response.is_recognised = true;
             } else {
-                reply.failure.seen |= text.is("error");
+                response.failure.seen |= text.is("error");
             }
         }
     }
 
-    fn end_choice(&mut self, reply: &mut Reply) {
+    fn end_choice(&mut self, response: &mut ResponseFacts) {
         self.choice.open = false;
-        reply.choice(self.choice.index, &self.choice.reason);
+        response.choice(self.choice.index, &self.choice.reason);
     }
 }
 
@@ -319,20 +340,20 @@ impl Counts {
         self.prompt.is_some() || self.completion.is_some()
     }
 
-    fn read(&mut self, field: Said, value: Value<'_>) {
+    fn read(&mut self, field: ResponseField, value: Value<'_>) {
         let slot = match field {
-            Said::Prompt => &mut self.prompt,
-            Said::Completion => &mut self.completion,
-            Said::Total => &mut self.total,
-            Said::CacheRead => &mut self.usage.cache_read,
-            Said::CacheWrite => &mut self.usage.cache_write,
-            Said::Reasoning => &mut self.usage.reasoning,
-            Said::TextInput => &mut self.usage.text_input,
-            Said::TextOutput => &mut self.usage.text_output,
-            Said::ImageInput => &mut self.usage.image_input,
-            Said::ImageOutput => &mut self.usage.image_output,
-            Said::AudioInput => &mut self.usage.audio_input,
-            Said::AudioOutput => &mut self.usage.audio_output,
+            ResponseField::Prompt => &mut self.prompt,
+            ResponseField::Completion => &mut self.completion,
+            ResponseField::Total => &mut self.total,
+            ResponseField::CacheRead => &mut self.usage.cache_read,
+            ResponseField::CacheWrite => &mut self.usage.cache_write,
+            ResponseField::Reasoning => &mut self.usage.reasoning,
+            ResponseField::TextInput => &mut self.usage.text_input,
+            ResponseField::TextOutput => &mut self.usage.text_output,
+            ResponseField::ImageInput => &mut self.usage.image_input,
+            ResponseField::ImageOutput => &mut self.usage.image_output,
+            ResponseField::AudioInput => &mut self.usage.audio_input,
+            ResponseField::AudioOutput => &mut self.usage.audio_output,
             _ => return,
         };
         *slot = count(value).or(*slot);
@@ -340,7 +361,7 @@ impl Counts {
 
     /// Brings the counts to the convention's terms. Most servers already count cached tokens as input and
     /// reasoning as output; where they do not (xAI's reasoning, Azure's Grok), only the total tells.
-    fn settle(self, timings: Timings) -> Usage {
+    fn into_usage(self, timings: Timings) -> Usage {
         let (mut input, mut output, mut usage) = (self.prompt, self.completion, self.usage);
         if let (Some(prompt), Some(completion), Some(total)) = (self.prompt, self.completion, self.total) {
             let (reasoning, cached) = (usage.reasoning.unwrap_or(0), usage.cache_read.unwrap_or(0));
@@ -361,7 +382,7 @@ impl Counts {
 }
 
 impl Timings {
-    fn settle(self) -> Usage {
+    fn into_usage(self) -> Usage {
         let input = self.prompt.map(|n| n.saturating_add(self.cached.unwrap_or(0)));
         Usage { input, output: self.predicted, cache_read: self.cached, ..Usage::default() }
     }

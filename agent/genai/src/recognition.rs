@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokentap_wire::{Headers, RequestHead, Role};
 
-use crate::{Api, Options, Transport, family::Claim, provider};
+use crate::{Api, Options, Transport, family::Confidence, provider};
 
 /// Where a request goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) struct Destination {
 
 /// What an exchange may turn out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
+pub(crate) struct CallCandidate {
     /// Tried in this order.
     pub(crate) apis: Vec<Api>,
     /// The bodies need not confirm it.
@@ -30,13 +30,13 @@ pub(crate) fn recognise(
     options: &Options,
     head: &RequestHead<'_>,
     transport: &Transport,
-) -> Option<Candidate> {
+) -> Option<CallCandidate> {
     let unresolved = head.target.is_empty();
     if !(head.method == b"POST" || unresolved && head.method.is_empty()) {
         return None;
     }
     let path = path(head.target);
-    let claim = Api::ALL.into_iter().find_map(|api| Some((api, api.claim(path, &head.headers)?)));
+    let claim = Api::ALL.into_iter().find_map(|api| Some((api, api.match_path(path, &head.headers)?)));
     if claim.is_none() && options.include.is_empty() && !unresolved {
         return None;
     }
@@ -50,13 +50,13 @@ pub(crate) fn recognise(
         (Some(Some(api)), _) => (vec![api], true),
         (_, Some((api, claim))) => {
             let known = provider::by_host(&destination.host, path).is_some();
-            (vec![api], claim == Claim::Certain || known)
+            (vec![api], claim == Confidence::Certain || known)
         }
         (Some(None), None) => (by_headers(&head.headers), false),
         (None, None) if unresolved => (by_headers(&head.headers), false),
         (None, None) => return None,
     };
-    Some(Candidate { apis, certain, destination })
+    Some(CallCandidate { apis, certain, destination })
 }
 
 fn by_headers(headers: &Headers<'_>) -> Vec<Api> {
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    fn judge(
+    fn classify(
         options: &Options,
         method: &str,
         target: &str,
@@ -191,8 +191,8 @@ mod tests {
             ("POST", "/search?q=/v1/chat/completions", "example.com", "", None),
             ("POST", "/", "example.com", "", None),
         ] {
-            let judged = judge(&Options::default(), method, target, host, field);
-            assert_eq!(judged, expected, "{method} {target} {host} {field}");
+            let classified = classify(&Options::default(), method, target, host, field);
+            assert_eq!(classified, expected, "{method} {target} {host} {field}");
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
             ("/v1/chat/completions", "h", Some((vec![Api::OpenAiChat], true))),
             ("/other", "h", None),
         ] {
-            assert_eq!(judge(&rules, "POST", target, host, ""), expected, "{host}{target}");
+            assert_eq!(classify(&rules, "POST", target, host, ""), expected, "{host}{target}");
         }
     }
 

@@ -104,7 +104,7 @@ fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
         let mut streams: Vec<_> = (0..CALLS)
             .map(|_| {
                 let calls = Calls::new(Arc::clone(&options), Transport::default());
-                (Connection::opened(Limits::default()), calls, 0)
+                (Connection::new(Limits::default()), calls, 0)
             })
             .collect();
         let itself = size_of_val(&streams[0]) as i64;

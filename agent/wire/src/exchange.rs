@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Reason;
+use crate::{Direction, Reason};
 
 /// Nanoseconds since boot, as the kernel side stamps them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,17 +19,33 @@ impl From<Duration> for Nanos {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
 
-/// An end of an exchange.
+/// A peer of an exchange. [`Direction`] says whether the observed process wrote or read bytes, a role who sent them
+/// in terms of the protocol: an observed process can be either peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It wrote the request.
+    /// The peer that sends the request.
     Client,
-    /// It read the request.
+    /// The peer that sends the response.
     Server,
 }
 
 impl Role {
-    pub(crate) const fn index(self) -> usize {
+    /// The role of the observed process, whose requests go in this direction.
+    pub(crate) const fn of_requests(requests: Direction) -> Self {
+        match requests {
+            Direction::Write => Self::Client,
+            Direction::Read => Self::Server,
+        }
+    }
+
+    /// Who sends the bytes of a direction.
+    pub(crate) fn sender(dir: Direction, requests: Direction) -> Self {
+        if dir == requests { Self::Client } else { Self::Server }
+    }
+
+    /// Its place in an array of two: the client first.
+    #[must_use]
+    pub const fn index(self) -> usize {
         match self {
             Self::Client => 0,
             Self::Server => 1,
@@ -199,10 +215,12 @@ pub trait Sink {
     fn message(&mut self, _id: ExchangeId, _part: &MessagePart<'_>, _at: Nanos) {}
     /// The trailer fields of the response: they come after its body (RFC 9110 §6.5).
     fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}
-    /// Bytes of one of the bodies are missing here (`None`: nobody knows how many). With a content coding,
-    /// nothing more of that body follows. Of a WebSocket: of the messages of one side. The message that is
-    /// passing then goes on after the gap, or an empty part ends it, or the next part is the first of another.
-    fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>);
+    /// Bytes of the body that `from` sends are missing here: of the request where that is the client, else of the
+    /// response. `None`: it is not known how many. Nothing more of a body with a content coding follows.
+    ///
+    /// In a WebSocket, bytes of the messages from that peer are missing. The current message continues after the gap,
+    /// or an empty part ends it, or the next part is the first of another message.
+    fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>);
     /// The exchange is over; `id` is not used again. Called exactly once for every `request`.
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);
     /// The sink says that the response is whole although the protocol has not (its own terminal event came,

@@ -12,18 +12,19 @@ mod connection;
 pub mod eventstream;
 mod exchange;
 pub mod grpc;
-mod held;
 pub mod http1;
 mod http2;
 pub mod json;
 mod limits;
 pub mod multipart;
 pub mod ndjson;
+mod progress;
 mod proxy;
 mod reason;
 mod reassembly;
 #[cfg(test)]
 mod recorder;
+mod runs;
 pub mod sse;
 mod websocket;
 

@@ -1,5 +1,5 @@
-//! The PROXY protocol: what a load balancer puts in front of a connection to say whose it is (HAProxy's
-//! `proxy-protocol.txt`, version 1 in §2.1, version 2 in §2.2). It is passed over.
+//! The PROXY protocol: the header that a load balancer puts in front of a connection to name its client (HAProxy's
+//! `proxy-protocol.txt`, version 1 in §2.1, version 2 in §2.2). It is skipped.
 
 use crate::{Nanos, Reason, reassembly::take};
 
@@ -9,15 +9,15 @@ const V1: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
 /// How a header of version 2 begins.
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What comes then: version and command, family, and a length of two bytes.
+/// The fixed part of version 2: the signature, version and command, family, and a length of two bytes.
 const V2_FIXED: usize = V2.len() + 4;
 
-/// Looks for a header in the first bytes of a direction.
+/// Finds a header in the first bytes of a direction.
 #[derive(Debug, Default)]
 pub(crate) struct ProxyHeader {
     state: ProxyState,
     /// When the first byte came.
-    began: Nanos,
+    started: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,28 +25,28 @@ enum ProxyState {
     /// Before the first byte.
     #[default]
     Start,
-    /// So many bytes were as this start of a header.
-    Like(&'static [u8], usize),
-    /// In a header of version 1 of which so many bytes have come.
+    /// In the signature of a header, of which this many bytes have matched.
+    Signature(&'static [u8], usize),
+    /// In a header of version 1, of which this many bytes have come.
     Line(usize),
-    /// In the fixed part of version 2: the bytes so far, and the length as far as it is known.
+    /// In the fixed part of version 2: how many bytes have come, and the length as far as it is known.
     Fixed(usize, u16),
-    /// So much is left of version 2.
+    /// In the variable part of version 2, with this many bytes to come.
     Rest(u16),
-    /// What comes now is what the connection is for.
+    /// After the header, or there is none.
     Past,
 }
 
 /// What the first bytes are.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ProxyMatch {
-    /// All of them are used up: a header, or what may begin one.
+    /// All of the input belongs to a header, or may begin one.
     More,
-    /// No header begins here, but bytes that came before, first at that time, looked like one.
+    /// There is no header. Earlier bytes matched a part of the signature: these, since that time.
     Neither(&'static [u8], Nanos),
-    /// A header has ended: the connection begins with what is left of them.
+    /// A header has ended: the connection begins with the rest of the input.
     Ended,
-    /// What began like a header is none.
+    /// The header is invalid. This many bytes of it came before the input.
     Malformed(Reason, usize),
 }
 
@@ -56,36 +56,37 @@ impl ProxyHeader {
         self.state == ProxyState::Past
     }
 
-    /// Whether it is clear from these bytes that there is a header; if not, none is looked for any more.
-    pub(crate) fn is_told_by(&mut self, input: &[u8]) -> bool {
+    /// Whether a header has begun, which these first bytes have to show completely. If they do not, none is looked
+    /// for any more.
+    pub(crate) fn is_started_by(&mut self, input: &[u8]) -> bool {
         if self.state == ProxyState::Start && !input.starts_with(V1) && !input.starts_with(V2) {
             self.state = ProxyState::Past;
         }
         !self.is_past()
     }
 
-    /// Takes off `input` what belongs to a header.
-    pub(crate) fn look(&mut self, input: &mut &[u8], at: Nanos) -> ProxyMatch {
+    /// Takes the bytes of a header off `input`.
+    pub(crate) fn skip(&mut self, input: &mut &[u8], at: Nanos) -> ProxyMatch {
         if self.state == ProxyState::Start {
-            self.began = at;
+            self.started = at;
             self.state = match input.first() {
-                Some(&first) if first == V1[0] => ProxyState::Like(V1, 0),
-                Some(&first) if first == V2[0] => ProxyState::Like(V2, 0),
+                Some(&first) if first == V1[0] => ProxyState::Signature(V1, 0),
+                Some(&first) if first == V2[0] => ProxyState::Signature(V2, 0),
                 _ => ProxyState::Past,
             };
         }
         loop {
             match self.state {
-                ProxyState::Start | ProxyState::Past => return ProxyMatch::Neither(b"", self.began),
-                ProxyState::Like(start, have) => {
-                    let same = start[have..].iter().zip(input.iter()).take_while(|(a, b)| a == b).count();
-                    if have + same < start.len() && same < input.len() {
+                ProxyState::Start | ProxyState::Past => return ProxyMatch::Neither(b"", self.started),
+                ProxyState::Signature(signature, have) => {
+                    let same = signature[have..].iter().zip(input.iter()).take_while(|(a, b)| a == b).count();
+                    if have + same < signature.len() && same < input.len() {
                         self.state = ProxyState::Past;
-                        return ProxyMatch::Neither(&start[..have], self.began);
+                        return ProxyMatch::Neither(&signature[..have], self.started);
                     }
                     take(input, same);
-                    self.state = match start {
-                        _ if have + same < start.len() => ProxyState::Like(start, have + same),
+                    self.state = match signature {
+                        _ if have + same < signature.len() => ProxyState::Signature(signature, have + same),
                         V1 => ProxyState::Line(V1.len()),
                         _ => ProxyState::Fixed(V2.len(), 0),
                     };
@@ -115,13 +116,13 @@ impl ProxyHeader {
                         len => ProxyState::Fixed(len, length),
                     };
                 }
-                ProxyState::Rest(left) => {
-                    let len = usize::from(left).min(input.len());
+                ProxyState::Rest(remaining) => {
+                    let len = usize::from(remaining).min(input.len());
                     take(input, len);
-                    if len == usize::from(left) {
+                    if len == usize::from(remaining) {
                         return self.ended();
                     }
-                    self.state = ProxyState::Rest(left - len as u16);
+                    self.state = ProxyState::Rest(remaining - len as u16);
                 }
             }
             if input.is_empty() && self.state != ProxyState::Rest(0) {
@@ -130,12 +131,12 @@ impl ProxyHeader {
         }
     }
 
-    /// Bytes are missing, or the connection is over. Gives back what only looked like a header so far, and when
-    /// that began.
+    /// Bytes are missing, or the connection is over. Returns the bytes that have matched a signature so far, and
+    /// when they began.
     pub(crate) fn take_unmatched(&mut self) -> (&'static [u8], Nanos) {
         match std::mem::replace(&mut self.state, ProxyState::Past) {
-            ProxyState::Like(start, have) => (&start[..have], self.began),
-            _ => (b"", self.began),
+            ProxyState::Signature(signature, have) => (&signature[..have], self.started),
+            _ => (b"", self.started),
         }
     }
 

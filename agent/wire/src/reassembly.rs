@@ -1,30 +1,30 @@
-//! Where a direction of a stream stands: captured runs in, what is new and what is missing out.
+//! How far a direction has been seen: captured calls in, new bytes and gaps out.
 
-/// The next offset that a direction expects: they count from 0.
+/// The next expected offset of a direction, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     next: u64,
 }
 
-/// A run of bytes as the position sees it.
+/// What a call adds to a direction.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Run<'a> {
-    /// Bytes that are missing right before `bytes`.
+pub(crate) struct Advance<'a> {
+    /// How many bytes are missing before `bytes`.
     pub(crate) missing: u64,
-    /// What of the run is new.
+    /// The bytes of the call that were not seen before.
     pub(crate) bytes: &'a [u8],
-    /// Whether `bytes` starts where the captured call started: its first part was not seen before.
+    /// `bytes` begins where the call began.
     pub(crate) starts_call: bool,
 }
 
 impl Position {
-    /// Takes a captured run.
-    pub(crate) fn take<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Run<'a> {
+    /// Takes the bytes of a captured call.
+    pub(crate) fn take<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Advance<'a> {
         let next = self.next;
         let seen = usize::try_from(next.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes.len());
         let end = offset.saturating_add(bytes.len() as u64);
         self.next = next.max(end);
-        Run { missing: offset.saturating_sub(next), bytes: &bytes[seen..], starts_call: seen == 0 }
+        Advance { missing: offset.saturating_sub(next), bytes: &bytes[seen..], starts_call: seen == 0 }
     }
 
     /// Takes a known loss; returns how many bytes are missing that were not seen before.
@@ -35,7 +35,7 @@ impl Position {
     }
 }
 
-/// Takes so many bytes off the input.
+/// Takes the first `len` bytes off the input.
 pub(crate) fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at(len);
     *input = rest;

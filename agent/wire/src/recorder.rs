@@ -144,10 +144,13 @@ impl Sink for Recorder {
         self.open(id).trailers.extend(fields.iter().map(|(name, value)| (text(name), text(value))));
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>) {
+    fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>) {
         let seen = self.open(id);
         seen.gap = true;
-        let body = if request { &mut seen.request_body } else { &mut seen.response_body };
+        let body = match from {
+            Role::Client => &mut seen.request_body,
+            Role::Server => &mut seen.response_body,
+        };
         let missing = missing.map_or_else(|| "?".into(), |missing| missing.to_string());
         body.extend_from_slice(format!("<{missing}>").as_bytes());
     }

@@ -11,7 +11,7 @@ use flate2::{
 };
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, RequestHead,
-    ResponseHead, Sink, eventstream, grpc, multipart, sse,
+    ResponseHead, Role, Sink, eventstream, grpc, multipart, sse,
 };
 
 /// Takes everything and keeps nothing, as a sink that reads events.
@@ -40,7 +40,7 @@ impl Sink for Reader {
         self.messages.0 += u64::from(part.last);
         self.messages.1 += part.bytes.len();
     }
-    fn gap(&mut self, _: ExchangeId, _: bool, _: Option<u64>) {}
+    fn gap(&mut self, _: ExchangeId, _: Role, _: Option<u64>) {}
     fn end(&mut self, _: ExchangeId, _: Ending, _: Nanos) {
         self.ended += 1;
     }

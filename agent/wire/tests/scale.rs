@@ -6,7 +6,7 @@ mod counting;
 use counting::cost;
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, Reason, RequestHead,
-    ResponseHead, Sink,
+    ResponseHead, Role, Sink,
 };
 
 use Direction::{Read, Write};
@@ -43,7 +43,7 @@ impl Sink for Tally {
     fn message(&mut self, _: ExchangeId, part: &MessagePart<'_>, _: Nanos) {
         self.bytes += part.bytes.len() as u64;
     }
-    fn gap(&mut self, _: ExchangeId, _: bool, _: Option<u64>) {}
+    fn gap(&mut self, _: ExchangeId, _: Role, _: Option<u64>) {}
     fn end(&mut self, _: ExchangeId, ending: Ending, _: Nanos) {
         match ending {
             Ending::Complete => self.whole += 1,
@@ -66,7 +66,7 @@ struct Peer {
 
 impl Peer {
     fn new() -> Self {
-        Self { connection: Connection::opened(Limits::default()), offsets: [0; 2], stream: 1 }
+        Self { connection: Connection::new(Limits::default()), offsets: [0; 2], stream: 1 }
     }
 
     fn call(&mut self, dir: Direction, bytes: &[u8], tally: &mut Tally) {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{numbers::Numbers, recorder::Recorder, replay::Replay};
 use tokentap_genai::{Calls, Options, Span, Transport, Value};
-use tokentap_wire::{Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Sink};
+use tokentap_wire::{
+    Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
+};
 
 fuzz_target!(|input: &[u8]| {
     let replay = Replay::new(input);
@@ -76,9 +78,9 @@ impl Sink for Tee {
         self.calls.trailers(id, fields, at);
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>) {
-        self.recorder.gap(id, request, missing);
-        self.calls.gap(id, request, missing);
+    fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>) {
+        self.recorder.gap(id, from, missing);
+        self.calls.gap(id, from, missing);
     }
 
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos) {

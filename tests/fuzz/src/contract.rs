@@ -125,7 +125,7 @@ impl Sink for Contract {
     }
 
     fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, at: Nanos) {
-        let side = side(part.from);
+        let side = part.from.index();
         let open = self.open(id);
         assert!(open.tunnel && open.response == Some(Interest::Body), "a message that nobody wants");
         assert!(at >= std::mem::replace(&mut open.at[side], at), "time runs backwards");
@@ -140,22 +140,16 @@ impl Sink for Contract {
         assert!(self.response_at(id, at).is_some(), "trailers before the response");
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, _missing: Option<u64>) {
+    fn gap(&mut self, id: ExchangeId, from: Role, _missing: Option<u64>) {
         let open = self.open(id);
-        assert!(!request || open.request.is_some() || open.tunnel, "a gap in a request that has ended");
-        open.messages[usize::from(!request)].1 = true;
+        let may_come = from == Role::Server || open.request.is_some() || open.tunnel;
+        assert!(may_come, "a gap in a request that has ended");
+        open.messages[from.index()].1 = true;
     }
 
     fn end(&mut self, id: ExchangeId, ending: Ending, _at: Nanos) {
         let open = self.open(id);
         assert!(ending != Ending::Complete || open.response.is_some(), "complete without a response");
         self.open.remove(&id.0);
-    }
-}
-
-const fn side(from: Role) -> usize {
-    match from {
-        Role::Client => 0,
-        Role::Server => 1,
     }
 }

@@ -164,14 +164,17 @@ impl Sink for Recorder {
         self.exchange(id).trailers.extend(fields(trailers));
     }
 
-    fn gap(&mut self, id: ExchangeId, request: bool, missing: Option<u64>) {
-        self.contract.gap(id, request, missing);
+    fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>) {
+        self.contract.gap(id, from, missing);
         let exchange = self.exchange(id);
         exchange.gap = true;
-        if let Some(message) = exchange.passing(if request { Role::Client } else { Role::Server }) {
+        if let Some(message) = exchange.passing(from) {
             message.gap = true;
         }
-        let body = if request { &mut exchange.request_body } else { &mut exchange.response_body };
+        let body = match from {
+            Role::Client => &mut exchange.request_body,
+            Role::Server => &mut exchange.response_body,
+        };
         body.0.extend_from_slice(GAP);
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use tokentap_abi::{Frame, Kind, decode, flags};
 use tokentap_wire::{
-    Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Sink,
+    Connection, Direction, Ending, ExchangeId, Interest, Limits, Nanos, RequestHead, ResponseHead, Role, Sink,
 };
 
 use crate::{replay::Writer, script};
@@ -179,7 +179,7 @@ impl Sink for Bodies {
         self.piece((id, Direction::Read), bytes);
     }
 
-    fn gap(&mut self, _id: ExchangeId, _request: bool, _missing: Option<u64>) {}
+    fn gap(&mut self, _id: ExchangeId, _from: Role, _missing: Option<u64>) {}
 
     fn end(&mut self, _id: ExchangeId, _ending: Ending, _at: Nanos) {}
 }

@@ -112,7 +112,7 @@ impl Capture {
     pub(crate) fn new(options: Options) -> Self {
         let transport = Transport { tls: true, peer: Some("192.0.2.1:8443".parse().expect("an address")) };
         Self {
-            connection: Connection::opened(Limits::default()),
+            connection: Connection::new(Limits::default()),
             calls: Calls::new(Arc::new(options), transport),
             offsets: [0; 2],
             directions: [Direction::Write, Direction::Read],

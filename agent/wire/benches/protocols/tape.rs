@@ -4,7 +4,7 @@ use std::{hint::black_box, ops::Range, rc::Rc};
 
 use tokentap_wire::{
     Connection, Direction, Ending, ExchangeId, Interest, Limits, MessagePart, Nanos, Reason, RequestHead,
-    ResponseHead, Sink,
+    ResponseHead, Role, Sink,
 };
 
 use crate::harness::Load;
@@ -47,7 +47,7 @@ impl Tape {
 
     fn play<R: Reader>(&self, reader: R) {
         let mut feed = Feed { reader, ended: 0 };
-        let mut connection = Connection::opened(Limits::default());
+        let mut connection = Connection::new(Limits::default());
         let mut offsets = [0; 2];
         for (at, (dir, frame)) in self.frames.iter().enumerate() {
             let (offset, at) = (&mut offsets[dir.index()], Nanos(at as u64));
@@ -110,7 +110,7 @@ impl<R: Reader> Sink for Feed<R> {
     fn message(&mut self, _: ExchangeId, part: &MessagePart<'_>, _: Nanos) {
         self.reader.message(part);
     }
-    fn gap(&mut self, _: ExchangeId, _: bool, _: Option<u64>) {
+    fn gap(&mut self, _: ExchangeId, _: Role, _: Option<u64>) {
         panic!("nothing is missing");
     }
     fn end(&mut self, _: ExchangeId, ending: Ending, _: Nanos) {

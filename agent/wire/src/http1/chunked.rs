@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use crate::{Reason, reassembly::take};
 
-/// What the next bytes of a chunked body are.
+/// The next piece of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ChunkStep<'a> {
     /// Sizes, extensions, ends of line.
@@ -13,7 +13,7 @@ pub(super) enum ChunkStep<'a> {
     Trailers(&'a [u8]),
     /// Data of a chunk.
     Data(&'a [u8]),
-    /// A rule was broken.
+    /// The body breaks a rule.
     Malformed(Reason),
 }
 
@@ -21,29 +21,28 @@ pub(super) enum ChunkStep<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunked {
     state: ChunkState,
-    /// Bytes of the current line, or of the trailers so far: they are bounded.
+    /// Length of the current line, or of the trailers so far: it is bounded.
     line: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkState {
-    /// In the size, of which so many digits were seen.
+    /// In the size: its value so far, and whether a digit was seen.
     Size(u64, bool),
     /// After the size, before its LF.
     Extension(u64),
-    /// In the data, with so much to come.
+    /// In the data, with this many bytes to come.
     Data(u64),
-    /// At the end of line after the data; CR was seen.
+    /// At the end of line after the data, and whether its CR was seen.
     DataEnd(bool),
-    /// In the trailers; whether the current line has bytes other than CR.
+    /// In the trailers, and whether the current line has bytes other than CR.
     Trailer(bool),
     End,
 }
 
 impl Chunked {
-    /// How many bytes come before a chunk's size where a captured call begins somewhere in a body: none, or the end of
-    /// the chunk before. `None` unless a whole chunk is there, which ends where its size says: other lines
-    /// can look like a size.
+    /// How many bytes come before the size of a chunk, where a captured call begins with one: none, or the end of the
+    /// previous chunk. `None` unless the call has the whole chunk and its end, as other lines can look like a size.
     pub(super) fn begins(call: &[u8]) -> Option<usize> {
         let before = if call.starts_with(b"\r\n") { 2 } else { 0 };
         let line = &call[before..];
@@ -66,7 +65,7 @@ impl Chunked {
         self.state == ChunkState::End
     }
 
-    /// Passes over missing bytes; false when they hide how the body goes on.
+    /// Skips missing bytes; false when they hide how the body continues.
     pub(super) fn gap(&mut self, missing: u64) -> bool {
         match &mut self.state {
             ChunkState::Data(left) if missing <= *left => {

@@ -1,13 +1,17 @@
 //! One connection: its directions cut into messages, in the order in which they can be understood.
 
 use super::{
-    exchange::{ExchangeQueue, MessageProgress},
+    exchange::ExchangeQueue,
     framer::MessageStep,
     half::Http1Half,
     head::{Fields, StartKind},
     upgrade::UpgradeProtocol,
 };
-use crate::{Direction, Ending, Limits, Nanos, Reason, Sink, held::HeldRuns};
+use crate::{
+    Direction, Ending, Limits, Nanos, Reason, Role, Sink,
+    progress::MessageProgress,
+    runs::{HeldRuns, Run},
+};
 
 /// Follows a connection that speaks HTTP/1, or may turn out to.
 #[derive(Debug)]
@@ -19,21 +23,22 @@ pub(crate) struct Http1 {
     pub(super) queue: ExchangeQueue,
     pub(super) next_id: u64,
     pub(super) state: ConnectionState,
-    /// How often the connection has turned, where that is known.
+    /// How often the connection has turned to the other direction, where that is known.
     pub(super) turns: Option<u32>,
-    /// Kept for its memory; always empty.
+    /// Always empty: kept for its allocation.
     pub(super) fields: Fields<'static>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectionState {
-    /// No message was seen yet, in so many bytes. `from_start`: its first bytes have to begin one.
+    /// No message was seen yet, in this many bytes. `from_start`: the first bytes are those of the connection, and
+    /// have to begin a message.
     Undecided { from_start: bool, searched: u64 },
-    /// At least one message was seen.
+    /// A message was seen.
     Decided,
-    /// The connection goes on in another protocol that is read, which answers the last request.
+    /// The connection continues in another protocol that is read. The last request has asked for it.
     Upgraded(UpgradeProtocol),
-    /// Given up, or switched to a protocol that is not read.
+    /// No more bytes are read.
     Over,
 }
 
@@ -64,27 +69,24 @@ impl Http1 {
         self.state
     }
 
-    /// Takes the next bytes of a direction. `starts_call`: they begin where a captured call began.
-    pub(crate) fn data<S: Sink>(
-        &mut self,
-        dir: Direction,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    pub(crate) const fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Takes the next bytes of a direction.
+    pub(crate) fn data<S: Sink>(&mut self, dir: Direction, run: Run<'_>, sink: &mut S) {
         let half = &mut self.halves[dir.index()];
         if half.framer.seeks_chunk() && half.turns != self.turns {
             self.lose_chunked_body(sink);
         }
         self.halves[dir.index()].turns = self.turns;
-        self.run(dir, bytes, starts_call, at, sink);
+        self.read(dir, run, sink);
         while !matches!(self.state, ConnectionState::Upgraded(_))
             && let Some(dir) = self.releasable_direction(sink)
         {
             let held = std::mem::replace(&mut self.halves[dir.index()].held, HeldRuns::new());
-            for (bytes, starts_call, at) in held.runs() {
-                self.run(dir, bytes, starts_call, at, sink);
+            for run in held.iter() {
+                self.read(dir, run, sink);
             }
             if let Some(at) = held.closed {
                 self.half_close(dir, at, sink);
@@ -92,7 +94,7 @@ impl Http1 {
         }
     }
 
-    /// Bytes that begin no message were passed over.
+    /// Bytes that begin no message were skipped.
     pub(crate) fn skipped<S: Sink>(&mut self, len: usize, sink: &mut S) {
         if len == 0 {
             return;
@@ -106,16 +108,12 @@ impl Http1 {
         }
     }
 
-    /// The connection speaks something else.
+    /// The connection speaks a protocol that is not read.
     pub(crate) fn stop(&mut self) {
         self.state = ConnectionState::Over;
     }
 
-    pub(crate) const fn next_id(&self) -> u64 {
-        self.next_id
-    }
-
-    /// Nothing more comes from the side that fills this direction.
+    /// No more bytes come in this direction.
     pub(crate) fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
         if self.requests != Some(dir) {
             self.lose_chunked_body(sink);
@@ -126,8 +124,8 @@ impl Http1 {
             return;
         }
         if self.requests == Some(dir) {
-            if let Some(owner) = self.queue.receiving_request() {
-                owner.request = MessageProgress::Lost;
+            if let Some(exchange) = self.queue.receiving(Role::Client) {
+                exchange.request = MessageProgress::Lost;
             }
             self.queue.end_finished(sink);
         } else if self.requests.is_some() {
@@ -157,12 +155,18 @@ impl Http1 {
         self.queue.sweep(oldest, sink);
     }
 
-    fn run<S: Sink>(&mut self, dir: Direction, bytes: &[u8], starts_call: bool, at: Nanos, sink: &mut S) {
+    /// Who sends in this direction: the server, as long as no message has told.
+    pub(super) fn sender(&self, dir: Direction) -> Role {
+        if self.requests == Some(dir) { Role::Client } else { Role::Server }
+    }
+
+    fn read<S: Sink>(&mut self, dir: Direction, run: Run<'_>, sink: &mut S) {
+        let Run { bytes, starts_call, at } = run;
         let mut input = bytes;
         while !matches!(self.state, ConnectionState::Over | ConnectionState::Upgraded(_)) {
             let starts_call = starts_call && input.len() == bytes.len();
             if !input.is_empty() && self.must_wait(dir) {
-                self.hold(dir, input, starts_call, at, sink);
+                self.hold(dir, Run { bytes: input, starts_call, at }, sink);
                 return;
             }
             if starts_call {
@@ -180,20 +184,25 @@ impl Http1 {
                 MessageStep::Trailers(trailers) => self.trailers(dir, trailers, at, sink),
                 MessageStep::End => self.message_end(dir, at, sink),
                 MessageStep::Skipped(bytes, before) => self.skipped(bytes.len() + before, sink),
-                MessageStep::Malformed(reason, discarded) => self.malformed(dir, reason, discarded, at, sink),
+                MessageStep::Malformed(reason, discarded) => {
+                    if discarded > 0 {
+                        sink.dropped(reason, discarded as u64);
+                    }
+                    self.malformed(dir, reason, at, sink);
+                }
             }
         }
         match input.len() {
             0 => {}
             _ if matches!(self.state, ConnectionState::Upgraded(_)) => {
-                self.halves[dir.index()].held.push(input, true, at)
+                self.halves[dir.index()].held.push(Run { bytes: input, starts_call: true, at })
             }
             len => sink.dropped(Reason::ProtocolUnknown, len as u64),
         }
     }
 
     /// Whether bytes cannot be understood before the other direction says more.
-    pub(super) fn must_wait(&mut self, dir: Direction) -> bool {
+    fn must_wait(&mut self, dir: Direction) -> bool {
         let half = &self.halves[dir.index()];
         !half.held.is_empty()
             || (self.requests == Some(dir)
@@ -201,50 +210,42 @@ impl Http1 {
                 && self.queue.last().is_some_and(|last| last.may_switch()))
     }
 
-    pub(super) fn hold<S: Sink>(
-        &mut self,
-        dir: Direction,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    pub(super) fn hold<S: Sink>(&mut self, dir: Direction, run: Run<'_>, sink: &mut S) {
         let half = &mut self.halves[dir.index()];
-        if half.held.len() + bytes.len() > self.limits.held {
-            self.drop_held(dir, bytes.len(), sink);
+        if half.held.len() + run.bytes.len() > self.limits.held {
+            self.drop_held(dir, run.bytes.len(), sink);
             self.halves[dir.index()].framer.lose_sync();
         } else {
-            half.held.push(bytes, starts_call, at);
+            half.held.push(run);
         }
     }
 
-    /// Gives up what is held, and `more` bytes.
+    /// Drops the held bytes, and `more` bytes that could not be held.
     pub(super) fn drop_held<S: Sink>(&mut self, dir: Direction, more: usize, sink: &mut S) {
         let held = std::mem::replace(&mut self.halves[dir.index()].held, HeldRuns::new());
-        let reason = if self.requests == Some(dir) {
-            Reason::SwitchUnanswered
-        } else {
-            Reason::ResponseWithoutRequest
+        let reason = match self.sender(dir) {
+            Role::Client => Reason::SwitchUnanswered,
+            Role::Server => Reason::ResponseWithoutRequest,
         };
         if held.len() + more > 0 {
             sink.dropped(reason, (held.len() + more) as u64);
         }
     }
 
-    /// The direction whose held bytes need not wait any longer.
+    /// The direction whose held bytes can be read now.
     fn releasable_direction<S: Sink>(&mut self, sink: &mut S) -> Option<Direction> {
         let Some(requests) = self.requests else {
-            // A tunnel has begun: what was held for that is looked at anew.
+            // A tunnel has begun: its protocol is detected in the held bytes.
             return Direction::ALL.into_iter().find(|dir| !self.halves[dir.index()].held.is_empty());
         };
         let responses = requests.opposite();
-        if let Some(began) = self.halves[responses.index()].held.began()
+        if let Some(started) = self.halves[responses.index()].held.started()
             && let Some(exchange) = self.queue.awaiting_response()
         {
-            if exchange.began <= began {
+            if exchange.started <= started {
                 return Some(responses);
             }
-            // It answers a request from before the connection was watched.
+            // The request of this response passed before the connection was watched.
             self.drop_held(responses, 0, sink);
             self.halves[responses.index()].framer.lose_sync();
         }
@@ -252,11 +253,11 @@ impl Http1 {
         (!waits && !self.halves[requests.index()].held.is_empty()).then_some(requests)
     }
 
-    /// After a final response to `Expect: 100-continue` the client may leave out the body: what comes then in a
-    /// call of its own and looks like a request is one.
+    /// After a final response to `Expect: 100-continue` the client may omit the body of its request. Then a call
+    /// that begins like a request is the next request.
     fn detect_omitted_body<S: Sink>(&mut self, dir: Direction, input: &[u8], sink: &mut S) {
         if self.requests == Some(dir)
-            && let Some(exchange) = self.queue.receiving_request()
+            && let Some(exchange) = self.queue.receiving(Role::Client)
             && exchange.may_omit_body()
             && StartKind::of(input, true) == StartKind::Request
         {
@@ -266,40 +267,30 @@ impl Http1 {
         }
     }
 
-    /// Bytes of the exchange that is passing were seen at this time.
+    /// Bytes of the current exchange of this direction passed at this time.
     fn record_activity(&mut self, dir: Direction, at: Nanos) {
-        let passing = if self.requests == Some(dir) {
-            self.queue.receiving_request()
-        } else {
-            self.queue.awaiting_response()
+        let exchange = match self.sender(dir) {
+            Role::Client => self.queue.receiving(Role::Client),
+            Role::Server => self.queue.awaiting_response(),
         };
-        if let Some(exchange) = passing {
-            exchange.last = at;
+        if let Some(exchange) = exchange {
+            exchange.last_byte = at;
         }
     }
 
     fn framing(&mut self, dir: Direction) {
         if self.requests == Some(dir)
-            && let Some(exchange) = self.queue.receiving_request()
+            && let Some(exchange) = self.queue.receiving(Role::Client)
         {
             exchange.body_started = true;
         }
     }
 
-    pub(super) fn malformed<S: Sink>(
-        &mut self,
-        dir: Direction,
-        reason: Reason,
-        discarded: usize,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    /// The current message of a direction breaks a rule.
+    pub(super) fn malformed<S: Sink>(&mut self, dir: Direction, reason: Reason, at: Nanos, sink: &mut S) {
         self.halves[dir.index()].framer.lose_sync();
-        if discarded > 0 {
-            sink.dropped(reason, discarded as u64);
-        }
         if self.requests == Some(dir) {
-            if let Some(exchange) = self.queue.receiving_request() {
+            if let Some(exchange) = self.queue.receiving(Role::Client) {
                 exchange.request = MessageProgress::Lost;
                 exchange.end(Ending::Malformed(reason), at, sink);
                 self.queue.end_finished(sink);

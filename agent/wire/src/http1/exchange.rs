@@ -1,76 +1,65 @@
-//! The exchanges of an HTTP/1 connection that are not over: which response is whose, and when each ends.
+//! The exchanges of an HTTP/1 connection that are not over: which response belongs to which request, and when each
+//! exchange ends.
 
 use std::collections::VecDeque;
 
 use super::head::MethodKind;
-use crate::{Ending, ExchangeId, Nanos, Reason, Sink};
+use crate::{Ending, ExchangeId, Nanos, Reason, Role, Sink, progress::MessageProgress};
 
-/// A request and its response. It stays, for the sake of the order, until both have passed, also when its end
-/// has been told before.
+/// A request and its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) id: ExchangeId,
     pub(super) kind: MethodKind,
     /// The request asked for another protocol.
     pub(super) asks_upgrade: bool,
-    /// The request waits for 100 (Continue) before its body.
+    /// The client waits for 100 (Continue) before it sends the body of the request.
     pub(super) expects_continue: bool,
     /// Bytes of the request's body, or of its framing, were seen.
     pub(super) body_started: bool,
     /// Time of the request's first byte.
-    pub(super) began: Nanos,
+    pub(super) started: Nanos,
     /// Time of the last byte of either message.
-    pub(super) last: Nanos,
+    pub(super) last_byte: Nanos,
     pub(super) request: MessageProgress,
     pub(super) response: MessageProgress,
-    /// Status of the final response, when its head was seen.
+    /// Status of the final response, once its head was seen.
     pub(super) status: Option<u16>,
-    /// When the response ended, by protocol or because the sink said so.
+    /// When the response ended: by protocol, or as [`Sink::is_response_complete`] said.
     pub(super) response_ended: Option<Nanos>,
     pub(super) undecodable: Option<Reason>,
-    /// Its end has not been told yet.
+    /// Its end has not been reported yet.
     pub(super) is_open: bool,
 }
 
-/// How far a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MessageProgress {
-    Awaited,
-    /// Its head was seen.
-    Open,
-    Done,
-    /// Its end will not be known.
-    Lost,
-}
-
 impl Exchange {
-    /// Tells the end of the exchange, once.
+    /// Reports the end of the exchange, unless that was done before.
     pub(super) fn end<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
         if std::mem::replace(&mut self.is_open, false) {
             sink.end(self.id, ending, at);
         }
     }
 
-    /// Tells the end of an exchange that nothing more comes for.
+    /// Reports the end of an exchange for which no more bytes come.
     fn end_now<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
         match self.response_ended {
-            Some(response_ended) => self.end_whole(response_ended, sink),
+            Some(response_ended) => self.end_complete(response_ended, sink),
             None => self.end(ending, at, sink),
         }
     }
 
-    fn end_whole<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
+    fn end_complete<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         self.end(self.undecodable.map_or(Ending::Complete, Ending::Undecodable), at, sink);
     }
 
-    /// Whether what comes after the request depends on the response.
+    /// Whether the response decides how the bytes after the request are read.
     pub(super) fn may_switch(&self) -> bool {
         (self.asks_upgrade || self.kind == MethodKind::Connect)
             && self.request == MessageProgress::Done
             && self.response == MessageProgress::Awaited
     }
 
-    /// Whether the response has spared the client the request's body (RFC 9110 §10.1.1).
+    /// Whether the response allows the client to omit the body of the request (RFC 9110 §10.1.1).
     pub(super) fn may_omit_body(&self) -> bool {
         self.expects_continue
             && !self.body_started
@@ -79,8 +68,8 @@ impl Exchange {
     }
 }
 
-/// The exchanges of a connection, oldest request first. Only the last can have an unfinished request, and only
-/// the first unanswered one is being answered.
+/// The exchanges of a connection, oldest request first. Only the request of the last one can be Open, and only the
+/// response of the first one that is neither Done nor Lost.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeQueue {
     list: VecDeque<Exchange>,
@@ -101,9 +90,14 @@ impl ExchangeQueue {
         self.list.back_mut()
     }
 
-    /// The exchange whose request is passing.
-    pub(super) fn receiving_request(&mut self) -> Option<&mut Exchange> {
-        self.last().filter(|exchange| exchange.request == MessageProgress::Open)
+    /// The exchange whose message from this peer is Open.
+    pub(super) fn receiving(&mut self, sender: Role) -> Option<&mut Exchange> {
+        match sender {
+            Role::Client => self.last().filter(|exchange| exchange.request == MessageProgress::Open),
+            Role::Server => {
+                self.awaiting_response().filter(|exchange| exchange.response == MessageProgress::Open)
+            }
+        }
     }
 
     /// The exchange whose response comes next.
@@ -121,27 +115,22 @@ impl ExchangeQueue {
         self.list.remove(self.list.iter().position(awaits)?)
     }
 
-    /// The exchange whose response is passing.
-    pub(super) fn receiving_response(&mut self) -> Option<&mut Exchange> {
-        self.awaiting_response().filter(|exchange| exchange.response == MessageProgress::Open)
-    }
-
-    /// Missing bytes hide the end of every response that is due. What comes next may answer any of these
-    /// requests, and as well one that is missing, too: it is not guessed.
+    /// Missing bytes hide the end of every response that is due. The next response may belong to any of these
+    /// requests, or to one that is missing, so that it belongs to none.
     pub(super) fn lose_responses<S: Sink>(&mut self, sink: &mut S) {
         for exchange in &mut self.list {
             if exchange.response == MessageProgress::Open && exchange.is_open {
-                sink.gap(exchange.id, false, None);
+                sink.gap(exchange.id, Role::Server, None);
             }
             if matches!(exchange.response, MessageProgress::Awaited | MessageProgress::Open) {
                 exchange.response = MessageProgress::Lost;
-                exchange.end_now(Ending::Lost, exchange.last, sink);
+                exchange.end_now(Ending::Lost, exchange.last_byte, sink);
             }
         }
         self.end_finished(sink);
     }
 
-    /// The response that is due is no HTTP; whose the later ones are is not known.
+    /// The response that is due breaks a rule of HTTP. Later ones cannot be paired with their requests.
     pub(super) fn fail_responses<S: Sink>(&mut self, reason: Reason, at: Nanos, sink: &mut S) {
         let mut ending = Ending::Malformed(reason);
         for exchange in &mut self.list {
@@ -154,14 +143,14 @@ impl ExchangeQueue {
         self.end_finished(sink);
     }
 
-    /// Ends the exchanges that are whole and forgets those of which nothing more comes.
+    /// Ends the exchanges that are complete, and removes those for which no more bytes come.
     pub(super) fn end_finished<S: Sink>(&mut self, sink: &mut S) {
         for exchange in &mut self.list {
             if let Some(response_ended) = exchange.response_ended
                 && (exchange.request != MessageProgress::Open
                     || (exchange.response == MessageProgress::Done && exchange.may_omit_body()))
             {
-                exchange.end_whole(response_ended, sink);
+                exchange.end_complete(response_ended, sink);
             }
         }
         while self.list.front().is_some_and(|exchange| {
@@ -173,17 +162,17 @@ impl ExchangeQueue {
         }
     }
 
-    /// Ends everything: nothing more comes.
+    /// Ends all exchanges: no more bytes come.
     pub(super) fn end_all<S: Sink>(&mut self, ending: Ending, at: Nanos, sink: &mut S) {
         for mut exchange in self.list.drain(..) {
             exchange.end_now(ending, at, sink);
         }
     }
 
-    /// Tells the end of exchanges whose last byte passed before `oldest`; they keep their place.
+    /// Ends exchanges whose last byte passed before `oldest`; they keep their place in the queue.
     pub(super) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
-        for exchange in self.list.iter_mut().filter(|exchange| exchange.last < oldest) {
-            exchange.end_now(Ending::Stale, exchange.last, sink);
+        for exchange in self.list.iter_mut().filter(|exchange| exchange.last_byte < oldest) {
+            exchange.end_now(Ending::Stale, exchange.last_byte, sink);
         }
         self.end_finished(sink);
     }

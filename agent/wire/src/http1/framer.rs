@@ -1,7 +1,7 @@
 //! Cuts one direction of an HTTP/1 connection into heads, framing and bodies.
 //!
-//! Only a head that is cut is buffered. What a head says about its body depends on the other direction, so
-//! whoever drives a [`Framer`] tells it after each head how the body ends.
+//! Only a head that comes in pieces is buffered. The length of a response's body depends on its request, so the caller of
+//! a [`Framer`] has to tell it after each head how the body ends.
 
 use memchr::memchr;
 
@@ -16,33 +16,33 @@ use crate::{Nanos, Reason, reassembly::take};
 pub(super) enum MessageStep<'a> {
     /// The input is used up.
     More,
-    /// Bytes of a head that is not whole yet; they come again with [`MessageStep::Head`].
+    /// Bytes of an incomplete head; they come again with [`MessageStep::Head`].
     HeadPart(&'a [u8]),
-    /// A head is whole: [`Framer::begin`] or [`Framer::lose_sync`] has to be called before the next step.
+    /// A complete head: [`Framer::begin`] or [`Framer::lose_sync`] has to be called before the next step.
     Head(RawHead<'a>),
-    /// Bytes between heads and data.
+    /// Bytes between heads and data: chunk sizes, ends of line.
     Framing(&'a [u8]),
     /// Bytes of the body.
     Body(&'a [u8]),
-    /// Fields that come after a body are whole; parts of them were [`MessageStep::Framing`] before.
+    /// Complete trailers; parts of them were [`MessageStep::Framing`] before.
     Trailers(RawHead<'a>),
-    /// The message's last byte has passed.
+    /// The last byte of the message has passed.
     End,
-    /// Bytes outside of any message, and how many head parts given before were outside, too.
+    /// Bytes outside of any message, and how many bytes of earlier [`MessageStep::HeadPart`]s were outside, too.
     Skipped(&'a [u8], usize),
-    /// A rule was broken; the framer looks for the next message. So many bytes of a head are given up.
+    /// The message breaks a rule. The framer looks for the next message, and discards this many bytes of a head.
     Malformed(Reason, usize),
 }
 
-/// A whole head, from its start line to its blank line, lines not folded; or trailers to theirs.
+/// A complete head, from its start line to its blank line, without folded lines; or complete trailers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RawHead<'a> {
-    /// Its last bytes, as they were just taken off the input.
+    /// Its last bytes, which were just taken off the input.
     pub(super) tail: &'a [u8],
-    /// All of it, if that is not `tail`.
+    /// All bytes, where the head is more than `tail`.
     kept: Option<Vec<u8>>,
     /// Time of its first byte.
-    pub(super) began: Nanos,
+    pub(super) started: Nanos,
 }
 
 impl RawHead<'_> {
@@ -56,13 +56,13 @@ impl RawHead<'_> {
 pub(super) enum MessageGap {
     /// All of them belong to the current body.
     Inside(u64),
-    /// The current body ended in them, after so many of them. In sync again only if that was all.
+    /// The current body ended in them, after this many of them. Where there are more, the framer is out of sync.
     Ends(u64),
-    /// They hide how the current message goes on.
+    /// They hide how the current message continues.
     Lost,
-    /// The same of chunks: [`Framer::seek_chunk`] may find the next.
+    /// They hide how the current message, which is in chunks, continues: [`Framer::seek_chunk`] may find the next chunk.
     Chunks,
-    /// They are between messages, as far as is known.
+    /// They began between two messages.
     Between,
 }
 
@@ -70,7 +70,7 @@ pub(super) enum MessageGap {
 #[derive(Debug)]
 pub(super) struct Framer {
     state: MessageState,
-    /// A head, or trailers, that are not whole.
+    /// An incomplete head, or incomplete trailers.
     head: Vec<u8>,
     max_head: usize,
 }
@@ -82,22 +82,22 @@ enum MessageState {
     /// A message begins here.
     Start,
     Head(HeadScan),
-    /// A head was given, and its body is not known yet.
+    /// After a head, before the caller has told how its body ends.
     AwaitingBody,
     Length(u64),
     UntilClose,
     Chunked(Chunked),
     /// Somewhere in a body: a chunk is looked for where captured calls start.
     SeekChunk,
-    /// The end of the message has to be told.
+    /// After the last byte of a message whose end was not returned yet.
     End,
 }
 
-/// A head on its way.
+/// How far an incomplete head was scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HeadScan {
-    began: Nanos,
-    /// It began out of sync, so it may turn out to be none.
+    started: Nanos,
+    /// The framer was out of sync: the bytes may turn out to be no head.
     strict: bool,
     line: LineState,
     folded: bool,
@@ -108,14 +108,14 @@ struct HeadScan {
 enum LineState {
     /// The start line.
     First,
-    /// At the start of a later one.
+    /// At the start of a later line.
     Empty,
-    /// In one that has nothing but a CR so far.
+    /// In a line that has nothing but a CR so far.
     Cr,
     Filled,
 }
 
-/// A buffer this large is kept for the next head that is cut.
+/// Largest buffer that is kept for the next head, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Framer {
@@ -131,7 +131,7 @@ impl Framer {
                 self.state = MessageState::Start;
                 MessageStep::End
             }
-            // Its end is told before more input is there.
+            // Its end is returned before more input is there.
             MessageState::Chunked(chunked) if chunked.is_over() => {
                 self.state = MessageState::Start;
                 MessageStep::End
@@ -190,7 +190,7 @@ impl Framer {
         }
     }
 
-    /// The head that was just given has this body.
+    /// The body of the head that was just returned ends like this.
     pub(super) fn begin(&mut self, body: BodyLength) {
         self.state = match body {
             BodyLength::Length(0) => MessageState::End,
@@ -200,7 +200,7 @@ impl Framer {
         };
     }
 
-    /// Takes back the buffer of a head.
+    /// Takes the buffer of a head back.
     pub(super) fn reuse_buffer(&mut self, head: RawHead<'_>) {
         if let Some(mut kept) = head.kept
             && kept.capacity() <= KEPT_BUFFER
@@ -226,7 +226,7 @@ impl Framer {
         self.state == MessageState::SeekChunk
     }
 
-    /// A message begins at the next byte, whatever was expected.
+    /// A message begins at the next byte, whatever was expected there.
     pub(super) fn restart(&mut self) {
         self.state = MessageState::Start;
     }
@@ -236,7 +236,7 @@ impl Framer {
         self.state == MessageState::Start
     }
 
-    /// Whether the body is one that ends when the connection closes.
+    /// Whether the body ends when the connection closes.
     pub(super) fn is_until_close(&self) -> bool {
         self.state == MessageState::UntilClose
     }
@@ -283,7 +283,7 @@ impl Framer {
         MessageStep::Malformed(reason, discarded)
     }
 
-    /// Takes the next part of trailers. Without any, as almost always, nothing is kept of the blank line.
+    /// Takes the next part of the trailers. Nothing is kept of a blank line alone, as nearly all bodies have it.
     fn trailers<'a>(&mut self, tail: &'a [u8], whole: bool, at: Nanos) -> MessageStep<'a> {
         let none = self.head.is_empty() && blank_lines(tail) == tail.len();
         if none {
@@ -298,13 +298,13 @@ impl Framer {
             head.extend_from_slice(tail);
             head
         });
-        MessageStep::Trailers(RawHead { tail, kept, began: at })
+        MessageStep::Trailers(RawHead { tail, kept, started: at })
     }
 
     fn scan_head<'a>(&mut self, input: &mut &'a [u8], starts_call: bool) -> MessageStep<'a> {
         let MessageState::Head(mut scan) = self.state else { return MessageStep::More };
         if scan.strict && scan.line == LineState::First && starts_call && begins_with_start_line(input) {
-            // What began in an earlier call was none.
+            // The bytes of an earlier call were no head.
             let before = self.head.len();
             if before > 0 {
                 self.lose_sync();
@@ -316,7 +316,7 @@ impl Framer {
             Err(_) if scan.strict => {
                 let before = self.head.len();
                 self.lose_sync();
-                // What began in an earlier call was no message, but one may begin with this call.
+                // The bytes of an earlier call were no message, but this call may begin one.
                 let now = if starts_call && before > 0 { 0 } else { input.len() };
                 return MessageStep::Skipped(take(input, now), before);
             }
@@ -347,17 +347,16 @@ impl Framer {
             }
             head
         });
-        MessageStep::Head(RawHead { tail, kept, began: scan.began })
+        MessageStep::Head(RawHead { tail, kept, started: scan.started })
     }
 }
 
 impl HeadScan {
-    const fn new(began: Nanos, strict: bool) -> Self {
-        Self { began, strict, line: LineState::First, folded: false }
+    const fn new(started: Nanos, strict: bool) -> Self {
+        Self { started, strict, line: LineState::First, folded: false }
     }
 
-    /// Scans on; `before` is what was scanned. Returns the length of the rest of the head if it ends in
-    /// `input`.
+    /// Continues the scan behind `before`. Returns the length of the rest of the head if it ends in `input`.
     fn run(&mut self, before: &[u8], input: &[u8]) -> Result<Option<usize>, Reason> {
         let mut at = 0;
         if self.line == LineState::First {
@@ -387,7 +386,7 @@ impl HeadScan {
         Ok(None)
     }
 
-    /// Checks the first few bytes of a start line that is not whole.
+    /// Checks the first bytes of an incomplete start line.
     fn check_first(&self, before: &[u8], input: &[u8]) -> Result<(), Reason> {
         const ENOUGH: usize = 40;
         if before.len() >= ENOUGH {
@@ -401,7 +400,7 @@ impl HeadScan {
         }
     }
 
-    /// Checks a start line whose last part is `end`.
+    /// Checks a complete start line, whose last part is `end`.
     fn check_line(&self, before: &[u8], end: &[u8]) -> Result<(), Reason> {
         let whole;
         let line = if before.is_empty() {
@@ -418,12 +417,12 @@ impl HeadScan {
     }
 }
 
-/// How many bytes of blank lines come first: they are allowed before a message (RFC 9112 §2.2).
+/// The length of the blank lines that come first: they are allowed before a message (RFC 9112 §2.2).
 fn blank_lines(input: &[u8]) -> usize {
     input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
 }
 
-/// Whether a whole start line with a known method comes first.
+/// Whether a complete start line with a known method comes first.
 fn begins_with_start_line(input: &[u8]) -> bool {
     matches!(StartKind::of(input, true), StartKind::Request | StartKind::Response)
         && memchr(b'\n', input).is_some_and(|lf| {

@@ -1,14 +1,15 @@
-//! What an HTTP/1 connection keeps for one direction.
+//! One direction of an HTTP/1 connection.
 
 use super::framer::Framer;
-use crate::{Limits, body::BodyUse, held::HeldRuns};
+use crate::{Limits, body::BodyUse, runs::HeldRuns};
 
 #[derive(Debug)]
 pub(super) struct Http1Half {
     pub(super) framer: Framer,
+    /// What is done with the body of the current message.
     pub(super) body: BodyUse,
     pub(super) held: HeldRuns,
-    /// How often the connection had turned when the last bytes came.
+    /// How often the connection had turned to the other direction when the last bytes came.
     pub(super) turns: Option<u32>,
 }
 

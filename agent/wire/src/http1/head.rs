@@ -7,7 +7,7 @@ use crate::{Headers, Reason, Version, body::content_length, reassembly::take};
 /// Header fields as (name, value) pairs.
 pub(super) type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
-/// Fields of a head above this number are passed over, and the head says so.
+/// Most fields of a head. Where there are more, they are skipped and the head is incomplete.
 const MAX_FIELDS: usize = 1024;
 
 /// The first line of a message.
@@ -17,10 +17,10 @@ pub(super) enum StartLine<'a> {
     Response { version: Version, status: u16 },
 }
 
-/// How the end of a body is known (RFC 9112 §6.3).
+/// Where a body ends (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// After the last chunk.
     Chunked,
@@ -28,7 +28,7 @@ pub(super) enum BodyLength {
     UntilClose,
 }
 
-/// What the method of a request says about the response.
+/// What the method of a request means for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MethodKind {
     Plain,
@@ -48,26 +48,26 @@ impl MethodKind {
     }
 }
 
-/// What bytes at a place where a message may begin look like, from the first few of them.
+/// What the first bytes of a possible message look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartKind {
     Request,
     Response,
-    /// Too few to tell.
+    /// There are too few bytes to tell.
     More,
     Neither,
 }
 
-/// Methods by which a request is known where it is not expected: RFC 9110 §9.3, RFC 5789 and the IANA
-/// registry's safe ones. In sync, any token is a method.
+/// Methods by which a request is recognised out of sync: RFC 9110 §9.3, RFC 5789 and the safe ones of the IANA
+/// registry. In sync, any token is a method.
 const METHODS: [&[u8]; 10] =
     [b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE", b"QUERY"];
 
-/// Longest method that is waited for.
+/// Longest method, in bytes, as far as a start line is not complete.
 const MAX_METHOD: usize = 32;
 
 impl StartKind {
-    /// Looks at the first bytes. `strict` wants a method from the list.
+    /// Looks at the first bytes. `strict`: the method has to be one of the list.
     pub(super) fn of(bytes: &[u8], strict: bool) -> Self {
         const NAME: &[u8] = b"HTTP/1.";
         if bytes.starts_with(NAME) {
@@ -85,7 +85,7 @@ impl StartKind {
     }
 }
 
-/// Whether a captured call begins with a message.
+/// Whether a captured call begins with a message that has a known method or version.
 pub(crate) fn begins_message(bytes: &[u8]) -> bool {
     matches!(StartKind::of(bytes, true), StartKind::Request | StartKind::Response)
 }
@@ -118,15 +118,15 @@ impl<'a> StartLine<'a> {
     }
 }
 
-/// Splits a head (start line to blank line, lines not folded) into its start line and fields. The flag is
-/// false when there were too many fields.
+/// Splits a head (start line to blank line, no folded lines) into its start line and fields. The flag is false when
+/// there were too many fields.
 pub(super) fn parse<'a>(head: &'a [u8], fields: &mut Fields<'a>) -> Result<(StartLine<'a>, bool), Reason> {
     let mut lines = lines(head);
     let start = StartLine::parse(lines.next().unwrap_or_default())?;
     Ok((start, parse_fields(lines, fields)?))
 }
 
-/// Splits trailers into their fields. The flag is false when there were too many.
+/// Splits trailers into their fields. The flag is false when there were too many fields.
 pub(super) fn trailers<'a>(bytes: &'a [u8], fields: &mut Fields<'a>) -> Result<bool, Reason> {
     parse_fields(lines(bytes), fields)
 }
@@ -170,7 +170,7 @@ pub(super) fn unfold(head: &mut [u8]) {
     }
 }
 
-/// How the body of a request ends.
+/// Where the body of a request ends.
 pub(super) fn request_body(headers: Headers<'_>) -> Result<BodyLength, Reason> {
     match headers.members("transfer-encoding").last() {
         Some(last) if is_chunked(last) => Ok(BodyLength::Chunked),
@@ -179,7 +179,7 @@ pub(super) fn request_body(headers: Headers<'_>) -> Result<BodyLength, Reason> {
     }
 }
 
-/// How the body of a final response ends, other than a switch of protocols.
+/// Where the body of a final response ends, unless that switches protocols.
 pub(super) fn response_body(
     kind: MethodKind,
     status: u16,

@@ -1,29 +1,44 @@
-//! Heads and bodies: requests are paired with responses.
+//! Heads, bodies and ends of messages, and what they mean for their exchange.
 
 use std::ops::ControlFlow;
 
 use super::{
     connection::{ConnectionState, Http1},
-    exchange::{Exchange, MessageProgress},
+    exchange::Exchange,
     framer::RawHead,
     head::{self, Fields, MethodKind, StartLine},
     upgrade::UpgradeProtocol,
 };
 use crate::{
     Direction, Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
-    Version, body::BodyUse, websocket::Extensions,
+    body::BodyUse, progress::MessageProgress, runs::Run, websocket::Extensions,
 };
 
+/// When a head passed.
+#[derive(Clone, Copy)]
+struct HeadTimes {
+    first_byte: Nanos,
+    last_byte: Nanos,
+}
+
 impl Http1 {
+    /// The head of a message is complete.
     pub(super) fn head<S: Sink>(&mut self, dir: Direction, head: RawHead<'_>, at: Nanos, sink: &mut S) {
         let mut fields: Fields<'_> = std::mem::take(&mut self.fields);
-        match head::parse(head.bytes(), &mut fields) {
-            Err(reason) => self.malformed(dir, reason, head.bytes().len(), at, sink),
-            Ok((StartLine::Request { .. }, _)) if self.requests == Some(dir.opposite()) => {
-                self.malformed(dir, Reason::MessageFromWrongSide, head.bytes().len(), at, sink);
+        let parsed = head::parse(head.bytes(), &mut fields).and_then(|(start, complete)| {
+            let requests = match start {
+                StartLine::Request { .. } => dir,
+                StartLine::Response { .. } => dir.opposite(),
+            };
+            match self.requests {
+                Some(known) if known != requests => Err(Reason::MessageFromWrongSide),
+                _ => Ok((start, complete)),
             }
-            Ok((StartLine::Response { .. }, _)) if self.requests == Some(dir) => {
-                self.malformed(dir, Reason::MessageFromWrongSide, head.bytes().len(), at, sink);
+        });
+        match parsed {
+            Err(reason) => {
+                sink.dropped(reason, head.bytes().len() as u64);
+                self.malformed(dir, reason, at, sink);
             }
             Ok((StartLine::Request { method, target, version }, complete)) => {
                 self.requests = Some(dir);
@@ -32,24 +47,21 @@ impl Http1 {
                     MethodKind::Connect => Some(target),
                     _ => head::authority(target),
                 });
-                let role = match dir {
-                    Direction::Write => Role::Client,
-                    Direction::Read => Role::Server,
-                };
+                let role = Role::of_requests(dir);
                 let request = RequestHead { role, version, method, target, authority, headers };
-                self.request(dir, &request, head.began, at, sink);
+                self.request(dir, &request, HeadTimes { first_byte: head.started, last_byte: at }, sink);
             }
             Ok((StartLine::Response { version, status }, complete)) => {
                 self.requests = Some(dir.opposite());
-                let headers = Headers::new(&fields, complete);
-                self.response(dir, version, status, headers, &head, at, sink);
+                let response = ResponseHead { version, status, headers: Headers::new(&fields, complete) };
+                self.response(dir, &response, &head, at, sink);
             }
         }
         self.fields = emptied(fields);
         self.halves[dir.index()].framer.reuse_buffer(head);
     }
 
-    /// The body stands without its trailers: broken ones are counted, and it goes on.
+    /// The trailers of a message are complete. Broken ones are counted; the message is valid without them.
     pub(super) fn trailers<S: Sink>(
         &mut self,
         dir: Direction,
@@ -61,11 +73,10 @@ impl Http1 {
         match head::trailers(trailers.bytes(), &mut fields) {
             Err(reason) => sink.dropped(reason, trailers.bytes().len() as u64),
             Ok(complete) => {
-                let receiving_response =
-                    self.queue.receiving_response().filter(|receiving_response| receiving_response.is_open);
+                let exchange = self.queue.receiving(Role::Server);
                 if self.requests == Some(dir.opposite())
                     && let Some(exchange) =
-                        receiving_response.filter(|exchange| exchange.response_ended.is_none())
+                        exchange.filter(|exchange| exchange.is_open && exchange.response_ended.is_none())
                 {
                     sink.trailers(exchange.id, Headers::new(&fields, complete), at);
                 }
@@ -75,14 +86,8 @@ impl Http1 {
         self.halves[dir.index()].framer.reuse_buffer(trailers);
     }
 
-    fn request<S: Sink>(
-        &mut self,
-        dir: Direction,
-        head: &RequestHead<'_>,
-        began: Nanos,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    fn request<S: Sink>(&mut self, dir: Direction, head: &RequestHead<'_>, times: HeadTimes, sink: &mut S) {
+        let at = times.last_byte;
         self.state = ConnectionState::Decided;
         if self.queue.len() == self.limits.in_flight {
             self.queue.end_all(Ending::Malformed(Reason::TooManyInFlight), at, sink);
@@ -92,15 +97,15 @@ impl Http1 {
         self.lose_chunked_body(sink);
         let id = ExchangeId(self.next_id);
         self.next_id += 1;
-        let interest = sink.request(id, head, began);
+        let interest = sink.request(id, head, times.first_byte);
         let exchange = self.queue.push(Exchange {
             id,
             kind: MethodKind::of(head.method),
             asks_upgrade: head.headers.has_member("connection", "upgrade"),
             expects_continue: head.headers.has_member("expect", "100-continue"),
             body_started: false,
-            began,
-            last: at,
+            started: times.first_byte,
+            last_byte: at,
             request: MessageProgress::Open,
             response: MessageProgress::Awaited,
             status: None,
@@ -114,34 +119,32 @@ impl Http1 {
                 (half.body, exchange.undecodable) = BodyUse::new(interest, head.headers, &self.limits);
                 half.framer.begin(body);
             }
-            Err(reason) => self.malformed(dir, reason, 0, at, sink),
+            Err(reason) => self.malformed(dir, reason, at, sink),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one status line and its place in time")]
     fn response<S: Sink>(
         &mut self,
         dir: Direction,
-        version: Version,
-        status: u16,
-        headers: Headers<'_>,
-        head: &RawHead<'_>,
+        response: &ResponseHead<'_>,
+        raw: &RawHead<'_>,
         at: Nanos,
         sink: &mut S,
     ) {
+        let ResponseHead { status, headers, .. } = *response;
         self.state = ConnectionState::Decided;
         let half = &mut self.halves[dir.index()];
         let Some(exchange) = self.queue.awaiting_response() else {
             half.framer.restart();
-            self.hold(dir, head.bytes(), true, head.began, sink);
+            self.hold(dir, Run { bytes: raw.bytes(), starts_call: true, at: raw.started }, sink);
             return;
         };
-        if head.began < exchange.began {
-            sink.dropped(Reason::ResponseWithoutRequest, head.bytes().len() as u64);
+        if raw.started < exchange.started {
+            sink.dropped(Reason::ResponseWithoutRequest, raw.bytes().len() as u64);
             half.framer.lose_sync();
             return;
         }
-        exchange.last = at;
+        exchange.last_byte = at;
         if (100..200).contains(&status) && status != 101 {
             exchange.expects_continue &= status != 100;
             half.framer.restart();
@@ -153,10 +156,8 @@ impl Http1 {
         }
         exchange.response = MessageProgress::Open;
         exchange.status = Some(status);
-        let shown = exchange
-            .is_open
-            .then(|| sink.response(exchange.id, &ResponseHead { version, status, headers }, head.began));
-        if status == 101 && shown == Some(Interest::Body) && headers.has_member("upgrade", "websocket") {
+        let interest = exchange.is_open.then(|| sink.response(exchange.id, response, raw.started));
+        if status == 101 && interest == Some(Interest::Body) && headers.has_member("upgrade", "websocket") {
             self.state = ConnectionState::Upgraded(UpgradeProtocol::WebSocket(Extensions::of(headers)));
             return;
         }
@@ -170,61 +171,67 @@ impl Http1 {
         }
         match head::response_body(exchange.kind, status, headers) {
             Ok(body) => {
-                let interest = shown.unwrap_or(Interest::Skip);
                 let undecodable;
+                let interest = interest.unwrap_or(Interest::Skip);
                 (half.body, undecodable) = BodyUse::new(interest, headers, &self.limits);
                 exchange.undecodable = exchange.undecodable.or(undecodable);
                 half.framer.begin(body);
             }
-            Err(reason) => self.malformed(dir, reason, 0, at, sink),
+            Err(reason) => self.malformed(dir, reason, at, sink),
         }
     }
 
+    /// Takes bytes of the body of the current message.
     pub(super) fn body<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
+        let sender = self.sender(dir);
         let body = &mut self.halves[dir.index()].body;
-        if self.requests == Some(dir) {
-            let Some(exchange) = self.queue.receiving_request() else { return };
-            exchange.body_started = true;
-            if exchange.is_open {
+        let Some(exchange) = self.queue.receiving(sender) else { return };
+        match sender {
+            Role::Client => {
+                exchange.body_started = true;
+                if exchange.is_open {
+                    let fed = body.feed(bytes, |bytes| {
+                        sink.request_body(exchange.id, bytes, at);
+                        ControlFlow::Continue(())
+                    });
+                    exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
+                }
+            }
+            Role::Server if exchange.is_open && exchange.response_ended.is_none() => {
+                let mut complete = false;
                 let fed = body.feed(bytes, |bytes| {
-                    sink.request_body(exchange.id, bytes, at);
-                    ControlFlow::Continue(())
+                    sink.response_body(exchange.id, bytes, at);
+                    complete = sink.is_response_complete(exchange.id);
+                    if complete { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });
                 exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
+                if complete {
+                    exchange.response_ended = Some(at);
+                    self.queue.end_finished(sink);
+                }
             }
-            return;
-        }
-        let Some(exchange) = self.queue.receiving_response() else { return };
-        if exchange.is_open && exchange.response_ended.is_none() {
-            let mut finished = false;
-            let fed = body.feed(bytes, |bytes| {
-                sink.response_body(exchange.id, bytes, at);
-                finished = sink.is_response_complete(exchange.id);
-                if finished { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-            exchange.undecodable = exchange.undecodable.or_else(|| fed.err());
-            if finished {
-                exchange.response_ended = Some(at);
-                self.queue.end_finished(sink);
-            }
+            Role::Server => {}
         }
     }
 
+    /// The last byte of the current message has passed.
     pub(super) fn message_end<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
-        let finished = self.halves[dir.index()].body.finish();
-        let request = self.requests == Some(dir);
-        let owner = if request { self.queue.receiving_request() } else { self.queue.receiving_response() };
-        let Some(exchange) = owner else { return };
-        exchange.last = at;
-        exchange.undecodable = exchange.undecodable.or_else(|| finished.err());
-        if request {
-            exchange.request = MessageProgress::Done;
-            if exchange.is_open {
-                sink.request_end(exchange.id, at);
+        let decoded = self.halves[dir.index()].body.finish();
+        let sender = self.sender(dir);
+        let Some(exchange) = self.queue.receiving(sender) else { return };
+        exchange.last_byte = at;
+        exchange.undecodable = exchange.undecodable.or_else(|| decoded.err());
+        match sender {
+            Role::Client => {
+                exchange.request = MessageProgress::Done;
+                if exchange.is_open {
+                    sink.request_end(exchange.id, at);
+                }
             }
-        } else {
-            exchange.response = MessageProgress::Done;
-            exchange.response_ended = exchange.response_ended.or(Some(at));
+            Role::Server => {
+                exchange.response = MessageProgress::Done;
+                exchange.response_ended = exchange.response_ended.or(Some(at));
+            }
         }
         self.queue.end_finished(sink);
     }

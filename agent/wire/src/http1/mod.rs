@@ -1,6 +1,30 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112), watched from outside.
 //!
-//! Each direction is cut into messages by its own `Framer`; `Http1` pairs requests with responses.
+//! Each direction is cut into messages by its own `Framer`; `Http1` pairs requests with responses, by their order.
+//! An exchange has the progress of two messages:
+//!
+//! ```text
+//!            head                       last byte
+//!  request  ──────────────────► Open ─────────────────────────► Done
+//!                                 └─ loss, broken rule, close ─► Lost
+//!
+//!            final head                 last byte
+//!  response Awaited ──────────► Open ─────────────────────────► Done
+//!              └──────────────────┴─ loss, broken rule ────────► Lost
+//! ```
+//!
+//! Its end is reported once:
+//!
+//! | Ending | when |
+//! |---|---|
+//! | Complete, Undecodable | the response is Done, or the sink knows its end; and the request is not Open, unless its body was omitted |
+//! | Malformed | a message breaks a rule |
+//! | Lost | missing bytes hide the end of the response |
+//! | Stale | no byte passed for the configured time |
+//! | the others | the connection is over |
+//!
+//! An exchange stays in the queue until both messages have passed, also where its end was reported before: later
+//! responses are paired by their place.
 
 mod chunked;
 mod connection;

@@ -1,4 +1,4 @@
-//! Says which bytes of a connection are heads, framing and bodies, for who wants to treat them apart.
+//! Tells which bytes of a connection are heads, framing and bodies: a recorder redacts each in another way.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::{
     Direction, Headers, Limits, Nanos,
     body::codings,
     proxy::{ProxyHeader, ProxyMatch},
-    reassembly::{Position, Run},
+    reassembly::{Advance, Position},
 };
 
 /// What a run of bytes is part of.
@@ -22,12 +22,12 @@ pub enum Segment {
     Framing,
     /// A body.
     Body {
-        /// It is sent in chunks.
+        /// The body is sent in chunks.
         chunked: bool,
-        /// It has a content or transfer coding.
+        /// The body has a content or transfer coding.
         encoded: bool,
     },
-    /// Nothing that is known: before the first message, after a loss, in another protocol, or seen before.
+    /// Unknown bytes: before the first message, after a loss, in another protocol, or seen before.
     Other,
 }
 
@@ -47,14 +47,14 @@ pub struct Splitter {
 #[derive(Debug)]
 struct SplitterHalf {
     position: Position,
-    /// What a load balancer may have put in front; other bytes, for nothing is known of what they say.
+    /// The header of a load balancer: its bytes are [`Segment::Other`].
     proxy: ProxyHeader,
     framer: Framer,
     body: Segment,
 }
 
 impl Splitter {
-    /// A splitter for a connection of which nothing is known.
+    /// A splitter for a connection that may have been open before it was first seen.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let half = || SplitterHalf {
@@ -66,11 +66,11 @@ impl Splitter {
         Self { limits, halves: [half(), half()], kinds: VecDeque::new(), over: false }
     }
 
-    /// Takes bytes of one direction, as [`crate::Connection::data`] does, and gives all of them to `on`, in
-    /// order, in pieces that are each part of one thing. A head can come in several pieces.
+    /// Takes bytes of one direction, as [`crate::Connection::data`] does, and gives all of them to `on`, in order and
+    /// each piece with what it is. A head can come in several pieces.
     pub fn data(&mut self, dir: Direction, offset: u64, bytes: &[u8], mut on: impl FnMut(Segment, &[u8])) {
         let half = &mut self.halves[dir.index()];
-        let Run { missing, bytes: new, mut starts_call } = half.position.take(offset, bytes);
+        let Advance { missing, bytes: new, mut starts_call } = half.position.take(offset, bytes);
         let mut on = |segment, bytes: &[u8]| {
             if !bytes.is_empty() {
                 on(segment, bytes);
@@ -80,8 +80,8 @@ impl Splitter {
         self.gap(dir, missing);
         let mut input = new;
         let proxy = &mut self.halves[dir.index()].proxy;
-        if proxy.is_told_by(input) {
-            starts_call |= proxy.look(&mut input, Nanos(0)) == ProxyMatch::Ended;
+        if proxy.is_started_by(input) {
+            starts_call |= proxy.skip(&mut input, Nanos(0)) == ProxyMatch::Ended;
             on(Segment::Other, &new[..new.len() - input.len()]);
         }
         let first = input.len();
@@ -110,7 +110,7 @@ impl Splitter {
         on(Segment::Other, input);
     }
 
-    /// Takes the news that `len` bytes from `offset` on will not come.
+    /// `len` bytes from `offset` on will not come.
     pub fn lost(&mut self, dir: Direction, offset: u64, len: u64) {
         let missing = self.halves[dir.index()].position.lose(offset, len);
         self.gap(dir, missing);

@@ -1,4 +1,4 @@
-//! What becomes of a connection that switches to another protocol (RFC 9110 §7.8, §9.3.6).
+//! An HTTP/1 connection that switches to another protocol (RFC 9110 §7.8, §9.3.6).
 
 use super::{
     connection::{ConnectionState, Http1},
@@ -7,19 +7,27 @@ use super::{
 use crate::{Direction, Ending, Nanos, Reason, Sink};
 
 impl Http1 {
-    /// What a switch leaves to the protocol that is read next.
-    pub(crate) fn upgraded<S: Sink>(&mut self, sink: &mut S) -> Option<Upgrade> {
-        let ConnectionState::Upgraded(to) = self.state else { return None };
+    /// What is handed over to the other protocol, right after the connection has switched.
+    pub(crate) fn take_upgrade<S: Sink>(&mut self, sink: &mut S) -> Option<Upgrade> {
+        let ConnectionState::Upgraded(protocol) = self.state else { return None };
         self.state = ConnectionState::Over;
         let exchange = self.queue.take_awaiting_response()?;
         let requests = self.requests?;
-        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), exchange.last, sink);
+        self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), exchange.last_byte, sink);
         let in_sync = self.halves[requests.index()].framer.is_between();
         let held = Direction::ALL.map(|dir| std::mem::take(&mut self.halves[dir.index()].held));
-        Some(Upgrade { to, requests, exchange: exchange.id, last: exchange.last, in_sync, held })
+        Some(Upgrade {
+            protocol,
+            requests,
+            exchange: exchange.id,
+            last_byte: exchange.last_byte,
+            in_sync,
+            held,
+        })
     }
 
-    /// The connection goes on in another protocol. A tunnel is looked at anew; others are not read.
+    /// The connection switches to a protocol that is not known. In a tunnel (CONNECT) it is detected anew; after
+    /// an upgrade nothing is read.
     pub(super) fn switch<S: Sink>(&mut self, status: u16, at: Nanos, sink: &mut S) {
         self.queue.end_all(Ending::Malformed(Reason::ProtocolUnknown), at, sink);
         if status == 101 {

@@ -1,6 +1,6 @@
-//! What an HTTP/1 connection hands over when it goes on in another protocol.
+//! What an HTTP/1 connection hands over when it continues in another protocol.
 
-use crate::{Direction, ExchangeId, Nanos, held::HeldRuns, websocket::Extensions};
+use crate::{Direction, ExchangeId, Nanos, runs::HeldRuns, websocket::Extensions};
 
 /// A protocol that is read after a switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,15 +9,16 @@ pub(crate) enum UpgradeProtocol {
     WebSocket(Extensions),
 }
 
-/// An exchange that goes on in another protocol, and what has been captured after the switch.
+/// An exchange that continues in another protocol, and the bytes that were captured after the switch.
 #[derive(Debug)]
 pub(crate) struct Upgrade {
-    pub(crate) to: UpgradeProtocol,
+    pub(crate) protocol: UpgradeProtocol,
     /// The direction of the requests.
     pub(crate) requests: Direction,
     pub(crate) exchange: ExchangeId,
-    pub(crate) last: Nanos,
-    /// What the client sends begins with the new protocol: nothing is missing before it.
+    /// Time of the last byte of the exchange.
+    pub(crate) last_byte: Nanos,
+    /// The client's next byte is the first one of the new protocol: no bytes are missing before it.
     pub(crate) in_sync: bool,
     pub(crate) held: [HeldRuns; 2],
 }

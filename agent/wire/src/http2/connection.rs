@@ -5,13 +5,18 @@ use super::{
     head::PlainFields,
     hpack::{self, Fields},
     search::FrameSearch,
-    stream::{MessageProgress, Stream, StreamMessage, Streams},
+    stream::{Stream, StreamMessage, Streams},
 };
-use crate::{Direction, Ending, Limits, Nanos, Reason, Sink, held::HeldRuns, http1::Upgrade};
+use crate::{
+    Direction, Ending, Limits, Nanos, Reason, Role, Sink,
+    http1::Upgrade,
+    progress::MessageProgress,
+    runs::{HeldRuns, Run},
+};
 
-/// Frames in a row by which a connection is known to speak HTTP/2.
+/// How many frames in a row prove that a connection speaks HTTP/2.
 pub(crate) const PROOF: u32 = 3;
-/// The same for a direction of one that is known to.
+/// How many prove that a direction of an HTTP/2 connection is in sync again.
 const RESUME: u32 = 2;
 
 /// Follows a connection that speaks HTTP/2.
@@ -22,33 +27,36 @@ pub(crate) struct Http2 {
     /// The direction of the requests, once known.
     pub(super) requests: Option<Direction>,
     pub(super) streams: Streams,
-    /// The highest stream on which a request was seen, and on which a response was without its request.
+    /// The highest stream with a request.
     pub(super) highest_request: u32,
+    /// The highest stream whose response was read although its request had not come.
     pub(super) highest_orphan: u32,
     pub(super) next_id: u64,
-    /// Bytes passed over since the last frame.
+    /// Bytes skipped since the last frame.
     pub(super) searched: u64,
-    /// At least what tunnels keep for want of an answer, in bytes.
+    /// What tunnels without a response hold, in bytes, or more: some may have been released since it was counted.
     pub(super) held_bytes: usize,
     pub(super) fields: Fields,
-    /// Kept for its memory; always empty.
+    /// Always empty: kept for its allocation.
     pub(super) plain: PlainFields<'static>,
 }
 
+/// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Http2Half {
     pub(super) framer: Framer,
     pub(super) fields: hpack::Decoder,
     pub(super) in_sync: bool,
+    /// The search for frames while the direction is out of sync.
     pub(super) search: FrameSearch,
     pub(super) waiting: Option<WaitingBlock>,
-    /// What came after the block that waits.
+    /// The bytes behind the block that waits.
     pub(super) held: HeldRuns,
     /// The time of the last bytes.
     pub(super) latest: Nanos,
 }
 
-/// A response that overtook its request on its way here.
+/// The head of a response that came here before its request.
 #[derive(Debug)]
 pub(super) struct WaitingBlock {
     pub(super) block: FieldBlock<'static>,
@@ -82,9 +90,9 @@ impl Http2 {
         }
     }
 
-    /// A connection whose preface comes next in this direction. `answers`: the other direction will be seen from
+    /// A connection whose preface comes next in this direction. `responses_in_sync`: the other direction is seen from
     /// its first byte, too.
-    pub(crate) fn opened(limits: Limits, requests: Direction, answers: bool, next_id: u64) -> Self {
+    pub(crate) fn opened(limits: Limits, requests: Direction, responses_in_sync: bool, next_id: u64) -> Self {
         let mut http2 = Self::joined(limits, next_id);
         http2.requests = Some(requests);
         for half in &mut http2.halves {
@@ -92,11 +100,11 @@ impl Http2 {
         }
         http2.halves[requests.index()].in_sync = true;
         http2.halves[requests.index()].framer.expect_preface();
-        http2.halves[requests.opposite().index()].in_sync = answers;
+        http2.halves[requests.opposite().index()].in_sync = responses_in_sync;
         http2
     }
 
-    /// A connection that goes on as HTTP/2 (RFC 7540 §3.2).
+    /// An HTTP/1 connection that continues as HTTP/2 (RFC 7540 §3.2).
     pub(crate) fn upgraded(limits: Limits, upgrade: &Upgrade, next_id: u64) -> Self {
         let mut http2 = Self::opened(limits, upgrade.requests, true, next_id);
         http2.highest_request = 1;
@@ -104,7 +112,7 @@ impl Http2 {
             1,
             Stream {
                 id: upgrade.exchange,
-                last: upgrade.last,
+                last_byte: upgrade.last_byte,
                 request: StreamMessage::new(MessageProgress::Done),
                 response: StreamMessage::new(MessageProgress::Awaited),
                 response_ended: None,
@@ -116,35 +124,28 @@ impl Http2 {
         http2
     }
 
-    /// Whether it turned out to be nothing that can be read.
+    /// Whether too many bytes were skipped to read on.
     pub(crate) const fn is_over(&self) -> bool {
         self.searched > self.limits.search
     }
 
-    /// Takes the next bytes of a direction. `starts_call`: they begin where a captured call began.
-    pub(crate) fn data<S: Sink>(
-        &mut self,
-        dir: Direction,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        sink: &mut S,
-    ) {
+    /// Takes the next bytes of a direction.
+    pub(crate) fn data<S: Sink>(&mut self, dir: Direction, run: Run<'_>, sink: &mut S) {
         let half = &mut self.halves[dir.index()];
-        half.latest = half.latest.max(at);
-        if !half.in_sync && starts_call && half.search.is_empty() && bytes.starts_with(PREFACE) {
-            // The server's first frames came here before it.
+        half.latest = half.latest.max(run.at);
+        if !half.in_sync && run.starts_call && half.search.is_empty() && run.bytes.starts_with(PREFACE) {
+            // The first frames of the server came here before the preface.
             half.in_sync = true;
             half.framer.expect_preface();
             half.fields = hpack::Decoder::new(&self.limits, true);
             self.requests = Some(dir);
         }
         if self.halves[dir.index()].in_sync {
-            self.run(dir, bytes, at, sink);
+            self.read(dir, run, sink);
         } else {
             let half = &mut self.halves[dir.index()];
-            let found = half.search.look(bytes, starts_call, at, RESUME, self.limits.head);
-            self.reject(found.rejected, sink);
+            let found = half.search.look(run, RESUME, self.limits.head);
+            self.skipped(found.rejected, sink);
             if let Some(frames) = found.frames {
                 self.resume(dir, &frames, sink);
             }
@@ -152,7 +153,7 @@ impl Http2 {
         self.release(sink);
     }
 
-    /// Takes what was found in a direction, to be read now or when it is proven.
+    /// Takes over the search for frames in a direction; what it has found is read once it is proven.
     pub(crate) fn adopt_search<S: Sink>(&mut self, dir: Direction, mut search: FrameSearch, sink: &mut S) {
         let half = &mut self.halves[dir.index()];
         let frames = if half.in_sync { 0 } else { RESUME };
@@ -162,36 +163,36 @@ impl Http2 {
         }
     }
 
-    /// The direction goes on with these bytes, which begin a frame.
+    /// The direction is in sync: these bytes begin with a frame.
     pub(crate) fn resume<S: Sink>(&mut self, dir: Direction, frames: &HeldRuns, sink: &mut S) {
         self.searched = 0;
         self.halves[dir.index()].in_sync = true;
-        for (bytes, _, at) in frames.runs() {
+        for run in frames.iter() {
             let half = &mut self.halves[dir.index()];
-            half.latest = half.latest.max(at);
-            self.run(dir, bytes, at, sink);
+            half.latest = half.latest.max(run.at);
+            self.read(dir, run, sink);
         }
     }
 
-    /// So many bytes of a direction are missing here.
+    /// `missing` bytes of a direction are missing here.
     pub(crate) fn gap<S: Sink>(&mut self, dir: Direction, missing: u64, sink: &mut S) {
         self.process_all_waiting(dir, sink);
         let half = &mut self.halves[dir.index()];
         if !half.in_sync {
             let rejected = half.search.reject();
-            self.reject(rejected, sink);
-            half_lost(&mut self.halves[dir.index()]);
+            self.skipped(rejected, sink);
+            self.halves[dir.index()].lose_sync();
             return;
         }
-        let request = self.requests == Some(dir);
-        match half.framer.gap(missing) {
+        let sender = self.sender(dir);
+        match self.halves[dir.index()].framer.gap(missing) {
             FrameGap::Hidden => {}
-            FrameGap::Data(stream, len) => self.data_gap(request, stream, len, sink),
+            FrameGap::Data(stream, len) => self.data_gap(sender, stream, len, sink),
             FrameGap::Lost(data) => {
                 if let Some((stream, len, end)) = data {
-                    self.data_gap(request, stream, len, sink);
-                    if end && let Some(last) = self.streams.get(&stream).map(|stream| stream.last) {
-                        self.message_end(request, stream, last, sink);
+                    self.data_gap(sender, stream, len, sink);
+                    if end && let Some(at) = self.streams.get(&stream).map(|stream| stream.last_byte) {
+                        self.message_end(sender, stream, at, sink);
                     }
                 }
                 self.lose_sync(dir, sink);
@@ -199,7 +200,7 @@ impl Http2 {
         }
     }
 
-    /// Nothing more comes from the side that fills this direction.
+    /// No more bytes come in this direction.
     pub(crate) fn half_close<S: Sink>(&mut self, dir: Direction, at: Nanos, sink: &mut S) {
         if self.halves[dir.index()].waiting.is_some() {
             self.halves[dir.index()].held.closed = Some(at);
@@ -218,42 +219,48 @@ impl Http2 {
         for dir in Direction::ALL {
             self.process_all_waiting(dir, sink);
             let rejected = self.halves[dir.index()].search.reject();
-            self.reject(rejected, sink);
+            self.skipped(rejected, sink);
         }
         self.end_where(|_, _| true, ending, at, sink);
     }
 
     /// Ends exchanges whose last byte passed before `oldest`.
     pub(crate) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
-        while let Some((&number, stream)) = self.streams.iter().find(|(_, stream)| stream.last < oldest) {
-            let last = stream.last;
-            self.end(number, Ending::Stale, last, sink);
+        while let Some((&number, stream)) = self.streams.iter().find(|(_, stream)| stream.last_byte < oldest)
+        {
+            let at = stream.last_byte;
+            self.end(number, Ending::Stale, at, sink);
         }
     }
 
-    fn run<S: Sink>(&mut self, dir: Direction, bytes: &[u8], at: Nanos, sink: &mut S) {
-        let mut input = bytes;
+    /// Who sends in this direction: the server, as long as no field block has told.
+    pub(super) fn sender(&self, dir: Direction) -> Role {
+        if self.requests == Some(dir) { Role::Client } else { Role::Server }
+    }
+
+    fn read<S: Sink>(&mut self, dir: Direction, run: Run<'_>, sink: &mut S) {
+        let Run { bytes: mut input, at, .. } = run;
         loop {
+            let sender = self.sender(dir);
             let half = &mut self.halves[dir.index()];
             if half.waiting.is_some() {
                 if half.held.len() + input.len() <= self.limits.held {
-                    half.held.push(input, false, at);
+                    half.held.push(Run { bytes: input, starts_call: false, at });
                     return;
                 }
                 self.process_waiting(dir, sink);
                 continue;
             }
             if !half.in_sync {
-                self.reject(input.len(), sink);
+                self.skipped(input.len(), sink);
                 return;
             }
-            let request = self.requests == Some(dir);
             match half.framer.next(&mut input, at) {
                 FrameStep::More => return,
                 FrameStep::Data { stream, bytes, starts } => {
-                    self.body(request, stream, bytes, starts, at, sink);
+                    self.body(sender, stream, Run { bytes, starts_call: starts, at }, sink);
                 }
-                FrameStep::End(stream) => self.message_end(request, stream, at, sink),
+                FrameStep::End(stream) => self.message_end(sender, stream, at, sink),
                 FrameStep::Block(block) => {
                     self.learn_roles(dir, &block);
                     if self.must_wait(dir, &block, at) {
@@ -267,7 +274,7 @@ impl Http2 {
                     let ending = if dir == Direction::Write { Ending::ClosedLocally } else { Ending::Cut };
                     self.end(stream, ending, at, sink);
                 }
-                FrameStep::GoAway(last) if !request && self.requests.is_some() => {
+                FrameStep::GoAway(last) if sender == Role::Server && self.requests.is_some() => {
                     self.end_where(|number, _| number > last, Ending::Cut, at, sink);
                 }
                 FrameStep::GoAway(_) => {}
@@ -279,15 +286,15 @@ impl Http2 {
         }
     }
 
-    /// Whether the request of this response is still on its way here.
+    /// Whether the request of this response may still come.
     fn must_wait(&self, dir: Direction, block: &FieldBlock<'_>, at: Nanos) -> bool {
         self.requests == Some(dir.opposite())
-            && !block.promise
+            && !block.is_promise
             && block.stream > self.highest_request.max(self.highest_orphan)
             && self.halves[dir.opposite().index()].latest <= at
     }
 
-    /// Lets a response go on whose request has come, or cannot come any more.
+    /// Processes the heads of responses whose request has come, or cannot come any more.
     fn release<S: Sink>(&mut self, sink: &mut S) {
         for dir in Direction::ALL {
             while let Some(WaitingBlock { block, at }) = &self.halves[dir.index()].waiting
@@ -304,7 +311,7 @@ impl Http2 {
         }
     }
 
-    /// Goes on with a block that waits.
+    /// Processes a block that waits, and the bytes behind it.
     fn process_waiting<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
         let half = &mut self.halves[dir.index()];
         let Some(WaitingBlock { block, at }) = half.waiting.take() else { return };
@@ -314,24 +321,26 @@ impl Http2 {
             sink.dropped(Reason::ResponseWithoutRequest, block.fields.len() as u64);
         }
         self.block(dir, block, at, sink);
-        for (bytes, _, at) in held.runs() {
-            self.run(dir, bytes, at, sink);
+        for run in held.iter() {
+            self.read(dir, run, sink);
         }
         if let Some(at) = held.closed {
             self.half_close(dir, at, sink);
         }
     }
 
-    /// The next byte of a direction may be anywhere in a frame, and what its blocks refer to is not known.
+    /// The next byte of a direction may be anywhere in a frame, and its dynamic table is not known.
     fn lose_sync<S: Sink>(&mut self, dir: Direction, sink: &mut S) {
-        half_lost(&mut self.halves[dir.index()]);
+        self.halves[dir.index()].lose_sync();
         if let Some(requests) = self.requests {
-            self.streams.values_mut().for_each(|stream| stream.lose(requests == dir, sink));
+            let sender = Role::sender(dir, requests);
+            self.streams.values_mut().for_each(|stream| stream.lose(sender, sink));
             self.end_where(|_, stream| stream.is_over(), Ending::Lost, Nanos(0), sink);
         }
     }
 
-    fn reject<S: Sink>(&mut self, len: usize, sink: &mut S) {
+    /// Bytes that belong to no frame were skipped.
+    fn skipped<S: Sink>(&mut self, len: usize, sink: &mut S) {
         if len > 0 {
             self.searched += len as u64;
             sink.dropped(Reason::OutOfSync, len as u64);
@@ -357,8 +366,10 @@ impl Http2 {
     }
 }
 
-fn half_lost(half: &mut Http2Half) {
-    half.in_sync = false;
-    half.framer.restart();
-    half.fields.lose();
+impl Http2Half {
+    fn lose_sync(&mut self) {
+        self.in_sync = false;
+        self.framer.restart();
+        self.fields.lose();
+    }
 }

@@ -1,16 +1,16 @@
 //! Cuts one direction of an HTTP/2 connection into frames (RFC 9113 §4, §6), in sync.
 //!
-//! Only a field block that is cut is buffered.
+//! Only a field block that comes in pieces is buffered.
 
 use crate::{Nanos, Reason, reassembly::take};
 
-/// What a client sends first (RFC 9113 §3.4).
+/// The connection preface, which a client sends first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 9;
 
-/// The first 9 bytes of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
     pub(super) length: u32,
@@ -45,17 +45,17 @@ const PRIORITY: u8 = 0x20;
 pub(super) enum FrameStep<'a> {
     /// The input is used up.
     More,
-    /// Content of a stream; `starts`: that of a frame begins with it.
+    /// Content of a stream. `starts`: the content of a frame begins with it.
     Data { stream: u32, bytes: &'a [u8], starts: bool },
-    /// This side of a stream has ended, after its data.
+    /// This side of a stream has ended with a DATA frame.
     End(u32),
-    /// A field block is whole.
+    /// A complete field block.
     Block(FieldBlock<'a>),
-    /// A stream was ended at once.
+    /// A stream was reset.
     Reset(u32),
-    /// Streams above this number are not looked at by this side.
+    /// This side ignores streams above this number.
     GoAway(u32),
-    /// A rule was broken: the direction is out of sync.
+    /// A frame breaks a rule: the direction is out of sync.
     Malformed(Reason),
 }
 
@@ -63,22 +63,22 @@ pub(super) enum FrameStep<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FieldBlock<'a> {
     pub(super) stream: u32,
-    /// It promises a response that nobody asked for.
-    pub(super) promise: bool,
-    /// This side of the stream ends with it.
-    pub(super) end: bool,
+    /// The block belongs to a PUSH_PROMISE frame.
+    pub(super) is_promise: bool,
+    /// This side of the stream ends with the block.
+    pub(super) ends_stream: bool,
     pub(super) fields: BlockBytes<'a>,
     /// Time of its first byte.
-    pub(super) began: Nanos,
+    pub(super) started: Nanos,
 }
 
 /// The bytes of a field block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BlockBytes<'a> {
     Whole(&'a [u8]),
-    /// They came in pieces; [`Framer::reuse_buffer`] takes the buffer back.
+    /// They came in pieces. [`Framer::reuse_buffer`] takes the buffer back.
     Joined(Vec<u8>),
-    /// Some are missing, or they are too many: so many that were there are given up.
+    /// Some are missing, or they are too many. This many bytes were there and are dropped.
     Lost(Reason, usize),
 }
 
@@ -114,12 +114,12 @@ impl BlockBytes<'_> {
 /// What missing bytes did to a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FrameGap {
-    /// So many bytes of the stream's data are missing, and nothing else.
+    /// This many bytes of the content of a stream are missing, and nothing else.
     Data(u32, u64),
-    /// Nothing that matters is missing, or what is will be reported with its block.
+    /// Nothing that matters is missing, or it will be reported with its field block.
     Hidden,
-    /// What comes next is not known. The frame that was passing was this stream's data: so many bytes of that
-    /// are missing, and the flag says whether the stream ended with it.
+    /// The direction is out of sync. If the frame that was cut carries content: its stream, how many bytes of the content
+    /// are missing, and whether this side of the stream ends with it.
     Lost(Option<(u32, u64, bool)>),
 }
 
@@ -127,7 +127,7 @@ pub(super) enum FrameGap {
 #[derive(Debug)]
 pub(super) struct Framer {
     state: FrameState,
-    /// The field block that is passing.
+    /// The field block whose last frame has not come.
     open: Option<OpenBlock>,
     block: Vec<u8>,
     max_block: usize,
@@ -135,28 +135,28 @@ pub(super) struct Framer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FrameState {
-    /// In the connection preface, after so many bytes of it.
+    /// In the connection preface, of which this many bytes have come.
     Preface(usize),
     /// In a frame's header, or in the fields of fixed size after it.
     Fixed {
         bytes: [u8; HEADER + MAX_PREFIX],
         have: usize,
-        began: Nanos,
+        started: Nanos,
     },
     Payload(FramePayload),
 }
 
 /// The most bytes of fixed fields: pad length and priority.
 const MAX_PREFIX: usize = 6;
-const START: FrameState = FrameState::Fixed { bytes: [0; HEADER + MAX_PREFIX], have: 0, began: Nanos(0) };
+const START: FrameState = FrameState::Fixed { bytes: [0; HEADER + MAX_PREFIX], have: 0, started: Nanos(0) };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FramePayload {
     header: FrameHeader,
-    /// Bytes of content to come, and of padding after it.
+    /// How many bytes of content are to come, and of padding behind it.
     content: u32,
     padding: u32,
-    /// What the content says has been reported.
+    /// The end of the content was reported.
     reported: bool,
     /// The last stream of a GOAWAY frame.
     last: u32,
@@ -165,20 +165,20 @@ struct FramePayload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OpenBlock {
     stream: u32,
-    promise: bool,
-    end: bool,
+    is_promise: bool,
+    ends_stream: bool,
     lost: Option<(Reason, usize)>,
-    began: Nanos,
+    started: Nanos,
 }
 
 impl FramePayload {
-    /// Nothing of it has come.
+    /// Whether no byte of the content has come.
     fn is_untouched(&self) -> bool {
         self.content + self.padding + self.header.prefix() as u32 == self.header.length
     }
 }
 
-/// A buffer this large is kept for the next block that is cut.
+/// Largest buffer that is kept for the next field block, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Framer {
@@ -192,7 +192,7 @@ impl Framer {
         self.state = FrameState::Preface(0);
     }
 
-    /// The next byte begins a frame, whatever was before.
+    /// The next byte begins a frame, whatever was expected there.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.max_block);
     }
@@ -253,7 +253,7 @@ impl Framer {
         }
     }
 
-    /// Takes back the buffer of a block.
+    /// Takes the buffer of a field block back.
     pub(super) fn reuse_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT_BUFFER {
             buffer.clear();
@@ -282,11 +282,11 @@ impl Framer {
         FrameGap::Hidden
     }
 
-    /// Takes bytes of fixed fields; when they are whole, the payload begins.
+    /// Takes bytes of the fixed fields. When they are complete, the payload begins.
     fn fixed(&mut self, input: &mut &[u8], at: Nanos) -> Result<(), Reason> {
-        let FrameState::Fixed { mut bytes, mut have, mut began } = self.state else { return Ok(()) };
+        let FrameState::Fixed { mut bytes, mut have, mut started } = self.state else { return Ok(()) };
         if have == 0 {
-            began = at;
+            started = at;
         }
         for part in 0..2 {
             let whole = match part {
@@ -297,7 +297,7 @@ impl Framer {
             bytes[have..have + len].copy_from_slice(take(input, len));
             have += len;
             if have < whole {
-                self.state = FrameState::Fixed { bytes, have, began };
+                self.state = FrameState::Fixed { bytes, have, started };
                 return Ok(());
             }
             if part == 0 && have == HEADER {
@@ -306,7 +306,7 @@ impl Framer {
                 self.check_order(header)?;
             }
         }
-        self.begin(&bytes, began)
+        self.begin(&bytes, started)
     }
 
     /// RFC 9113 §4.3: nothing comes between the frames of a field block.
@@ -319,22 +319,23 @@ impl Framer {
         }
     }
 
-    fn begin(&mut self, bytes: &[u8], began: Nanos) -> Result<(), Reason> {
+    fn begin(&mut self, bytes: &[u8], started: Nanos) -> Result<(), Reason> {
         let header = FrameHeader::read(bytes);
         let prefix = header.prefix();
         let padding = if header.is_padded() { u32::from(bytes[HEADER]) } else { 0 };
         let content = header.length.checked_sub(prefix as u32 + padding).ok_or(Reason::PaddingInvalid)?;
         let last = if header.kind == kind::GOAWAY { number(&bytes[HEADER..]) } else { 0 };
         if matches!(header.kind, kind::HEADERS | kind::PUSH_PROMISE) {
-            let promise = header.kind == kind::PUSH_PROMISE;
-            let end = !promise && header.has(END_STREAM);
-            self.open = Some(OpenBlock { stream: header.stream, promise, end, lost: None, began });
+            let is_promise = header.kind == kind::PUSH_PROMISE;
+            let ends_stream = !is_promise && header.has(END_STREAM);
+            self.open =
+                Some(OpenBlock { stream: header.stream, is_promise, ends_stream, lost: None, started });
         }
         self.state = FrameState::Payload(FramePayload { header, content, padding, reported: false, last });
         Ok(())
     }
 
-    /// What a frame means whose content is whole; `bytes` are the last of it.
+    /// The content of a frame is complete; `bytes` are the last of it.
     fn frame_content_end<'a>(&mut self, payload: FramePayload, bytes: &'a [u8]) -> Option<FrameStep<'a>> {
         let FramePayload { header, last, .. } = payload;
         match header.kind {
@@ -351,13 +352,13 @@ impl Framer {
                 if !whole || bytes.len() > self.max_block {
                     self.keep(bytes);
                 }
-                let OpenBlock { stream, promise, end, lost, began } = self.open.take()?;
+                let OpenBlock { stream, is_promise, ends_stream, lost, started } = self.open.take()?;
                 let fields = match lost {
                     Some((reason, len)) => BlockBytes::Lost(reason, len),
                     None if whole => BlockBytes::Whole(bytes),
                     None => BlockBytes::Joined(std::mem::take(&mut self.block)),
                 };
-                Some(FrameStep::Block(FieldBlock { stream, promise, end, fields, began }))
+                Some(FrameStep::Block(FieldBlock { stream, is_promise, ends_stream, fields, started }))
             }
         }
     }
@@ -372,7 +373,7 @@ impl Framer {
         }
     }
 
-    /// The block that is passing cannot be read: what was kept of it and `more` bytes are given up.
+    /// The open field block cannot be read: what was kept of it and `more` bytes are dropped.
     fn lose_block(&mut self, reason: Reason, more: usize) {
         let given_up = std::mem::take(&mut self.block).len() + more;
         if let Some(open) = &mut self.open {
@@ -383,7 +384,7 @@ impl Framer {
 }
 
 impl FrameHeader {
-    /// Reads a header, which is whole.
+    /// Reads a complete header.
     pub(super) fn read(bytes: &[u8]) -> Self {
         Self {
             length: u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]),
@@ -393,8 +394,7 @@ impl FrameHeader {
         }
     }
 
-    /// Whether bytes of unknown origin begin with a frame's header: one that is in use, as a sender would write
-    /// it.
+    /// Whether bytes out of sync may be this header: its type is in use, and a sender would write it like this.
     pub(super) fn is_plausible(self, reserved: bool) -> bool {
         let flags = match self.kind {
             kind::DATA => END_STREAM | PADDED,
@@ -417,12 +417,12 @@ impl FrameHeader {
         !reserved && self.flags & !flags == 0 && self.length <= most && self.check().is_ok()
     }
 
-    /// Whether a frame like this can be the first one of several.
+    /// Whether a search can begin with this frame.
     pub(super) fn may_start(self) -> bool {
         self.kind != kind::CONTINUATION
     }
 
-    /// Length and stream, by type (RFC 9113 §6). A type that is not known may have any.
+    /// Checks length and stream by type (RFC 9113 §6). An unknown type may have any.
     fn check(self) -> Result<(), Reason> {
         let length = match self.kind {
             kind::PRIORITY => self.length == 5,
@@ -445,7 +445,7 @@ impl FrameHeader {
         }
     }
 
-    /// How many bytes of fixed size come before the content.
+    /// The length of the fixed fields before the content.
     fn prefix(self) -> usize {
         let padded = usize::from(self.is_padded());
         match self.kind {
@@ -469,7 +469,7 @@ impl FrameHeader {
     }
 }
 
-/// A number of 31 bits; the reserved one before them is ignored.
+/// An integer of 31 bits; the reserved bit before them is ignored.
 fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0] & 0x7f, bytes[1], bytes[2], bytes[3]])
 }

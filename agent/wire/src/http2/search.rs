@@ -1,8 +1,12 @@
-//! Finds the frames of a direction that is out of sync: where captured calls start, by several frames that
-//! follow one another.
+//! Finds the frames of a direction that is out of sync: several frames that follow one another, the first of them where
+//! a captured call begins.
 
 use super::frame::{FrameHeader, HEADER};
-use crate::{Nanos, held::HeldRuns, reassembly::take};
+use crate::{
+    Nanos,
+    reassembly::take,
+    runs::{HeldRuns, Run},
+};
 
 /// Bytes that may be frames.
 #[derive(Debug, Default)]
@@ -10,17 +14,17 @@ pub(crate) struct FrameSearch {
     held: HeldRuns,
     header: [u8; HEADER],
     have: usize,
-    /// Bytes of the current frame's payload to come.
-    left: usize,
+    /// How many bytes of the current frame's payload are to come.
+    remaining: usize,
     frames: u32,
 }
 
-/// What was found in some bytes.
+/// What a search says of some bytes.
 #[derive(Debug, Default)]
 pub(crate) struct FrameSearchResult {
-    /// So many bytes are no frames: those that were held before, or come now.
+    /// How many bytes are no frames, held ones included.
     pub(crate) rejected: usize,
-    /// These are.
+    /// Bytes that are proven to be frames.
     pub(crate) frames: Option<HeldRuns>,
 }
 
@@ -30,57 +34,48 @@ impl FrameSearch {
     }
 
     /// The time of the first byte.
-    pub(crate) fn began(&self) -> Option<Nanos> {
-        self.held.began()
+    pub(crate) fn started(&self) -> Option<Nanos> {
+        self.held.started()
     }
 
-    /// Gives up what is held; returns how much that was.
+    /// Drops what is held; returns how many bytes that was.
     pub(crate) fn reject(&mut self) -> usize {
         std::mem::take(self).held.len()
     }
 
-    /// Gives what is held if it makes at least so many frames; a call that ends with a
-    /// frame counts as one more.
-    pub(crate) fn take(&mut self, frames: u32) -> Option<HeldRuns> {
-        let aligned = u32::from(self.left == 0 && self.have == 0);
-        (frames == 0 || (self.frames > 0 && self.frames + aligned >= frames))
-            .then(|| std::mem::take(self).held)
+    /// Takes what is held if it has at least `proof` frames. A call that ends with a frame counts as one more.
+    pub(crate) fn take(&mut self, proof: u32) -> Option<HeldRuns> {
+        let aligned = u32::from(self.remaining == 0 && self.have == 0);
+        (proof == 0 || (self.frames > 0 && self.frames + aligned >= proof)).then(|| std::mem::take(self).held)
     }
 
-    /// Looks at the next bytes, which are held until so many frames are found, and at most `most` of them.
-    pub(crate) fn look(
-        &mut self,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        frames: u32,
-        most: usize,
-    ) -> FrameSearchResult {
+    /// Looks at the next bytes. They are held until `proof` frames are found, and at most `most` of them.
+    pub(crate) fn look(&mut self, run: Run<'_>, proof: u32, most: usize) -> FrameSearchResult {
         let mut rejected = 0;
-        if !self.is_empty() && !self.holds(bytes, frames, most) {
+        if !self.is_empty() && !self.holds(run.bytes, proof, most) {
             rejected = self.reject();
         } else if !self.is_empty() {
-            self.held.push(bytes, starts_call, at);
-            return FrameSearchResult { rejected, frames: self.take(frames) };
+            self.held.push(run);
+            return FrameSearchResult { rejected, frames: self.take(proof) };
         }
-        if !starts_call || !self.holds(bytes, frames, most) {
+        if !run.starts_call || !self.holds(run.bytes, proof, most) {
             *self = Self::default();
-            return FrameSearchResult { rejected: rejected + bytes.len(), frames: None };
+            return FrameSearchResult { rejected: rejected + run.bytes.len(), frames: None };
         }
-        self.held.push(bytes, starts_call, at);
-        FrameSearchResult { rejected, frames: self.take(frames) }
+        self.held.push(run);
+        FrameSearchResult { rejected, frames: self.take(proof) }
     }
 
-    /// Whether the next bytes go on with frames, and are enough or few enough to be held.
-    fn holds(&mut self, bytes: &[u8], frames: u32, most: usize) -> bool {
-        self.follow(bytes) && (self.frames >= frames || self.held.len() + bytes.len() <= most)
+    /// Whether the next bytes continue the frames, and are enough for the proof or few enough to be held.
+    fn holds(&mut self, bytes: &[u8], proof: u32, most: usize) -> bool {
+        self.follow(bytes) && (self.frames >= proof || self.held.len() + bytes.len() <= most)
     }
 
-    /// Goes on from frame to frame; false where none can be.
+    /// Goes from frame to frame; false where the bytes are no frame.
     fn follow(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
+            let skipped = self.remaining.min(bytes.len());
+            self.remaining -= skipped;
             take(&mut bytes, skipped);
             let len = bytes.len().min(HEADER - self.have);
             self.header[self.have..self.have + len].copy_from_slice(take(&mut bytes, len));
@@ -91,7 +86,7 @@ impl FrameSearch {
                     return false;
                 }
                 self.have = 0;
-                self.left = header.length as usize;
+                self.remaining = header.length as usize;
                 self.frames += 1;
             }
         }

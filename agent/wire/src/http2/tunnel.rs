@@ -1,9 +1,16 @@
-//! A stream that carries another protocol (RFC 9113 §8.5): WebSocket is read (RFC 8441 §5), others are not.
+//! A stream that carries another protocol (RFC 9113 §8.5). WebSocket is read (RFC 8441 §5), others are not.
+//!
+//! ```text
+//!                          2xx, messages are wanted            both peers have closed it
+//!   CONNECT ──► Requested ────────────────────────► Open(WebSocket) ─────────────────────► over
+//!                  ├─ 3xx to 5xx, or not wanted ──► no tunnel: an ordinary response
+//!                  └─ head of the response lost ──► Unread
+//! ```
 
 use super::head::PseudoHeaders;
 use crate::{
     ExchangeId, Headers, Interest, Limits, Nanos, Reason, Role, Sink,
-    held::HeldRuns,
+    runs::{HeldRuns, Run},
     websocket::{Extensions, WebSocket},
 };
 
@@ -11,13 +18,14 @@ use crate::{
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is in a box, and sooner or later most are open")]
 pub(super) enum Tunnel {
-    /// A WebSocket, once the server agrees: what the client has sent, and whether some of that is missing.
+    /// A WebSocket that the server has not accepted yet: what the client has sent, and whether bytes of that are
+    /// missing.
     Requested {
         held: HeldRuns,
         missing: bool,
     },
     Open(WebSocket),
-    /// Nothing that is read, or nobody knows what: it is dropped for this reason.
+    /// Another protocol, or an unknown one: content is dropped for this reason.
     Unread(Reason),
 }
 
@@ -28,14 +36,14 @@ pub(super) struct FinalResponse<'a> {
     pub(super) headers: Headers<'a>,
     pub(super) interest: Interest,
     pub(super) limits: &'a Limits,
-    /// There is room for another WebSocket whose messages are compressed.
-    pub(super) inflates: bool,
+    /// The limits allow another WebSocket whose messages are decompressed.
+    pub(super) may_inflate: bool,
     pub(super) at: Nanos,
 }
 
 impl Tunnel {
-    /// What a request asks for, if not for a response alone; `complete`: all its fields are known.
-    pub(super) fn asked(pseudo: &PseudoHeaders<'_>, complete: bool) -> Option<Self> {
+    /// The tunnel that a request asks for, if it asks for one. `complete`: all its fields are known.
+    pub(super) fn requested(pseudo: &PseudoHeaders<'_>, complete: bool) -> Option<Self> {
         match (pseudo.method, pseudo.protocol) {
             (Some(method), _) if method != b"CONNECT" => None,
             (_, Some(protocol)) if protocol.eq_ignore_ascii_case(b"websocket") => {
@@ -48,29 +56,29 @@ impl Tunnel {
         }
     }
 
-    /// What is left of it once the server has answered: nothing if that refuses it (RFC 8441 §5).
+    /// The tunnel after the head of the response: none where that refuses it (RFC 8441 §5).
     pub(super) fn final_response<S: Sink>(
         mut self: Box<Self>,
         id: ExchangeId,
-        answer: &FinalResponse<'_>,
+        response: &FinalResponse<'_>,
         sink: &mut S,
     ) -> Option<Box<Self>> {
-        match (answer.status, &mut *self) {
+        match (response.status, &mut *self) {
             (0, tunnel) => tunnel.lose_response(sink),
             (300.., tunnel) => {
                 tunnel.drop_held(sink);
                 return None;
             }
-            (_, Self::Requested { .. }) if answer.interest == Interest::Skip => return None,
+            (_, Self::Requested { .. }) if response.interest == Interest::Skip => return None,
             (_, Self::Requested { held, missing }) => {
-                *self = Self::Open(open(id, held, *missing, answer, sink))
+                *self = Self::Open(open(id, held, *missing, response, sink))
             }
             _ => {}
         }
         Some(self)
     }
 
-    /// What the server has answered is not known.
+    /// The head of the response is lost.
     pub(super) fn lose_response<S: Sink>(&mut self, sink: &mut S) {
         if matches!(self, Self::Requested { .. }) {
             self.drop_held(sink);
@@ -78,31 +86,31 @@ impl Tunnel {
         }
     }
 
-    /// Takes content; `starts`: its frame begins with it.
-    pub(super) fn data<S: Sink>(&mut self, from: Role, bytes: &[u8], starts: bool, at: Nanos, sink: &mut S) {
+    /// Takes content.
+    pub(super) fn data<S: Sink>(&mut self, from: Role, run: Run<'_>, sink: &mut S) {
         match self {
-            Self::Requested { held, missing: false } => held.push(bytes, starts, at),
-            Self::Requested { .. } => sink.dropped(Reason::SwitchUnanswered, bytes.len() as u64),
-            Self::Open(websocket) => websocket.data(from, bytes, starts, at, sink),
-            Self::Unread(reason) => sink.dropped(*reason, bytes.len() as u64),
+            Self::Requested { held, missing: false } => held.push(run),
+            Self::Requested { .. } => sink.dropped(Reason::SwitchUnanswered, run.bytes.len() as u64),
+            Self::Open(websocket) => websocket.data(from, run, sink),
+            Self::Unread(reason) => sink.dropped(*reason, run.bytes.len() as u64),
         }
     }
 
-    /// Content is missing; `None`: nobody knows how much, or whether any is.
+    /// Content is missing. `None`: it is not known how much, or whether any is.
     pub(super) fn gap<S: Sink>(&mut self, from: Role, missing: Option<u64>, sink: &mut S) {
         match self {
             Self::Requested { held, missing } if from == Role::Client => {
-                let given_up = std::mem::take(held);
-                held.closed = given_up.closed;
+                let dropped = std::mem::take(held);
+                held.closed = dropped.closed;
                 *missing = true;
-                drop_early(&given_up, sink);
+                drop_runs(&dropped, sink);
             }
             Self::Open(websocket) => websocket.gap(from, missing, sink),
             Self::Requested { .. } | Self::Unread(_) => {}
         }
     }
 
-    /// Nothing more comes from a side.
+    /// No more content comes from this peer.
     pub(super) fn half_close<S: Sink>(&mut self, from: Role, at: Nanos, sink: &mut S) {
         match self {
             Self::Requested { held, .. } => held.closed = Some(at),
@@ -111,25 +119,25 @@ impl Tunnel {
         }
     }
 
-    /// Gives up what was sent before an answer.
+    /// Drops what the client has sent before a response.
     pub(super) fn drop_held<S: Sink>(&self, sink: &mut S) {
         if let Self::Requested { held, .. } = self {
-            drop_early(held, sink);
+            drop_runs(held, sink);
         }
     }
 
-    /// Whether its end has been told.
+    /// Whether the end of its exchange has been reported.
     pub(super) const fn is_over(&self) -> bool {
         matches!(self, Self::Open(websocket) if websocket.is_over())
     }
 
-    /// Whether compressed messages are read, if they come.
+    /// Whether compressed messages are read, where they come.
     pub(super) fn inflates(&self) -> bool {
         matches!(self, Self::Open(websocket) if websocket.inflates())
     }
 
-    /// Bytes that it keeps for want of an answer.
-    pub(super) fn held(&self) -> usize {
+    /// What it holds before a response, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
         match self {
             Self::Requested { held, .. } => held.cost(),
             _ => 0,
@@ -137,29 +145,30 @@ impl Tunnel {
     }
 }
 
-fn drop_early<S: Sink>(held: &HeldRuns, sink: &mut S) {
+fn drop_runs<S: Sink>(held: &HeldRuns, sink: &mut S) {
     if !held.is_empty() {
         sink.dropped(Reason::SwitchUnanswered, held.len() as u64);
     }
 }
 
-/// The WebSocket that a client has asked for, after what it has sent since.
+/// The WebSocket that the server has accepted, with what the client has sent before.
 fn open<S: Sink>(
     id: ExchangeId,
     held: &HeldRuns,
     missing: bool,
-    answer: &FinalResponse<'_>,
+    response: &FinalResponse<'_>,
     sink: &mut S,
 ) -> WebSocket {
-    let mut websocket = WebSocket::new(id, Extensions::of(answer.headers), answer.limits, answer.at);
-    if !answer.inflates {
+    let extensions = Extensions::of(response.headers);
+    let mut websocket = WebSocket::new(id, extensions, response.limits, response.at);
+    if !response.may_inflate {
         websocket.disable_decompression(Reason::TooManyCompressedWebSockets);
     }
     if missing {
         websocket.gap(Role::Client, None, sink);
     }
-    for (bytes, starts, at) in held.runs() {
-        websocket.data(Role::Client, bytes, starts, at, sink);
+    for run in held.iter() {
+        websocket.data(Role::Client, run, sink);
     }
     if let Some(at) = held.closed {
         websocket.half_close(Role::Client, at, sink);

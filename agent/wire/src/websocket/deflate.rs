@@ -7,31 +7,31 @@ use crate::{
     coding::{Progress, SMALL, inflate},
 };
 
-/// What the server's answer says about messages (RFC 6455 §9.1).
+/// The extensions that the server has accepted (RFC 6455 §9.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extensions {
     None,
-    /// Messages may be compressed: those of the client, those of the server.
+    /// Messages may be compressed: the parameters by [`Role::index`] of the sender.
     Deflate([Parameters; 2]),
-    /// Something that is not known here: what messages mean is not known either.
+    /// An unknown extension: messages have an unknown format.
     Unknown,
 }
 
-/// How one side compresses (RFC 7692 §7.1).
+/// How one peer compresses (RFC 7692 §7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parameters {
     /// A message may refer to those before it.
     takeover: bool,
-    /// The window is 2 to this many bytes.
+    /// The logarithm of the window size.
     window: u8,
 }
 
 const WINDOW: std::ops::RangeInclusive<u8> = 8..=15;
-/// What the decoder takes at least. A larger window than was used does no harm.
+/// Smallest window of the decoder. It may be larger than that of the sender.
 const LEAST_WINDOW: u8 = 9;
 
 impl Extensions {
-    /// Reads the fields of the answer that opens a WebSocket.
+    /// Reads the fields of the response that opens a WebSocket.
     pub(crate) fn of(headers: Headers<'_>) -> Self {
         let mut found = Self::None;
         for extension in headers.members("sec-websocket-extensions") {
@@ -75,7 +75,7 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     value.parse().ok().filter(|bits| WINDOW.contains(bits))
 }
 
-/// Undoes the compression of one direction.
+/// Decompresses the messages of one peer.
 ///
 /// Memory: nothing before the first compressed message, then 48 KiB and 16 KiB of output.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) struct Inflater {
     parameters: Parameters,
     limits: Limits,
     inflation: Option<Box<Inflation>>,
-    /// Why messages cannot be read any more.
+    /// Why no more messages can be decompressed.
     lost: Option<Reason>,
 }
 
@@ -91,13 +91,13 @@ pub(super) struct Inflater {
 struct Inflation {
     inflate: Decompress,
     out: Box<[u8]>,
-    /// Bytes of the current message: compressed, and what they became.
+    /// How many bytes of the current message have come, and how many they became.
     taken: u64,
     given: u64,
 }
 
 const OUT: usize = 16 << 10;
-/// What a sender leaves away from the end of a message (RFC 7692 §7.2.1).
+/// The end of a message, which its sender leaves out (RFC 7692 §7.2.1).
 const TAIL: &[u8] = b"\x00\x00\xff\xff";
 
 impl Inflater {
@@ -105,13 +105,13 @@ impl Inflater {
         Self { parameters, limits, inflation: None, lost: None }
     }
 
-    /// Whether a message that begins now can be read.
+    /// Whether a message that begins now can be decompressed.
     pub(super) fn begin(&self) -> Result<(), Reason> {
         self.lost.map_or(Ok(()), Err)
     }
 
-    /// Takes bytes of a message and gives all that they yield to `give`, with whether that is the end of the
-    /// message. `last`: they are its last ones. After an error, no more messages can be read.
+    /// Takes bytes of a message and gives all that they become to `give`, with a flag for the end of the message. `last`:
+    /// they are its last ones. After an error, no more messages can be decompressed.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -129,7 +129,7 @@ impl Inflater {
         fed
     }
 
-    /// No message can be read any more.
+    /// No more messages can be decompressed.
     pub(super) fn fail(&mut self, reason: Reason) {
         self.lost = self.lost.or(Some(reason));
         self.inflation = None;
@@ -181,7 +181,7 @@ impl Inflation {
                     return Err(Reason::DecodedRatioTooHigh);
                 }
                 if over {
-                    // A final block ends no message: what follows begins anew (RFC 7692 §7.2.3.5).
+                    // A final block does not end the message: a new stream follows (RFC 7692 §7.2.3.5).
                     self.inflate.reset(false);
                 }
                 if filled == OUT {

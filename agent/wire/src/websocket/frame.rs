@@ -2,7 +2,7 @@
 
 use crate::{Reason, reassembly::take};
 
-/// What a frame is (RFC 6455 §11.8).
+/// Opcodes (RFC 6455 §11.8).
 pub(super) mod opcode {
     pub(crate) const CONTINUATION: u8 = 0x0;
     pub(crate) const TEXT: u8 = 0x1;
@@ -26,7 +26,7 @@ const MAX_HEAD: usize = 14;
 /// Most bytes in a control frame (RFC 6455 §5.5).
 const MAX_CONTROL: u64 = 125;
 
-/// The head of a frame, its masking key left out.
+/// The header of a frame without its masking key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WsFrameHeader {
     first: u8,
@@ -42,30 +42,30 @@ pub(super) struct WsFrameHeader {
 pub(super) enum WsFrameStep<'a> {
     /// The input is used up.
     More,
-    /// A frame begins; its payload follows, also when that is empty.
+    /// A frame begins. Its payload follows, also when it is empty.
     Header(WsFrameHeader),
     Payload(WsPayload<'a>),
-    /// A rule was broken: where the next frame begins is not known.
+    /// The frame breaks a rule: it is not known where the next one begins.
     Malformed(Reason),
 }
 
 /// Bytes of a frame's payload.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WsPayload<'a> {
-    /// As they were sent.
+    /// As they were sent: masked.
     pub(super) bytes: &'a [u8],
-    /// The key, turned so that it begins with the byte for the first of them; zeros where there is none.
+    /// The masking key, rotated so that its first byte is that of the first payload byte; zeros where there is none.
     pub(super) key: [u8; 4],
-    /// The frame ends with them.
+    /// The frame ends with these bytes.
     pub(super) end: bool,
 }
 
 /// What missing bytes did to a direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WsFrameGap {
-    /// All of them belong to the current payload, which may end with them.
+    /// All of them belong to the current payload. `end`: that ends with them.
     Inside { end: bool },
-    /// They hide a frame's head.
+    /// They hide the header of a frame.
     Lost,
 }
 
@@ -138,7 +138,7 @@ impl Framer {
         }
     }
 
-    /// So many bytes of the payload have passed.
+    /// `len` bytes of the payload have passed.
     fn pass(&mut self, len: u64) {
         if let WsFrameState::Payload { left, key } = &mut self.state {
             *left -= len;
@@ -151,7 +151,7 @@ impl Framer {
 }
 
 impl WsFrameHeader {
-    /// Reads a head, which is whole, and its masking key.
+    /// Reads a complete header and its masking key.
     fn read(bytes: &[u8; MAX_HEAD]) -> (Self, [u8; 4]) {
         let [first, second, a, b, c, d, e, f, g, h, ..] = *bytes;
         let (length, after, least) = match second & SHORT {
@@ -171,7 +171,7 @@ impl WsFrameHeader {
         self.first & OPCODE
     }
 
-    /// It is the last frame of its message.
+    /// Whether it is the last frame of its message.
     pub(super) const fn is_final(self) -> bool {
         self.first & FIN != 0
     }
@@ -180,14 +180,14 @@ impl WsFrameHeader {
         self.first & bits != 0
     }
 
-    /// It is no part of a message.
+    /// Whether it is a control frame: no fragment of a message.
     pub(super) const fn is_control(self) -> bool {
         self.opcode() >= opcode::CLOSE
     }
 
-    /// What a head tells by itself (RFC 6455 §5.2, §5.5). Those reserved bits may be set: RSV1 at the start of a
-    /// message (RFC 7692 §6), all three of them anywhere. Who masks is not checked: a frame says it itself, and
-    /// there are ends that take what they are not to.
+    /// Checks the header by itself (RFC 6455 §5.2, §5.5). `reserved`: the reserved bits that may be set, RSV1 at the start
+    /// of a message only (RFC 7692 §6), all three of them anywhere. Masking is not checked: some peers accept frames
+    /// that are masked or not against the rules.
     pub(super) fn check(self, reserved: u8) -> Result<(), Reason> {
         let starts = matches!(self.opcode(), opcode::TEXT | opcode::BINARY);
         let reserved = if starts || reserved == RESERVED { reserved } else { 0 };
@@ -205,7 +205,7 @@ impl WsFrameHeader {
     }
 }
 
-/// Takes the mask off (RFC 6455 §5.3).
+/// Removes the mask (RFC 6455 §5.3).
 pub(super) fn unmask(bytes: &[u8], key: [u8; 4], into: &mut [u8]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -219,7 +219,7 @@ pub(super) fn unmask(bytes: &[u8], key: [u8; 4], into: &mut [u8]) {
     }
 }
 
-/// How long a head is, by its second byte.
+/// The length of a header, by its second byte.
 const fn head_len(second: u8) -> usize {
     let length = match second & SHORT {
         126 => 2,

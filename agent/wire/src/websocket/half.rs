@@ -1,11 +1,11 @@
-//! One direction of a WebSocket: frames put together to messages (RFC 6455 §5.4).
+//! The messages of one peer of a WebSocket, put together from frames (RFC 6455 §5.4).
 
 use super::{
     deflate::{Extensions, Inflater},
     frame::{Framer, RESERVED, RSV1, WsFrameGap, WsFrameHeader, WsFrameStep, WsPayload, opcode, unmask},
     search::WsFrameSearch,
 };
-use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Reason, Role, Sink};
+use crate::{ExchangeId, Limits, MessageKind, MessagePart, Nanos, Reason, Role, Sink, runs::Run};
 
 #[derive(Debug)]
 pub(super) struct WebSocketHalf {
@@ -16,41 +16,42 @@ pub(super) struct WebSocketHalf {
     inflater: Option<Inflater>,
     /// Reserved bits that may be set.
     reserved: u8,
-    limit: u64,
-    /// The rule that was broken.
+    /// How many bytes are searched for frames, at most.
+    max_search: u64,
+    /// The rule that a frame has broken.
     pub(super) malformed: Option<Reason>,
-    /// Why a message could not be read.
+    /// Why a message could not be decompressed.
     pub(super) undecodable: Option<Reason>,
     /// The Close frame has passed.
     pub(super) closed: bool,
-    /// Nothing more comes.
+    /// No more bytes come.
     pub(super) ended: bool,
 }
 
 #[derive(Debug)]
 enum SyncState {
     InSync,
-    /// Out of sync, since so many bytes.
+    /// Out of sync, and how many bytes were searched since.
     Searching(WsFrameSearch, u64),
-    /// Out of sync for good.
-    Over,
+    /// Out of sync for ever.
+    Failed,
 }
 
-/// The frame that is passing.
+/// What the current frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FrameKind {
     Control,
     Close,
-    /// Part of a message, and whether it is the last one.
+    /// A fragment of a message, and whether it is the last one.
     Data(bool),
 }
 
-/// The message that is passing.
+/// The current message.
 #[derive(Clone, Copy, Debug)]
 struct OpenMessage {
     kind: MessageKind,
     decoding: Decoding,
-    /// Something of it was told.
+    /// A part of it was reported.
     reported: bool,
 }
 
@@ -58,11 +59,11 @@ struct OpenMessage {
 enum Decoding {
     Plain,
     Deflated,
-    /// What is left of it cannot be read.
+    /// The rest of the message cannot be decompressed.
     Unreadable,
 }
 
-/// Where what is found is told.
+/// Reports what a half finds to the sink, as part of its exchange and at the time of the current bytes.
 pub(super) struct Output<'a, S> {
     pub(super) id: ExchangeId,
     pub(super) from: Role,
@@ -78,7 +79,7 @@ impl<S: Sink> Output<'_, S> {
     }
 
     fn gap(&mut self, missing: Option<u64>) {
-        self.sink.gap(self.id, self.from == Role::Client, missing);
+        self.sink.gap(self.id, self.from, missing);
     }
 
     fn dropped(&mut self, reason: Reason, bytes: &[u8]) {
@@ -88,11 +89,11 @@ impl<S: Sink> Output<'_, S> {
     }
 }
 
-/// Bytes whose mask is taken off before they are given on.
+/// How many bytes are unmasked at a time.
 const PIECE: usize = 2 << 10;
 
 impl WebSocketHalf {
-    /// A direction whose next byte begins a frame.
+    /// A half whose next byte begins a frame.
     pub(super) fn new(from: Role, extensions: Extensions, limits: &Limits) -> Self {
         let (reserved, inflater, undecodable) = match extensions {
             Extensions::None => (0, None, None),
@@ -106,7 +107,7 @@ impl WebSocketHalf {
             message: None,
             inflater,
             reserved,
-            limit: limits.search,
+            max_search: limits.search,
             malformed: None,
             undecodable,
             closed: false,
@@ -121,12 +122,12 @@ impl WebSocketHalf {
         }
     }
 
-    /// Whether compressed messages are read, if they come.
+    /// Whether compressed messages are read, where they come.
     pub(super) fn inflates(&self) -> bool {
         self.inflater.as_ref().is_some_and(|inflater| inflater.begin().is_ok())
     }
 
-    /// Nothing more of it is of interest.
+    /// Whether no more messages come.
     pub(super) const fn is_done(&self) -> bool {
         self.closed || self.ended
     }
@@ -136,11 +137,12 @@ impl WebSocketHalf {
     }
 
     pub(super) const fn is_failed(&self) -> bool {
-        matches!(self.sync, SyncState::Over)
+        matches!(self.sync, SyncState::Failed)
     }
 
-    pub(super) fn data<S: Sink>(&mut self, bytes: &[u8], starts_call: bool, out: &mut Output<'_, S>) {
-        let mut input = bytes;
+    /// Takes the next bytes.
+    pub(super) fn data<S: Sink>(&mut self, run: Run<'_>, out: &mut Output<'_, S>) {
+        let mut input = run.bytes;
         while !self.is_done() && self.is_in_sync() {
             match self.framer.next(&mut input) {
                 WsFrameStep::More => return,
@@ -156,16 +158,16 @@ impl WebSocketHalf {
             return out.dropped(Reason::WebSocketDataAfterClose, input);
         }
         out.dropped(self.malformed.unwrap_or(Reason::OutOfSync), input);
-        self.search(input, starts_call);
+        self.search(input, run.starts_call);
     }
 
-    /// So many bytes are missing here, or nobody knows how many.
+    /// Bytes are missing here. `None`: it is not known how many.
     pub(super) fn gap<S: Sink>(&mut self, missing: Option<u64>, out: &mut Output<'_, S>) {
         if self.is_done() {
             return;
         }
         match (&mut self.sync, missing.map(|missing| self.framer.gap(missing))) {
-            (SyncState::Over, _) => {}
+            (SyncState::Failed, _) => {}
             (SyncState::Searching(search, _), _) => search.reset(),
             (SyncState::InSync, Some(WsFrameGap::Inside { end })) => {
                 match self.frame {
@@ -187,28 +189,28 @@ impl WebSocketHalf {
         }
     }
 
-    /// Looks for frames in bytes that are passed over.
+    /// Searches for frames in bytes that are skipped.
     fn search(&mut self, bytes: &[u8], starts_call: bool) {
         let SyncState::Searching(search, searched) = &mut self.sync else { return };
         *searched += bytes.len() as u64;
         if let Some(found) = search.look(bytes, starts_call) {
             self.framer = Framer::new();
-            // Its kind is not told.
+            // The kind is irrelevant: nothing of the message is reported.
             let (kind, decoding) = (MessageKind::Binary, Decoding::Unreadable);
             self.message = found.inside.then_some(OpenMessage { kind, decoding, reported: false });
             self.sync = SyncState::InSync;
-        } else if *searched > self.limit {
-            self.sync = SyncState::Over;
+        } else if *searched > self.max_search {
+            self.sync = SyncState::Failed;
         }
     }
 
-    /// A rule was broken: the receiver fails the connection (RFC 6455 §7.1.7).
+    /// A frame breaks a rule: its receiver fails the connection (RFC 6455 §7.1.7).
     fn fail<S: Sink>(&mut self, reason: Reason, out: &mut Output<'_, S>) {
         out.gap(None);
         self.malformed = Some(reason);
         self.message = None;
         self.inflater = None;
-        self.sync = SyncState::Over;
+        self.sync = SyncState::Failed;
     }
 
     fn begin(&mut self, head: WsFrameHeader) -> Result<(), Reason> {
@@ -252,7 +254,7 @@ impl WebSocketHalf {
             } else {
                 let mut plain = [0; PIECE];
                 let mut left = bytes.len();
-                // The key fits at the start of every piece: its length divides theirs.
+                // The length of the key divides that of a piece, so that every piece begins with the same key byte.
                 for part in bytes.chunks(PIECE) {
                     left -= part.len();
                     let plain = &mut plain[..part.len()];
@@ -266,7 +268,7 @@ impl WebSocketHalf {
         }
     }
 
-    /// Takes content of the message, unmasked.
+    /// Takes unmasked content of the current message.
     fn content<S: Sink>(&mut self, bytes: &[u8], last: bool, out: &mut Output<'_, S>) {
         let Some(message) = &mut self.message else { return };
         match (message.decoding, &mut self.inflater) {
@@ -289,7 +291,7 @@ impl WebSocketHalf {
         }
     }
 
-    /// Content of the message is missing.
+    /// Content of the current message is missing.
     fn missing<S: Sink>(&mut self, missing: Option<u64>, out: &mut Output<'_, S>) {
         let Some(message) = &mut self.message else { return };
         if message.decoding == Decoding::Unreadable {
@@ -312,7 +314,7 @@ impl WebSocketHalf {
         match self.frame {
             FrameKind::Control | FrameKind::Data(false) => {}
             FrameKind::Close => self.closed = true,
-            // Open still when its last bytes are missing.
+            // The message is still open when its last bytes are missing.
             FrameKind::Data(true) => self.content(b"", true, out),
         }
     }

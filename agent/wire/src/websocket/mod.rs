@@ -1,10 +1,20 @@
 //! WebSocket (RFC 6455) with compressed messages (RFC 7692), watched from outside: on a connection of its own, or on
 //! a stream of HTTP/2 (RFC 8441).
 //!
-//! Each direction is a `WebSocketHalf` that cuts frames by its `Framer`, puts messages together and gives them on as their
-//! bytes come; `WebSocket` knows when both have ended. Missing bytes inside a frame leave a gap in its message. Where
-//! they hide a frame's head, the direction is out of sync: a `WsFrameSearch` looks for frames, and the other direction goes
-//! on.
+//! The bytes of each peer are a `WebSocketHalf`: a `Framer` cuts frames, and the half reports the messages in them as
+//! their bytes come. `WebSocket` knows when both have ended.
+//!
+//! ```text
+//!            missing bytes hide the head of a frame
+//!         ┌───────────────────────────────────────────┐
+//!         │                                           ▼
+//!      in sync ◄── several plausible frames ── searching ── too many bytes searched ──► failed
+//!         │                                                                               ▲
+//!         └───────────────────── a frame breaks a rule ───────────────────────────────────┘
+//! ```
+//!
+//! Missing bytes inside a frame leave a gap in its message; the other peer's half is not concerned. The exchange ends
+//! when each half has had a Close frame or the end of its direction, when both have failed, or with the connection.
 
 mod deflate;
 mod frame;
@@ -13,28 +23,27 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use crate::{Ending, ExchangeId, Limits, Nanos, Reason, Role, Sink};
+use crate::{Ending, ExchangeId, Limits, Nanos, Reason, Role, Sink, runs::Run};
 pub(crate) use deflate::Extensions;
 use half::{Output, WebSocketHalf};
 
-/// Follows what comes after an upgrade to WebSocket: one exchange, to its end.
+/// Follows a WebSocket from its opening to the end of its exchange.
 ///
-/// Memory: in each direction 64 KiB once a compressed message was read.
+/// Memory: for each peer 64 KiB once a compressed message was read.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     id: ExchangeId,
-    /// The client's, the server's.
+    /// By [`Role::index`] of the sender.
     halves: [WebSocketHalf; 2],
-    /// Time of the last byte.
-    last: Nanos,
+    last_byte: Nanos,
     over: bool,
 }
 
 impl WebSocket {
-    /// A WebSocket that was opened by this exchange.
+    /// A WebSocket that this exchange has opened.
     pub(crate) fn new(id: ExchangeId, extensions: Extensions, limits: &Limits, at: Nanos) -> Self {
         let halves = [Role::Client, Role::Server].map(|from| WebSocketHalf::new(from, extensions, limits));
-        Self { id, halves, last: at, over: false }
+        Self { id, halves, last_byte: at, over: false }
     }
 
     /// Compressed messages are not read, for this reason; others are.
@@ -42,42 +51,35 @@ impl WebSocket {
         self.halves.iter_mut().for_each(|half| half.disable_decompression(reason));
     }
 
-    /// Whether compressed messages are read, if they come.
+    /// Whether compressed messages are read, where they come.
     pub(crate) fn inflates(&self) -> bool {
         self.halves.iter().any(WebSocketHalf::inflates)
     }
 
-    /// The end of the exchange has been told.
+    /// Whether the end of the exchange has been reported.
     pub(crate) const fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Takes the next bytes of a side. `starts_call`: they begin where a captured call began.
-    pub(crate) fn data<S: Sink>(
-        &mut self,
-        from: Role,
-        bytes: &[u8],
-        starts_call: bool,
-        at: Nanos,
-        sink: &mut S,
-    ) {
-        self.last = self.last.max(at);
-        let mut out = Output { id: self.id, from, at, sink };
-        self.halves[from.index()].data(bytes, starts_call, &mut out);
-        self.end_if_done(at, sink);
+    /// Takes the next bytes of a peer.
+    pub(crate) fn data<S: Sink>(&mut self, from: Role, run: Run<'_>, sink: &mut S) {
+        self.last_byte = self.last_byte.max(run.at);
+        let mut out = Output { id: self.id, from, at: run.at, sink };
+        self.halves[from.index()].data(run, &mut out);
+        self.end_if_done(run.at, sink);
     }
 
-    /// So many bytes of a side are missing here; `None`: nobody knows how many, or whether any are.
+    /// Bytes of a peer are missing here. `None`: it is not known how many, or whether any are.
     pub(crate) fn gap<S: Sink>(&mut self, from: Role, missing: Option<u64>, sink: &mut S) {
         if self.over {
             return;
         }
-        let at = self.last;
+        let at = self.last_byte;
         self.halves[from.index()].gap(missing, &mut Output { id: self.id, from, at, sink });
         self.end_if_done(at, sink);
     }
 
-    /// Nothing more comes from a side.
+    /// A peer sends nothing more.
     pub(crate) fn half_close<S: Sink>(&mut self, from: Role, at: Nanos, sink: &mut S) {
         self.halves[from.index()].ended = true;
         self.end_if_done(at, sink);
@@ -91,14 +93,14 @@ impl WebSocket {
         sink.end(self.id, self.ending(ending), at);
     }
 
-    /// Ends it if its last byte passed before `oldest`.
+    /// Ends the exchange if its last byte passed before `oldest`.
     pub(crate) fn sweep<S: Sink>(&mut self, oldest: Nanos, sink: &mut S) {
-        if self.last < oldest {
-            self.close(Ending::Stale, self.last, sink);
+        if self.last_byte < oldest {
+            self.close(Ending::Stale, self.last_byte, sink);
         }
     }
 
-    /// Ends it when nothing more can come of it.
+    /// Ends the exchange when no more messages can come.
     fn end_if_done<S: Sink>(&mut self, at: Nanos, sink: &mut S) {
         if self.halves.iter().all(WebSocketHalf::is_done) || self.halves.iter().all(WebSocketHalf::is_failed)
         {
@@ -106,7 +108,7 @@ impl WebSocket {
         }
     }
 
-    /// How it ended when the connection ended like this: well after a Close frame of both sides, or of one.
+    /// How the exchange ended, where the connection ended like this. It is complete after a Close frame of either peer.
     fn ending(&self, ending: Ending) -> Ending {
         let halves = &self.halves;
         let disconnected = matches!(ending, Ending::Cut | Ending::ClosedLocally);

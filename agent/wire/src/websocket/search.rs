@@ -1,17 +1,16 @@
 //! Finds the frames of a direction that is out of sync.
 //!
-//! The head of a frame tells little: some bytes in a hundred that could be anything look like the first two of one.
-//! So a direction is in sync again only after several frames that follow one another, the first of them where a
-//! captured call begins and the last one ending where a call ends, all as their sender has to write them and at
-//! least one a part of a message with something in it. These frames are passed over: they cost a few messages,
-//! and nothing has to be kept.
+//! The header of a frame proves little: of random bytes, a few in a hundred look like the first two of one. So a
+//! direction is in sync again only after several frames that follow one another: the first one begins where a captured
+//! call begins, the last one ends where a call ends, all are valid for their sender, and at least one is a fragment of
+//! a message and not empty. These frames are skipped: that costs a few messages, and nothing has to be kept.
 
 use super::frame::{Framer, WsFrameHeader, WsFrameStep, opcode};
 use crate::Role;
 
-/// Frames in a row by which a direction is known to be in sync.
+/// How many frames in a row prove that a direction is in sync.
 const PROOF: u32 = 4;
-/// Longest frame that is believed in.
+/// Longest plausible frame, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// Bytes that may be frames.
@@ -20,28 +19,28 @@ pub(super) struct WsFrameSearch {
     from: Role,
     reserved: u8,
     framer: Framer,
-    /// Frames so far; none: none has begun.
+    /// How many frames were found.
     frames: u32,
-    /// Whether the last frame that was part of a message ended it.
+    /// Whether the last fragment of a message ended it; `None` before the first one.
     ended: Option<bool>,
-    /// A frame had content.
+    /// A fragment had content.
     filled: bool,
 }
 
-/// A direction is in sync again.
+/// Where a direction is in sync again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SyncPoint {
-    /// It is inside a message whose start is not known.
+    /// Inside a message whose start is not known.
     pub(super) inside: bool,
 }
 
 impl WsFrameSearch {
-    /// For frames of this sender, in which these reserved bits may be set.
+    /// A search for frames of this sender, in which these reserved bits may be set.
     pub(super) const fn new(from: Role, reserved: u8) -> Self {
         Self { from, reserved, framer: Framer::new(), frames: 0, ended: None, filled: false }
     }
 
-    /// Looks at the next bytes; the byte after them begins a frame if something was found.
+    /// Looks at the next bytes. If they complete the proof, the byte after them begins a frame.
     pub(super) fn look(&mut self, bytes: &[u8], starts_call: bool) -> Option<SyncPoint> {
         let goes_on = self.frames > 0 || !self.framer.is_between();
         if !(goes_on && self.follow(bytes)) {
@@ -55,12 +54,12 @@ impl WsFrameSearch {
         self.ended.filter(|_| proven).map(|ended| SyncPoint { inside: !ended })
     }
 
-    /// What comes next does not follow what was seen.
+    /// The next bytes do not follow the ones before.
     pub(super) const fn reset(&mut self) {
         *self = Self::new(self.from, self.reserved);
     }
 
-    /// Goes on from frame to frame; false where none can be.
+    /// Goes from frame to frame; false where the bytes are no frame.
     fn follow(&mut self, mut bytes: &[u8]) -> bool {
         loop {
             match self.framer.next(&mut bytes) {

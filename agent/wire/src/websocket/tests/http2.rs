@@ -128,7 +128,7 @@ fn rfc_8441_5_1_example() {
     ];
     for (role, size) in [(Role::Client, 99), (Role::Server, 99), (Role::Client, 1), (Role::Server, 2)] {
         let mut watch = Watch {
-            connection: Connection::opened(Limits::default()),
+            connection: Connection::new(Limits::default()),
             recorder: Recorder::default(),
             offsets: [0; 2],
         };

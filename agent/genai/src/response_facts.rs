@@ -4,7 +4,7 @@ use tokentap_wire::{Nanos, json::Value};
 
 /// What a response says.
 #[derive(Debug, Default)]
-pub(crate) struct Reply {
+pub(crate) struct ResponseFacts {
     pub(crate) id: String,
     pub(crate) model: String,
     pub(crate) usage: Usage,
@@ -14,7 +14,7 @@ pub(crate) struct Reply {
     pub(crate) server: Option<&'static str>,
     pub(crate) failure: Failure,
     /// It has what every response of this API has.
-    pub(crate) fits: bool,
+    pub(crate) is_recognised: bool,
     /// The API's own end of stream was seen.
     pub(crate) done: bool,
     /// Bytes of it were lost.
@@ -28,7 +28,7 @@ pub(crate) struct Reply {
     choices: Vec<Choice>,
 }
 
-impl Reply {
+impl ResponseFacts {
     /// Generated content is in the bytes at hand.
     #[inline]
     pub(crate) fn content(&mut self) {
@@ -55,13 +55,13 @@ impl Reply {
     }
 
     /// A choice exists that did not say why it ended.
-    pub(crate) fn unfinished(&self) -> bool {
+    pub(crate) fn has_unfinished_choice(&self) -> bool {
         self.choices.iter().any(|choice| choice.reason.is_empty())
     }
 
     /// Every choice said why it ended.
-    pub(crate) fn finished(&self) -> bool {
-        !self.choices.is_empty() && !self.unfinished()
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && !self.has_unfinished_choice()
     }
 
     /// Why each choice ended, by index, with `unknown` for those that did not say. Empty when that is `None`

@@ -2,11 +2,11 @@
 
 use tokentap_wire::json::{Str, Value};
 
-use crate::reply::{count, read};
+use crate::response_facts::{count, read};
 
 /// Fields of request bodies. Every API has its own names for them, and they mean the same.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum RequestField {
     /// What every request of the API has: an array.
     Messages,
     Model,
@@ -35,7 +35,7 @@ pub(crate) enum Asked {
 
 /// What a request asks for. Empty strings and `None` mean that it does not say.
 #[derive(Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct RequestFacts {
     pub(crate) model: String,
     pub(crate) stream: bool,
     max_tokens: Option<i64>,
@@ -55,41 +55,41 @@ pub(crate) struct Ask {
     has_messages: bool,
 }
 
-impl Ask {
+impl RequestFacts {
     /// Takes a field of the body.
-    pub(crate) fn read(&mut self, field: Asked, value: Value<'_>) {
+    pub(crate) fn read(&mut self, field: RequestField, value: Value<'_>) {
         match field {
-            Asked::Messages => self.has_messages |= matches!(value, Value::Array),
-            Asked::Model => read(value, &mut self.model),
-            Asked::Stream => self.stream = value.as_bool() == Some(true),
-            Asked::MaxTokens => self.max_tokens = count(value),
-            Asked::MaxCompletionTokens => self.max_completion_tokens = count(value),
-            Asked::Choices => self.choices = count(value),
-            Asked::Temperature => self.temperature = value.as_f64(),
-            Asked::TopP => self.top_p = value.as_f64(),
-            Asked::TopK => self.top_k = value.as_i64(),
-            Asked::FrequencyPenalty => self.frequency_penalty = value.as_f64(),
-            Asked::PresencePenalty => self.presence_penalty = value.as_f64(),
-            Asked::Seed => self.seed = value.as_i64(),
-            Asked::Stop => self.push_stop(value.as_str()),
-            Asked::ReasoningLevel => read(value, &mut self.reasoning_level),
-            Asked::FormatName => {
+            RequestField::Messages => self.has_messages |= matches!(value, Value::Array),
+            RequestField::Model => read(value, &mut self.model),
+            RequestField::Stream => self.stream = value.as_bool() == Some(true),
+            RequestField::MaxTokens => self.max_tokens = count(value),
+            RequestField::MaxCompletionTokens => self.max_completion_tokens = count(value),
+            RequestField::Choices => self.choices = count(value),
+            RequestField::Temperature => self.temperature = value.as_f64(),
+            RequestField::TopP => self.top_p = value.as_f64(),
+            RequestField::TopK => self.top_k = value.as_i64(),
+            RequestField::FrequencyPenalty => self.frequency_penalty = value.as_f64(),
+            RequestField::PresencePenalty => self.presence_penalty = value.as_f64(),
+            RequestField::Seed => self.seed = value.as_i64(),
+            RequestField::Stop => self.push_stop(value.as_str()),
+            RequestField::ReasoningLevel => read(value, &mut self.reasoning_level),
+            RequestField::FormatName => {
                 self.format = value.as_str().map(|name| if name.is("text") { "text" } else { "json" });
             }
-            Asked::FormatSchema if matches!(value, Value::Object) => self.format = Some("json"),
-            Asked::FormatSchema => {}
-            Asked::Modality => {
+            RequestField::FormatSchema if matches!(value, Value::Object) => self.format = Some("json"),
+            RequestField::FormatSchema => {}
+            RequestField::Modality => {
                 let named = |name: &str| value.as_str().is_some_and(|text| text.is(name));
                 let known =
                     [("audio", "speech"), ("image", "image")].into_iter().find(|(name, _)| named(name));
                 self.modality = known.map(|(_, kind)| kind).or(self.modality);
             }
-            Asked::ServiceTier => read(value, &mut self.service_tier),
+            RequestField::ServiceTier => read(value, &mut self.service_tier),
         }
     }
 
     /// Whether it looks like a request to a model.
-    pub(crate) fn fits(&self) -> bool {
+    pub(crate) fn is_recognised(&self) -> bool {
         self.has_messages && (!self.model.is_empty() || self.max_tokens().is_some())
     }
 

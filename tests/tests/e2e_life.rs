@@ -86,12 +86,14 @@ fn forked_workers_are_followed() {
     parent.env_clear().args(["-c", FORKS]).arg(mock.ca()).arg(format!("https://{}", mock.tls()));
     let mut parent = Process::spawn(parent);
     parent.wait_for_line("ready", |line| (line == "ready").then_some(()));
-    let agent = Agent::run(&["--pid", &parent.id().to_string()]);
-    // The first fork since it is watched: from then on children are expected.
-    let code = || kernel::code_of(std::process::id(), "libssl.so", "SSL_write");
-    let before = code();
+    let agent = Agent::run(&["--log-level", "debug", "--pid", &parent.id().to_string()]);
+    // By what this agent says: the code in memory would also show the probes of another one on this host.
+    let placed =
+        || agent.process().stderr().text().lines().filter(|line| line.contains("probes placed")).count();
+    let before = placed();
+    // The first fork since it is observed: from then on children are expected.
     parent.write("go\n");
-    wait_until("what children use is probed", || code() != before);
+    wait_until("what children use is probed", || placed() > before);
     parent.write("go\n");
     assert!(parent.wait(PATIENCE).success(), "{}", parent.transcript());
     let answers = mock.ledger().wait_for_answers(8);
@@ -158,7 +160,9 @@ fn an_agent_that_is_killed_leaves_nothing_behind() {
     let agent = turn.run(&["--pid", &target.to_string()]);
     let programs: BTreeSet<u32> = kernel::programs().difference(&before).copied().collect();
     assert!(!programs.is_empty(), "the agent has programs");
-    assert_ne!(kernel::code_of(target, "libssl.so", FUNCTION), code, "there is a probe");
+    // Another agent on this host may have a probe there, too: that there is one is asked of this one.
+    let observed = |line: &str| (line.contains("observed") && line.contains("tls=")).then_some(());
+    agent.process().wait_for_complaint("line that names the probed library", observed);
     agent.process().signal(Signal::KILL);
     let ended = agent.wait();
     assert!(!ended.status.success());

@@ -2,12 +2,13 @@
 //! streams are mixed. Needs no root. `UPDATE_GOLDEN=1` blesses what comes out.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokentap_tests::{
     exchange, parts,
     process::{PATIENCE, Process},
@@ -69,7 +70,43 @@ fn check(golden: &Path, got: &Value) {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_else(|| panic!("{} is missing: bless it with UPDATE_GOLDEN=1", golden.display()));
-    assert!(*got == blessed, "{}\ngot {got:#}\nblessed {blessed:#}", golden.display());
+    check_same(&golden.display().to_string(), got, &blessed);
+}
+
+/// Fails with the first place at which two documents differ.
+#[track_caller]
+fn check_same(what: &str, got: &Value, expected: &Value) {
+    if let Some(difference) = first_difference(got, expected, "") {
+        panic!("{what}: {difference}");
+    }
+}
+
+/// The first place at which documents differ, as a JSON pointer, and what is there.
+fn first_difference(got: &Value, expected: &Value, at: &str) -> Option<String> {
+    match (got, expected) {
+        (Value::Object(got), Value::Object(expected)) => {
+            let keys: BTreeSet<&String> = got.keys().chain(expected.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let side = |side: &Map<String, Value>| side.get(key).cloned().unwrap_or_default();
+                first_difference(&side(got), &side(expected), &format!("{at}/{key}"))
+            })
+        }
+        (Value::Array(got), Value::Array(expected)) => (0..got.len().max(expected.len())).find_map(|index| {
+            let side = |side: &[Value]| side.get(index).cloned().unwrap_or_default();
+            first_difference(&side(got), &side(expected), &format!("{at}/{index}"))
+        }),
+        _ => (got != expected).then(|| format!("at {at}: got {got}, expected {expected}")),
+    }
+}
+
+#[test]
+fn differences_are_named_by_their_place() {
+    let difference = |got, expected| first_difference(&got, &expected, "");
+    assert_eq!(difference(json!({"a": [1, {"b": 2}]}), json!({"a": [1, {"b": 2}]})), None);
+    let found = difference(json!({"a": [1, {"b": 2}]}), json!({"a": [1, {"b": 3}]}));
+    assert_eq!(found.as_deref(), Some("at /a/1/b: got 2, expected 3"));
+    let found = difference(json!([1]), json!([1, "x"]));
+    assert_eq!(found.as_deref(), Some("at /1: got null, expected \"x\""));
 }
 
 #[test]
@@ -96,10 +133,10 @@ fn cutting_and_mixing_changes_nothing() {
             let recut = folder.path().join(format!("{seed}.tape"));
             tape::recut(&original, seed, &recut);
             let got = replay(&recut);
-            assert!(got == spans, "{}, seed {seed}\ngot {got:#}\nbefore {spans:#}", original.display());
+            let what = format!("{}, seed {seed}", original.display());
+            check_same(&what, &got, &spans);
             if let Some(told) = &told {
-                let got = exchanges(&recut);
-                assert!(got == *told, "{}, seed {seed}\ngot {got:#}\nbefore {told:#}", original.display());
+                check_same(&what, &exchanges(&recut), told);
             }
         }
     }

@@ -79,7 +79,7 @@ impl<'a> Elf<'a> {
         found.entries(found.header.e_phoff.get(LE), u64::from(count), |header: &ProgramHeader64<LE>| {
             let (offset, size) = (header.p_offset.get(LE), header.p_filesz.get(LE));
             match header.p_type.get(LE) {
-                elf::PT_LOAD if header.p_flags.get(LE) & elf::PF_X != 0 => {
+                elf::PT_LOAD if header.p_flags.get(LE).contains(elf::PF_X) => {
                     code.push(Segment { address: header.p_vaddr.get(LE), range: (offset, size) });
                 }
                 elf::PT_NOTE => notes.push((offset, size)),
@@ -182,7 +182,7 @@ impl<'a> Elf<'a> {
         let mut found: Vec<Function> = Vec::new();
         let count = table.sh_size.get(LE) / size_of::<Symbol>() as u64;
         let read = self.entries(table.sh_offset.get(LE), count, |symbol: &Symbol| {
-            if symbol.st_info & 0xf != elf::STT_FUNC || symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
+            if symbol.st_info.st_type() != elf::STT_FUNC || symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
                 return;
             }
             let place = symbol.st_name.get(LE);

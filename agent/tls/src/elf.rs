@@ -180,8 +180,11 @@ impl<'a> Elf<'a> {
         }
         let code = std::mem::take(&mut self.code);
         let mut found: Vec<Function> = Vec::new();
-        let count = table.sh_size.get(LE) / size_of::<Symbol>() as u64;
-        let read = self.entries(table.sh_offset.get(LE), count, |symbol: &Symbol| {
+        // The first entry is reserved and names nothing (gABI, "Symbol Table").
+        let size = size_of::<Symbol>() as u64;
+        let count = (table.sh_size.get(LE) / size).saturating_sub(1);
+        let start = table.sh_offset.get(LE).saturating_add(size);
+        let read = self.entries(start, count, |symbol: &Symbol| {
             if symbol.st_info.st_type() != elf::STT_FUNC || symbol.st_shndx.get(LE) == elf::SHN_UNDEF {
                 return;
             }
@@ -338,14 +341,16 @@ mod tests {
             section[40..44].copy_from_slice(&link.to_le_bytes());
             section
         };
-        header.extend(section(elf::SHT_SYMTAB, 2, SYMBOLS, claims));
-        header.extend(section(elf::SHT_STRTAB, 0, STRINGS, strings.len() as u64));
-        let table: Vec<u8> = symbols
+        header.extend(section(elf::SHT_SYMTAB.0, 2, SYMBOLS, claims));
+        header.extend(section(elf::SHT_STRTAB.0, 0, STRINGS, strings.len() as u64));
+        let reserved = [(0, 0)];
+        let table: Vec<u8> = reserved
             .iter()
+            .chain(symbols)
             .flat_map(|(name, address)| {
                 let mut symbol = [0; 24];
                 symbol[..4].copy_from_slice(&name.to_le_bytes());
-                symbol[4] = elf::STT_FUNC;
+                symbol[4] = elf::STT_FUNC.0;
                 symbol[6] = 1;
                 symbol[8..16].copy_from_slice(&address.to_le_bytes());
                 symbol

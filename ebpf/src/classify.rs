@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tokentap_abi::Class;
 
-use crate::user::at_most;
+use crate::target::at_most;
 
 /// A short piece that could still become an HTTP/1 request counts as HTTP: some clients send the first bytes
 /// of a request alone. `late`: the connection may have been open before, and its preface have passed.

@@ -15,14 +15,14 @@ use crate::maps::{MAY_BE_TRACKED, STATS, TRACKED};
 
 /// The running thread, once it is known to belong to a tracked process.
 #[derive(Clone, Copy)]
-pub struct Watched {
+pub struct TrackedThread {
     pub pid_tgid: u64,
     pub generation: u64,
     /// The process's entry. A map value stays readable until the program ends, also when it is removed meanwhile.
     pub tracked: *mut Tracked,
 }
 
-impl Watched {
+impl TrackedThread {
     /// `None` ends the program for everybody else.
     #[inline(always)]
     pub fn current() -> Option<Self> {
@@ -90,7 +90,7 @@ pub fn track(tgid: u32, generation: u64, bits: u32) -> bool {
 
 /// Sets what every frame has; the rest is zero. In place, because stack space is short.
 #[inline(always)]
-pub fn fill(header: &mut Header, kind: Kind, who: &Watched, len: usize) {
+pub fn fill(header: &mut Header, kind: Kind, who: &TrackedThread, len: usize) {
     header.version = ABI_VERSION;
     header.kind = kind as u8;
     header.flags = 0;

@@ -2,7 +2,7 @@
 //! bytes that tell TLS, HTTP and the rest apart.
 //!
 //! Every program starts with a look-up that ends it for processes that are not tracked. No program logs, or writes to
-//! the target. The kernel's own structures are read in one place, [`files`], by offsets that user space takes from the
+//! the target. The kernel's own structures are read in one place, [`descriptors`], by offsets that user space takes from the
 //! kernel's BTF.
 //!
 //! | program | preempted by another program | nests in itself on a CPU | its scratch space |
@@ -13,7 +13,7 @@
 //! | `task_newtask*`, `process_exit` | from Linux 7.0 on | no | none |
 //!
 //! A stack of their own keeps the first kind apart (`tls::keep_own_stack`). What the others are skipped for where they can
-//! be preempted, second programs do ([`again`]).
+//! be preempted, second programs do ([`preempted`]).
 //!
 //! None may fault: memory of the target that is not resident is counted as unreadable.
 
@@ -22,24 +22,24 @@
 #![feature(asm_experimental_arch)]
 #![expect(unreachable_pub, reason = "programs are public to their macros only")]
 
-mod again;
 mod bench;
+mod ciphertext;
 mod classify;
 mod current;
-mod exits;
-mod files;
+mod descriptors;
 mod maps;
+mod preempted;
 mod process;
-mod records;
 mod ring;
 mod rules;
 mod socket;
 mod state;
 mod stream;
+mod syscalls;
+mod target;
 mod tls;
 mod transfer;
 mod uring;
-mod user;
 
 /// `bpf_probe_read_user` is a GPL-only helper.
 #[unsafe(link_section = "license")]

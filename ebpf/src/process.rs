@@ -13,10 +13,10 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, HEADER_LEN, Header, Kind, flags, tracked};
 
 use crate::{
-    again::{self, Event, Which},
-    current::{self, Watched, count, unique},
-    files,
+    current::{self, TrackedThread, count, unique},
+    descriptors,
     maps::{AGENT, ALL, EVENTS, PATTERN_COUNT, THREADS, TRACKED},
+    preempted::{self, Event, Which},
     ring,
     rules::{self, NAME, Name},
 };
@@ -27,7 +27,7 @@ const CLONE_THREAD: u64 = 0x10000;
 /// include/trace/events/sched.h: `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn process_exec(ctx: RawTracePointContext) -> i32 {
-    if let Some(address) = files::filename_of(ctx.arg::<u64>(2)) {
+    if let Some(address) = descriptors::filename_of(ctx.arg::<u64>(2)) {
         executed(address, Which::First);
     }
     0
@@ -35,8 +35,8 @@ pub fn process_exec(ctx: RawTracePointContext) -> i32 {
 
 /// Behind [`process_exec`].
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn process_exec_again(ctx: RawTracePointContext) -> i32 {
-    if let Some(address) = files::filename_of(ctx.arg::<u64>(2)) {
+pub fn process_exec_second(ctx: RawTracePointContext) -> i32 {
+    if let Some(address) = descriptors::filename_of(ctx.arg::<u64>(2)) {
         executed(address, Which::Second);
     }
     0
@@ -61,7 +61,7 @@ pub fn task_newtask(ctx: RawTracePointContext) -> i32 {
 
 /// Behind [`task_newtask`].
 #[raw_tracepoint(tracepoint = "task_newtask")]
-pub fn task_newtask_again(ctx: RawTracePointContext) -> i32 {
+pub fn task_newtask_second(ctx: RawTracePointContext) -> i32 {
     new_task(&ctx, Which::Second)
 }
 
@@ -69,8 +69,8 @@ pub fn task_newtask_again(ctx: RawTracePointContext) -> i32 {
 fn new_task(ctx: &RawTracePointContext, which: Which) -> i32 {
     let clone_flags = ctx.arg::<u64>(1);
     if clone_flags & CLONE_THREAD == 0
-        && let Some(who) = Watched::current()
-        && let Some(child) = files::pid_of(ctx.arg::<u64>(0))
+        && let Some(who) = TrackedThread::current()
+        && let Some(child) = descriptors::pid_of(ctx.arg::<u64>(0))
     {
         forked(&who, child, which);
     }
@@ -80,7 +80,7 @@ fn new_task(ctx: &RawTracePointContext, which: Which) -> i32 {
 /// The same as a record: `pid_t pid` at 8, `u64 clone_flags` at 32.
 #[tracepoint]
 pub fn task_newtask_record(ctx: TracePointContext) -> u32 {
-    let Some(who) = Watched::current() else { return 0 };
+    let Some(who) = TrackedThread::current() else { return 0 };
     // SAFETY: fields of the record, at these offsets in every kernel.
     if let (Ok(child), Ok(clone_flags)) = unsafe { (ctx.read_at::<u32>(8), ctx.read_at::<u64>(32)) }
         && clone_flags & CLONE_THREAD == 0
@@ -99,7 +99,7 @@ pub fn process_exit(_ctx: RawTracePointContext) -> i32 {
 
 /// Behind [`process_exit`]: to what that one has done, there is nothing to do.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn process_exit_again(_ctx: RawTracePointContext) -> i32 {
+pub fn process_exit_second(_ctx: RawTracePointContext) -> i32 {
     exited();
     0
 }
@@ -116,7 +116,7 @@ fn executed(filename: u64, which: Which) -> Option<()> {
     {
         return None;
     }
-    if tgid == AGENT.load() || !again::handles(Event::Exec, which) {
+    if tgid == AGENT.load() || !preempted::handles(Event::Exec, which) {
         return None;
     }
     let name = rules::name(filename, which)?;
@@ -147,7 +147,7 @@ fn executed(filename: u64, which: Which) -> Option<()> {
 /// The frame carries both generations: the new one where others have the stream, the old one in its own place.
 #[inline(always)]
 fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, name: &Name) {
-    let who = Watched { pid_tgid, generation: old, tracked: core::ptr::null_mut() };
+    let who = TrackedThread { pid_tgid, generation: old, tracked: core::ptr::null_mut() };
     let Some(mut entry) = EVENTS.reserve_bytes(HEADER_LEN + NAME, 0) else {
         ring::lost_event();
         return;
@@ -166,8 +166,8 @@ fn announce_exec(pid_tgid: u64, generation: u64, old: u64, is_tracked: bool, nam
 }
 
 #[inline(always)]
-fn forked(who: &Watched, child: u32, which: Which) {
-    if who.flags() & tracked::FOLLOW == 0 || !again::handles(Event::Fork, which) {
+fn forked(who: &TrackedThread, child: u32, which: Which) {
+    if who.flags() & tracked::FOLLOW == 0 || !preempted::handles(Event::Fork, which) {
         return;
     }
     let generation = unique();
@@ -186,7 +186,7 @@ fn forked(who: &Watched, child: u32, which: Which) {
 
 #[inline(always)]
 fn exited() -> Option<()> {
-    let who = Watched::current()?;
+    let who = TrackedThread::current()?;
     // SAFETY: only this thread uses its entry, and it is ending.
     if let Some(thread) = THREADS.get_ptr(&who.pid_tgid) {
         // SAFETY: as above.
@@ -196,7 +196,7 @@ fn exited() -> Option<()> {
         }
         THREADS.remove(&who.pid_tgid).unwrap_or(());
     }
-    again::forget(&who);
+    preempted::forget(&who);
     let first = who.pid_tgid as u32 == who.tgid();
     let announce = |flags: u16| {
         ring::bare(
@@ -209,7 +209,7 @@ fn exited() -> Option<()> {
             false,
         )
     };
-    match files::last_thread() {
+    match descriptors::last_thread() {
         Some(true) => {
             announce(flags::LAST_THREAD);
             // A later process may have the number.

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tokentap_abi::{Counter, HEADER_LEN, Header, MAX_CHUNK, Tracked};
 
-use crate::{current::count, maps::EVENTS, user::at_most};
+use crate::{current::count, maps::EVENTS, target::at_most};
 
 /// Reserves, fills and submits one frame of a constant size.
 macro_rules! submit {

@@ -8,10 +8,10 @@ use aya_ebpf::{
 use tokentap_abi::PATTERN_BYTES;
 
 use crate::{
-    again::Which,
     maps::{ALL, CGROUPS, HAS_CGROUPS, HAS_LOOP, PATTERN_COUNT, PATTERNS, RULE_FLAGS},
+    preempted::Which,
     stream::{GO_ON, STOP, repeat},
-    user::at_most,
+    target::at_most,
 };
 
 /// Longest name that is compared and carried by a frame.

@@ -5,13 +5,13 @@ use core::ptr;
 use tokentap_abi::{Class, Counter, FD_ASKED, FD_NAMED, FdKey, Kind, Open, Opened, flags};
 
 use crate::{
-    current::{self, Watched, count},
-    files::{self, Descriptor},
+    current::{self, TrackedThread, count},
+    descriptors::{self, Descriptor},
     maps::{FDS, STREAMS},
     ring,
     state::Stream,
     stream::{self, READ, WRITE},
-    tls, user,
+    target, tls,
 };
 
 const EINPROGRESS: i64 = 115;
@@ -24,17 +24,17 @@ const AF_INET6: u16 = 10;
 /// A number whose socket was closed in a way that no program sees, and that names something else now, is found here by
 /// the kernel's own table: the old stream ends, and what is no socket is not looked at.
 #[inline(always)]
-pub fn stream_of(who: &Watched, fd: u32, socket_only: bool) -> *mut Stream {
-    let is = files::descriptor(fd);
+pub fn stream_of(who: &TrackedThread, fd: u32, socket_only: bool) -> *mut Stream {
+    let is = descriptors::descriptor(fd);
     let key = who.fd(fd);
     // SAFETY: copied out at once.
     let known = (unsafe { FDS.get(&key) }).copied().unwrap_or(UNNAMED);
     let stream = stream::find(known);
-    if !stream.is_null() && is.kind != files::OTHER {
+    if !stream.is_null() && is.kind != descriptors::OTHER {
         // SAFETY: a live map value.
         let state = unsafe { &mut *stream };
         // Closed since by another thread: what moved was this stream's. So it was where the kernel side cannot know.
-        if is.kind != files::SOCKET || state.inode == is.inode {
+        if is.kind != descriptors::SOCKET || state.inode == is.inode {
             return stream;
         }
     }
@@ -52,10 +52,10 @@ const UNNAMED: u64 = u64::MAX;
 #[inline(never)]
 pub extern "C" fn seen_first(fd: u32, known: u64, socket_only: u64) -> u64 {
     const NOEXIST: u64 = 1;
-    let Some(who) = &Watched::current() else { return 0 };
-    let is = &files::descriptor(fd);
+    let Some(who) = &TrackedThread::current() else { return 0 };
+    let is = &descriptors::descriptor(fd);
     let key = &who.fd(fd);
-    if is.kind == files::UNKNOWN {
+    if is.kind == descriptors::UNKNOWN {
         if known == UNNAMED && socket_only == 0 {
             if FDS.insert(key, &FD_ASKED, NOEXIST).is_ok() {
                 ring::event(|header| current::fill(header, Kind::UnknownDescriptor, who, 4), &u64::from(fd));
@@ -68,7 +68,7 @@ pub extern "C" fn seen_first(fd: u32, known: u64, socket_only: u64) -> u64 {
     } else if known != UNNAMED {
         unname(who, key, known);
     }
-    if is.kind == files::OTHER || is.kind == files::CLOSED {
+    if is.kind == descriptors::OTHER || is.kind == descriptors::CLOSED {
         return 0;
     }
     let stream = opened(who, key, Opened::Seen as u64 | u64::from(flags::LATE) << 16, is);
@@ -78,14 +78,14 @@ pub extern "C" fn seen_first(fd: u32, known: u64, socket_only: u64) -> u64 {
 
 /// A descriptor does not name this stream any more.
 #[inline(always)]
-fn unname(who: &Watched, key: &FdKey, id: u64) {
+fn unname(who: &TrackedThread, key: &FdKey, id: u64) {
     FDS.remove(key).unwrap_or(());
     release(who, id);
 }
 
 /// Gives a descriptor a new stream. `how`: an [`Opened`], with flags from bit 16 on.
 #[inline(always)]
-fn opened(who: &Watched, key: &FdKey, how: u64, is: &Descriptor) -> *mut Stream {
+fn opened(who: &TrackedThread, key: &FdKey, how: u64, is: &Descriptor) -> *mut Stream {
     let stream = stream::create(who, how as u8, Class::Unknown as u8, (how >> 16) as u16);
     if stream.is_null() {
         return stream;
@@ -105,17 +105,17 @@ fn opened(who: &Watched, key: &FdKey, how: u64, is: &Descriptor) -> *mut Stream 
 
 /// A new connection has this number: whatever had it before is over.
 #[inline(never)]
-fn connected(who: &Watched, fd: u32, how: u64, address: u64) {
+fn connected(who: &TrackedThread, fd: u32, how: u64, address: u64) {
     let key = &who.fd(fd);
     // SAFETY: copied out at once.
     if let Some(old) = (unsafe { FDS.get(key) }).copied() {
         unname(who, key, old);
     }
-    let is = files::descriptor(fd);
+    let is = descriptors::descriptor(fd);
     // Not when it was closed or replaced since, by another thread.
-    if is.kind == files::SOCKET || is.kind == files::UNKNOWN {
+    if is.kind == descriptors::SOCKET || is.kind == descriptors::UNKNOWN {
         let stream = opened(who, key, how, &is);
-        if is.kind == files::UNKNOWN && address != 0 && !stream.is_null() {
+        if is.kind == descriptors::UNKNOWN && address != 0 && !stream.is_null() {
             // SAFETY: a live map value.
             peer(unsafe { &mut (*stream).open }, address);
         }
@@ -124,7 +124,7 @@ fn connected(who: &Watched, fd: u32, how: u64, address: u64) {
 
 /// `connect(fd, address, length)`
 #[inline(always)]
-pub fn connect(who: &Watched, fd: u32, address: u64, result: i64) {
+pub fn connect(who: &TrackedThread, fd: u32, address: u64, result: i64) {
     if result == 0 || result == -EINPROGRESS {
         connected(who, fd, Opened::Connect as u64, address);
     }
@@ -132,7 +132,7 @@ pub fn connect(who: &Watched, fd: u32, address: u64, result: i64) {
 
 /// `accept(fd, address, length)`: the result is the new descriptor.
 #[inline(always)]
-pub fn accept(who: &Watched, address: u64, result: i64) {
+pub fn accept(who: &TrackedThread, address: u64, result: i64) {
     if result >= 0 {
         connected(who, result as u32, Opened::Accept as u64, address);
     }
@@ -141,32 +141,32 @@ pub fn accept(who: &Watched, address: u64, result: i64) {
 /// Reads a `struct sockaddr`.
 #[inline(always)]
 fn peer(open: &mut Open, address: u64) {
-    let Some(family) = user::read::<u16>(address) else { return };
+    let Some(family) = target::read::<u16>(address) else { return };
     open.family = family;
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    open.port = user::read::<u16>(address.wrapping_add(2)).map_or(0, u16::from_be);
+    open.port = target::read::<u16>(address.wrapping_add(2)).map_or(0, u16::from_be);
     if family == AF_INET {
-        if let Some([a, b, c, d]) = user::read::<[u8; 4]>(address.wrapping_add(4)) {
+        if let Some([a, b, c, d]) = target::read::<[u8; 4]>(address.wrapping_add(4)) {
             open.addr[0] = a;
             open.addr[1] = b;
             open.addr[2] = c;
             open.addr[3] = d;
         }
-    } else if let Some(addr) = user::read::<[u8; 16]>(address.wrapping_add(8)) {
+    } else if let Some(addr) = target::read::<[u8; 16]>(address.wrapping_add(8)) {
         open.addr = addr;
     }
 }
 
 /// `close(fd)`. Another thread may have been given the number already: then the table shows another socket.
 #[inline(never)]
-pub fn close(who: &Watched, fd: u32) {
+pub fn close(who: &TrackedThread, fd: u32) {
     let key = &who.fd(fd);
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { FDS.get(key) }).copied() else { return };
-    let is = files::descriptor(fd);
-    if is.kind == files::SOCKET
+    let is = descriptors::descriptor(fd);
+    if is.kind == descriptors::SOCKET
         && let Some(state) = STREAMS.get_ptr_mut(&id)
         // SAFETY: a live map value.
         && unsafe { (*state).inode } == is.inode
@@ -181,14 +181,14 @@ const RANGE: u32 = 4096;
 
 #[repr(C)]
 struct Range<'a> {
-    who: &'a Watched,
+    who: &'a TrackedThread,
     first: u32,
     last: u32,
 }
 
 /// `close_range(first, last, flags)`
 #[inline(always)]
-pub fn close_range(who: &Watched, first: u32, last: u32, flags: u64, result: i64) {
+pub fn close_range(who: &TrackedThread, first: u32, last: u32, flags: u64, result: i64) {
     const CLOSE_RANGE_CLOEXEC: u64 = 4;
     if result != 0 || flags & CLOSE_RANGE_CLOEXEC != 0 {
         return;
@@ -209,7 +209,7 @@ extern "C" fn close_next(index: u32, range: &mut Range<'_>) -> u64 {
 
 /// One descriptor fewer names this stream.
 #[inline(always)]
-fn release(who: &Watched, id: u64) {
+fn release(who: &TrackedThread, id: u64) {
     let Some(state) = STREAMS.get_ptr_mut(&id) else { return };
     // SAFETY: a live map value.
     unsafe {
@@ -231,7 +231,7 @@ fn release(who: &Watched, id: u64) {
 
 /// `shutdown(fd, how)`
 #[inline(always)]
-pub fn shutdown(who: &Watched, fd: u32, how: u64, result: i64) {
+pub fn shutdown(who: &TrackedThread, fd: u32, how: u64, result: i64) {
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { FDS.get(&who.fd(fd)) }).copied() else { return };
     let Some(state) = STREAMS.get_ptr_mut(&id) else { return };
@@ -249,7 +249,7 @@ pub fn shutdown(who: &Watched, fd: u32, how: u64, result: i64) {
 
 /// A descriptor has a second number: `dup`, `dup2`, `dup3`, `fcntl(F_DUPFD)`. Whatever had the number is over.
 #[inline(always)]
-pub fn duplicated(who: &Watched, fd: u32, result: i64) {
+pub fn duplicated(who: &TrackedThread, fd: u32, result: i64) {
     if result < 0 || result as u32 == fd {
         return;
     }
@@ -265,9 +265,9 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
     // SAFETY: a live map value.
     let inode = unsafe { (*state).inode };
     // The old number may have been closed and used again without a program seeing it.
-    let is = files::descriptor(new);
-    let same = is.kind == files::SOCKET && (inode == 0 || is.inode == inode);
-    if !same && is.kind != files::UNKNOWN {
+    let is = descriptors::descriptor(new);
+    let same = is.kind == descriptors::SOCKET && (inode == 0 || is.inode == inode);
+    if !same && is.kind != descriptors::UNKNOWN {
         return;
     }
     if FDS.insert(key, &id, 0).is_err() {
@@ -281,7 +281,7 @@ pub fn duplicated(who: &Watched, fd: u32, result: i64) {
 /// A socket call inside a TLS call of the same thread is that connection's socket, whatever else the thread
 /// does. Only the first such call is looked at.
 #[inline(always)]
-pub fn bind(who: &Watched, socket: *mut Stream) {
+pub fn bind(who: &TrackedThread, socket: *mut Stream) {
     let call = tls::under_way(who);
     if call.is_null() {
         return;
@@ -303,7 +303,7 @@ pub fn bind(who: &Watched, socket: *mut Stream) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn bind_streams(socket: u64, tls: u64) -> u64 {
-    let Some(who) = &Watched::current() else { return 0 };
+    let Some(who) = &TrackedThread::current() else { return 0 };
     let (socket, tls) = (stream::find(socket), stream::find(tls));
     if socket.is_null() || tls.is_null() {
         return 0;

@@ -45,9 +45,9 @@ pub struct Stream {
     /// How it was opened and to whom.
     pub open: Open,
     /// `turns` when user space was last notified that the socket of this TLS stream is not known.
-    pub asked: u32,
+    pub bind_requested_at: u32,
     /// How often it was notified.
-    pub asks: u8,
+    pub bind_requests: u8,
     pub reserved: [u8; 3],
 }
 
@@ -150,7 +150,7 @@ pub struct Transfer {
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Exit {
-    /// Whether one of the programs has handled this one, see [`crate::again`].
+    /// Whether one of the programs has handled this one, see [`crate::preempted`].
     pub state: u64,
     pub transfer: Transfer,
 }

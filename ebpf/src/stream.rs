@@ -12,18 +12,18 @@ use tokentap_abi::{
 };
 
 use crate::{
-    current::{self, Watched, count, now, unique, zero},
+    current::{self, TrackedThread, count, now, unique, zero},
     maps::{HANDLES, HAS_LOOP, NEW_STREAM, STREAMS, VERDICTS},
     ring::{self, Sent},
     state::{Copy, Stream},
-    user::at_most,
+    target::at_most,
 };
 
 /// Makes a stream; null when the process has too many, or the map is full.
 ///
 /// Not inlined, like all that is rare here: the verifier follows each inlined copy, and stack space is short.
 #[inline(never)]
-pub fn create(who: &Watched, how: u8, class: u8, flags: u16) -> *mut Stream {
+pub fn create(who: &TrackedThread, how: u8, class: u8, flags: u16) -> *mut Stream {
     // SAFETY: the entry of the running process.
     let open = unsafe { (*who.tracked).streams };
     if open >= STREAMS_PER_PROCESS {
@@ -58,7 +58,7 @@ pub fn create(who: &Watched, how: u8, class: u8, flags: u16) -> *mut Stream {
 }
 
 #[inline(always)]
-fn refuse(who: &Watched) {
+fn refuse(who: &TrackedThread) {
     count(Counter::StreamsOverQuota, 1);
     if who.set_flag(tracked::OVER_QUOTA) {
         ring::bare(|header| current::fill(header, Kind::OverQuota, who, 0), true);
@@ -73,7 +73,7 @@ pub fn find(id: u64) -> *mut Stream {
 
 /// Fills the header of a stream's frame.
 #[inline(always)]
-fn fill(header: &mut Header, kind: Kind, who: &Watched, stream: &Stream, len: usize) {
+fn fill(header: &mut Header, kind: Kind, who: &TrackedThread, stream: &Stream, len: usize) {
     current::fill(header, kind, who, len);
     header.stream = stream.id;
     header.epoch = stream.epoch;
@@ -95,7 +95,7 @@ pub fn announce(stream: *mut Stream) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn announce_now(id: u64) -> u64 {
-    let Some(who) = &Watched::current() else { return 0 };
+    let Some(who) = &TrackedThread::current() else { return 0 };
     let stream = find(id);
     if stream.is_null() {
         return 0;
@@ -112,7 +112,7 @@ pub extern "C" fn announce_now(id: u64) -> u64 {
 
 /// Announces the end of a stream that was announced, and forgets it.
 #[inline(never)]
-pub fn close(who: &Watched, id: u64) {
+pub fn close(who: &TrackedThread, id: u64) {
     let Some(stream) = STREAMS.get_ptr_mut(&id) else { return };
     // SAFETY: a live map value.
     let stream = unsafe { &*stream };
@@ -134,7 +134,7 @@ pub fn close(who: &Watched, id: u64) {
 
 /// Forgets a stream that was never announced.
 #[inline(always)]
-pub fn forget(who: &Watched, id: u64) {
+pub fn forget(who: &TrackedThread, id: u64) {
     // Absent keys are fine: another thread may have closed it too.
     if STREAMS.remove(&id).is_ok() {
         // SAFETY: the entry of the running process.
@@ -144,7 +144,7 @@ pub fn forget(who: &Watched, id: u64) {
 
 /// Forgets a TLS handle and ends its stream: what its connection carries from now on begins anew.
 #[inline(always)]
-pub fn close_handle(who: &Watched, handle: u64) {
+pub fn close_handle(who: &TrackedThread, handle: u64) {
     let key = who.handle(handle);
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { HANDLES.get(&key) }).copied() else { return };
@@ -154,7 +154,7 @@ pub fn close_handle(who: &Watched, handle: u64) {
 
 /// Ends the stream of a TLS handle whose socket was closed; the handle may have another stream by now.
 #[inline(always)]
-pub fn close_under(who: &Watched, handle: u64, id: u64) {
+pub fn close_under(who: &TrackedThread, handle: u64, id: u64) {
     let key = who.handle(handle);
     // SAFETY: copied out at once.
     if (unsafe { HANDLES.get(&key) }).copied() == Some(id) {
@@ -165,7 +165,7 @@ pub fn close_under(who: &Watched, handle: u64, id: u64) {
 
 /// Announces that one direction ended.
 #[inline(never)]
-pub fn half_close(who: &Watched, stream: *mut Stream, dir: u8) {
+pub fn half_close(who: &TrackedThread, stream: *mut Stream, dir: u8) {
     // SAFETY: a live map value.
     let stream = unsafe { &mut *stream };
     if stream.announced != 0 {
@@ -195,7 +195,7 @@ pub const WRITE: u8 = Direction::Write as u8;
 pub const READ: u8 = Direction::Read as u8;
 
 /// Bytes that one call moved.
-pub struct Moved {
+pub struct TransferredBytes {
     /// Index of a [`Direction`].
     pub dir: u8,
     pub total: u64,
@@ -205,8 +205,8 @@ pub struct Moved {
 
 /// Starts the copy of what one call moved: applies the verdict.
 #[inline(always)]
-pub fn begin(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved) {
-    let Moved { dir, total, from, time } = *moved;
+pub fn begin(copy: &mut Copy, who: &TrackedThread, stream: *mut Stream, moved: &TransferredBytes) {
+    let TransferredBytes { dir, total, from, time } = *moved;
     let bit = 1u8 << (dir & 1);
     // SAFETY: a live map value.
     let stream = unsafe { &mut *stream };
@@ -282,7 +282,7 @@ const TAIL: u64 = 2 * MAX_CHUNK as u64;
 
 /// Copies the next piece, of at most [`MAX_CHUNK`] bytes.
 #[inline(always)]
-pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
+pub fn piece(copy: &mut Copy, who: &TrackedThread, len: u64) {
     copy.header.offset = copy.offset;
     copy.header.len = len as u32;
     copy.header.orig = len as u32;
@@ -305,7 +305,7 @@ pub fn piece(copy: &mut Copy, who: &Watched, len: u64) {
 
 /// Copies a contiguous buffer.
 #[inline(always)]
-pub fn flat(copy: &mut Copy, who: &Watched) {
+pub fn flat(copy: &mut Copy, who: &TrackedThread) {
     let mut state = Flat { copy, who };
     repeat(&mut state, flat_step);
     finish(state.copy, Counter::LostTooLarge as u8);
@@ -314,7 +314,7 @@ pub fn flat(copy: &mut Copy, who: &Watched) {
 #[repr(C)]
 struct Flat<'a> {
     copy: &'a mut Copy,
-    who: &'a Watched,
+    who: &'a TrackedThread,
 }
 
 #[inline(never)]
@@ -382,7 +382,13 @@ pub fn finish(copy: &mut Copy, reason: u8) {
 
 /// Bytes of a stream that pass no buffer that could be read: only their number is known.
 #[inline(always)]
-pub fn unseen(copy: &mut Copy, who: &Watched, stream: *mut Stream, moved: &Moved, reason: u8) {
+pub fn unseen(
+    copy: &mut Copy,
+    who: &TrackedThread,
+    stream: *mut Stream,
+    moved: &TransferredBytes,
+    reason: u8,
+) {
     begin(copy, who, stream, moved);
     finish(copy, reason);
 }

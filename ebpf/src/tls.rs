@@ -18,12 +18,12 @@ use aya_ebpf::{
 use tokentap_abi::{Class, Counter, Opened, TlsFunction, flags};
 
 use crate::{
-    current::{Watched, count, now},
+    ciphertext,
+    current::{TrackedThread, count, now},
     maps::{HANDLES, NEW_THREAD, STREAMS, THREADS},
-    records,
     state::{Copy, DEPTH, Stream, Thread, TlsCall},
-    stream::{self, Moved},
-    user::{self, arg0, arg1, arg2, arg3, arg4},
+    stream::{self, TransferredBytes},
+    target::{self, arg0, arg1, arg2, arg3, arg4},
 };
 
 /// Defines a program. Not by aya's macros: their wrapper makes a function of the body, from which the kernel allows no tail
@@ -93,7 +93,7 @@ const fn direction(function: u8) -> u8 {
 
 #[inline(always)]
 fn entered(ctx: *mut c_void) -> Option<()> {
-    let who = Watched::current()?;
+    let who = TrackedThread::current()?;
     let function = cookie(ctx) as u8;
     let handle = arg0(ctx);
     match function {
@@ -107,8 +107,8 @@ fn entered(ctx: *mut c_void) -> Option<()> {
         }
         // The object is used for another connection.
         CLEAR => stream::close_handle(&who, handle),
-        BIO_WRITE => records::emitted(&who, arg1(ctx)),
-        BIO_READ => records::taking(&who, arg1(ctx)),
+        BIO_WRITE => ciphertext::emitted(&who, arg1(ctx)),
+        BIO_READ => ciphertext::taking(&who, arg1(ctx)),
         _ => {
             let out = match function {
                 READ_EX | WRITE_EX | READ_EARLY | WRITE_EARLY => arg3(ctx),
@@ -116,7 +116,7 @@ fn entered(ctx: *mut c_void) -> Option<()> {
                 _ => 0,
             };
             let call = TlsCall {
-                sp: user::stack(ctx),
+                sp: target::stack(ctx),
                 handle,
                 buffer: arg1(ctx),
                 out,
@@ -137,7 +137,7 @@ fn entered(ctx: *mut c_void) -> Option<()> {
 
 /// Remembers a call; `None` when there is no room.
 #[inline(always)]
-fn push(who: &Watched, call: &TlsCall) -> Option<()> {
+fn push(who: &TrackedThread, call: &TlsCall) -> Option<()> {
     let thread = match THREADS.get_ptr_mut(&who.pid_tgid) {
         Some(thread) => thread,
         None => {
@@ -183,12 +183,12 @@ fn top(thread: &mut Thread) -> Option<&mut TlsCall> {
 
 #[inline(always)]
 fn returned(ctx: *mut c_void) -> Option<()> {
-    let who = Watched::current()?;
+    let who = TrackedThread::current()?;
     if cookie(ctx) as u8 == BIO_READ {
-        records::taken(&who, user::returned(ctx) as i32);
+        ciphertext::taken(&who, target::returned(ctx) as i32);
         return None;
     }
-    let sp = user::stack_at_entry(ctx);
+    let sp = target::stack_at_entry(ctx);
     let Some(thread) = THREADS.get_ptr_mut(&who.pid_tgid) else {
         count(Counter::ReturnsUnmatched, 1);
         return None;
@@ -236,14 +236,14 @@ fn returned(ctx: *mut c_void) -> Option<()> {
 /// How many bytes the call moved; `None` when it moved none.
 #[inline(always)]
 fn moved(ctx: *mut c_void, call: &TlsCall) -> Option<u64> {
-    let returned = user::returned(ctx);
+    let returned = target::returned(ctx);
     let total = match call.function {
         READ_EX | WRITE_EX | READ_EARLY | WRITE_EARLY | WRITE_EX2 => {
             // 0 is a failure; 2 (READ_EARLY_DATA_FINISH) comes without bytes or with the last ones.
             if returned as i32 <= 0 {
                 return None;
             }
-            user::read::<u64>(call.out)?
+            target::read::<u64>(call.out)?
         }
         SENDFILE => (returned as i64).max(0) as u64,
         _ => (returned as i32).max(0) as u64,
@@ -262,12 +262,12 @@ fn ended(ctx: *mut c_void, call: &TlsCall) -> bool {
         return false;
     }
     match call.function {
-        READ => user::returned(ctx) as i32 == 0,
+        READ => target::returned(ctx) as i32 == 0,
         // All failures look alike here; where the library keeps the state is known for some.
         READ_EX => {
             let offset = cookie(ctx) >> 32;
             offset != 0
-                && user::read::<u32>(call.handle.wrapping_add(offset))
+                && target::read::<u32>(call.handle.wrapping_add(offset))
                     .is_some_and(|state| state & RECEIVED_SHUTDOWN != 0)
         }
         _ => false,
@@ -275,7 +275,7 @@ fn ended(ctx: *mut c_void, call: &TlsCall) -> bool {
 }
 
 #[inline(always)]
-fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) -> Option<()> {
+fn copy_plaintext(copy: &mut Copy, who: &TrackedThread, call: &TlsCall, total: u64) -> Option<()> {
     let state = stream_of(who, call.handle);
     if state.is_null() {
         count(Counter::Seen, total);
@@ -284,11 +284,11 @@ fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) ->
     }
     stream::announce(state);
     if call.nested == 0 {
-        records::ask(who, state);
+        ciphertext::request_binding(who, state);
     }
     let dir = direction(call.function);
     let time = if dir == stream::WRITE { call.time } else { now() };
-    let moved = Moved { dir, total, from: call.buffer, time };
+    let moved = TransferredBytes { dir, total, from: call.buffer, time };
     if call.function == SENDFILE {
         stream::unseen(copy, who, state, &moved, Counter::LostSendfile as u8);
     } else {
@@ -300,7 +300,7 @@ fn copy_plaintext(copy: &mut Copy, who: &Watched, call: &TlsCall, total: u64) ->
 
 /// abi: libssl `void SSL_free(SSL *ssl)`: gives back one reference.
 #[inline(always)]
-fn free(who: &Watched, handle: u64) {
+fn free(who: &TrackedThread, handle: u64) {
     // SAFETY: copied out at once.
     let Some(id) = (unsafe { HANDLES.get(&who.handle(handle)) }).copied() else { return };
     if let Some(state) = STREAMS.get_ptr_mut(&id) {
@@ -317,7 +317,7 @@ fn free(who: &Watched, handle: u64) {
 
 /// The TLS call that the running thread is in, of several the innermost; null when there is none.
 #[inline(always)]
-pub fn under_way(who: &Watched) -> *mut TlsCall {
+pub fn under_way(who: &TrackedThread) -> *mut TlsCall {
     let Some(thread) = THREADS.get_ptr_mut(&who.pid_tgid) else { return ptr::null_mut() };
     // SAFETY: only this thread uses its entry, which stays until the thread ends.
     let thread = unsafe { &mut *thread };
@@ -329,7 +329,7 @@ pub fn under_way(who: &Watched) -> *mut TlsCall {
 
 /// The stream of a TLS handle, made when it is first seen; null when the process has too many.
 #[inline(always)]
-pub fn stream_of(who: &Watched, handle: u64) -> *mut Stream {
+pub fn stream_of(who: &TrackedThread, handle: u64) -> *mut Stream {
     // SAFETY: copied out at once.
     let known = (unsafe { HANDLES.get(&who.handle(handle)) }).copied().unwrap_or(0);
     let stream = stream::find(known);
@@ -337,7 +337,7 @@ pub fn stream_of(who: &Watched, handle: u64) -> *mut Stream {
 }
 
 #[inline(never)]
-fn first_seen(who: &Watched, handle: u64) -> *mut Stream {
+fn first_seen(who: &TrackedThread, handle: u64) -> *mut Stream {
     let stream = stream::create(who, Opened::Seen as u8, Class::Http as u8, flags::TLS);
     if stream.is_null() {
         return stream;

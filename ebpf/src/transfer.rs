@@ -3,13 +3,13 @@
 use tokentap_abi::{Class, Counter, MAX_CHUNK, Syscall, flags};
 
 use crate::{
-    again,
+    ciphertext,
     classify::classify,
-    current::{Watched, now, zero},
-    records, socket,
+    current::{TrackedThread, now, zero},
+    preempted, socket,
     state::{Call, Cursor, Stream, Transfer},
-    stream::{self, GO_ON, Moved, READ, STOP},
-    tls, user,
+    stream::{self, GO_ON, READ, STOP, TransferredBytes},
+    target, tls,
 };
 
 const MSG_OOB: u64 = 0x1;
@@ -45,7 +45,7 @@ fn failed(result: i64) -> bool {
 
 /// Copies what a call moved.
 #[inline(always)]
-pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
+pub fn transferred(who: &TrackedThread, call: &Call) -> Option<()> {
     gather(begin::<true>(who, call)?, who);
     Some(())
 }
@@ -55,7 +55,7 @@ pub fn transferred(who: &Watched, call: &Call) -> Option<()> {
 /// `SYSCALL`: an operation of an io_uring is none. Only of a system call, ciphertext is looked at, where it says which TLS
 /// stream the socket carries, and a call can have moved several messages.
 #[inline(always)]
-fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut Transfer> {
+fn begin<const SYSCALL: bool>(who: &TrackedThread, call: &Call) -> Option<&'static mut Transfer> {
     // Bytes that are only looked at will be read again; the other two are not the stream.
     if call.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE) != 0 {
         return None;
@@ -74,12 +74,12 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
         ended(who, state, call);
         return None;
     }
-    if class == Class::Tls as u8 && !(SYSCALL && records::wanted(who, state)) {
+    if class == Class::Tls as u8 && !(SYSCALL && ciphertext::wanted(who, state)) {
         socket::bind(who, state);
         return None;
     }
     // SAFETY: nobody else uses it meanwhile.
-    let transfer = unsafe { &mut *again::transfer(who)? };
+    let transfer = unsafe { &mut *preempted::transfer(who)? };
     // Bytes that are thrown away reach no buffer: they count as unreadable.
     transfer.pointer = if call.flags & MSG_TRUNC != 0 { 0 } else { call.pointer };
     transfer.count = call.count;
@@ -95,7 +95,7 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
     }
     if SYSCALL && class == Class::Tls as u8 {
         let len = transfer.cursor.len.min(transfer.cursor.left);
-        records::moved(who, state, transfer.cursor.base, len, call.direction());
+        ciphertext::moved(who, state, transfer.cursor.base, len, call.direction());
         return None;
     }
     if class != Class::Http as u8 {
@@ -119,7 +119,7 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
     if SYSCALL && call.pieces() == Syscall::MESSAGES {
         total = lengths(transfer);
     }
-    let moved = Moved { dir: call.direction(), total, from: transfer.cursor.base, time: now() };
+    let moved = TransferredBytes { dir: call.direction(), total, from: transfer.cursor.base, time: now() };
     stream::begin(&mut transfer.copy, who, state, &moved);
     Some(transfer)
 }
@@ -127,7 +127,7 @@ fn begin<const SYSCALL: bool>(who: &Watched, call: &Call) -> Option<&'static mut
 /// A read that found the end, or a call that found the connection broken. On the socket of a TLS connection the TLS call
 /// that it is part of will say so.
 #[inline(never)]
-fn ended(who: &Watched, state: *mut Stream, call: &Call) {
+fn ended(who: &TrackedThread, state: *mut Stream, call: &Call) {
     let end_of_file = call.result == 0 && call.direction() == READ;
     if call.result == 0 && (!end_of_file || call.pieces() == 0 && call.count == 0) {
         return;
@@ -163,8 +163,8 @@ fn ended(who: &Watched, state: *mut Stream, call: &Call) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn begin_operation() -> u64 {
-    let Some(who) = Watched::current() else { return 0 };
-    let Some(transfer) = again::transfer(&who) else { return 0 };
+    let Some(who) = TrackedThread::current() else { return 0 };
+    let Some(transfer) = preempted::transfer(&who) else { return 0 };
     // SAFETY: a live map value, of which this part is not written meanwhile.
     let call = unsafe { &*&raw const (*transfer).operation };
     u64::from(begin::<false>(&who, call).is_some())
@@ -173,7 +173,7 @@ pub extern "C" fn begin_operation() -> u64 {
 /// Bytes that a call moved past every buffer that could be read, for `reason`, a [`Counter`]. They count where the
 /// connection is known to carry what is copied. `kind`: bits of [`Syscall`].
 #[inline(never)]
-pub fn unseen(who: &Watched, fd: u32, kind: u8, result: i64, reason: u8) -> u64 {
+pub fn unseen(who: &TrackedThread, fd: u32, kind: u8, result: i64, reason: u8) -> u64 {
     let state = socket::stream_of(who, fd, kind & Syscall::SOCKET_ONLY != 0);
     if result <= 0 || state.is_null() {
         return 0;
@@ -183,12 +183,13 @@ pub fn unseen(who: &Watched, fd: u32, kind: u8, result: i64, reason: u8) -> u64 
     if class == Class::Tls as u8 {
         socket::bind(who, state);
     } else if class != Class::Unknown as u8
-        && let Some(transfer) = again::transfer(who)
+        && let Some(transfer) = preempted::transfer(who)
     {
         // SAFETY: nobody else uses it meanwhile.
         let copy = unsafe { &mut (*transfer).copy };
         stream::announce(state);
-        let moved = Moved { dir: kind & Syscall::RECEIVES, total: result as u64, from: 0, time: now() };
+        let moved =
+            TransferredBytes { dir: kind & Syscall::RECEIVES, total: result as u64, from: 0, time: now() };
         stream::unseen(copy, who, state, &moved, reason);
     }
     0
@@ -209,7 +210,7 @@ fn start(transfer: &mut Transfer, total: u64, pieces: u8) {
     }
     if pieces == Syscall::MESSAGES {
         cursor.messages = total.wrapping_sub(1);
-        cursor.left = user::read::<u32>(transfer.pointer.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+        cursor.left = target::read::<u32>(transfer.pointer.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
     }
     cursor.next();
 }
@@ -217,12 +218,12 @@ fn start(transfer: &mut Transfer, total: u64, pieces: u8) {
 #[repr(C)]
 struct Gather<'a> {
     transfer: &'a mut Transfer,
-    who: &'a Watched,
+    who: &'a TrackedThread,
 }
 
 /// Copies piece by piece; what does not fit the bound of pieces is declared lost.
 #[inline(always)]
-fn gather(transfer: &mut Transfer, who: &Watched) {
+fn gather(transfer: &mut Transfer, who: &TrackedThread) {
     let mut state = Gather { transfer, who };
     stream::repeat(&mut state, gather_step);
     stream::finish(&mut state.transfer.copy, Counter::LostTooLarge as u8);
@@ -249,7 +250,7 @@ extern "C" fn lengths_step(index: u32, state: &mut Lengths<'_>) -> u64 {
         return STOP;
     }
     let length = pointer.wrapping_add(u64::from(index) * MMSG_SIZE + MMSG_LEN);
-    copy.total = copy.total.wrapping_add(user::read::<u32>(length).map_or(0, u64::from));
+    copy.total = copy.total.wrapping_add(target::read::<u32>(length).map_or(0, u64::from));
     GO_ON
 }
 
@@ -260,7 +261,7 @@ extern "C" fn gather_step(_index: u32, state: &mut Gather<'_>) -> u64 {
 
 /// Copies the next piece of what a call moved; [`STOP`] when there is none.
 #[inline(always)]
-pub fn copy_piece(transfer: &mut Transfer, who: &Watched) -> u64 {
+pub fn copy_piece(transfer: &mut Transfer, who: &TrackedThread) -> u64 {
     let Transfer { copy, cursor, .. } = transfer;
     if copy.left == 0 {
         return STOP;
@@ -273,7 +274,7 @@ pub fn copy_piece(transfer: &mut Transfer, who: &Watched) -> u64 {
         cursor.message = cursor.message.wrapping_add(MMSG_SIZE);
         cursor.open();
         cursor.len = 0;
-        cursor.left = user::read::<u32>(cursor.message.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
+        cursor.left = target::read::<u32>(cursor.message.wrapping_add(MMSG_LEN)).map_or(0, u64::from);
     }
     if cursor.len == 0 {
         if cursor.vectors == 0 {
@@ -297,8 +298,8 @@ impl Cursor {
     /// Starts with the vectors of the current message header.
     #[inline(always)]
     fn open(&mut self) {
-        self.vector = user::read::<u64>(self.message.wrapping_add(MSG_IOV)).unwrap_or(0);
-        self.vectors = user::read::<u64>(self.message.wrapping_add(MSG_IOVLEN)).unwrap_or(0);
+        self.vector = target::read::<u64>(self.message.wrapping_add(MSG_IOV)).unwrap_or(0);
+        self.vectors = target::read::<u64>(self.message.wrapping_add(MSG_IOVLEN)).unwrap_or(0);
     }
 
     /// Goes on to the next vector.
@@ -309,8 +310,8 @@ impl Cursor {
         if self.vectors == 0 {
             return;
         }
-        self.base = user::read::<u64>(self.vector).unwrap_or(0);
-        self.len = user::read::<u64>(self.vector.wrapping_add(8)).unwrap_or(0);
+        self.base = target::read::<u64>(self.vector).unwrap_or(0);
+        self.len = target::read::<u64>(self.vector.wrapping_add(8)).unwrap_or(0);
         self.vector = self.vector.wrapping_add(16);
         self.vectors -= 1;
     }

@@ -8,14 +8,12 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tokentap_abi::{Counter, Kind, Syscall, UringKey, tracked};
 
 use crate::{
-    again,
-    current::{self, Watched, count},
-    exits,
+    current::{self, TrackedThread, count},
     maps::{URING_CALLS, URINGS},
-    ring, socket,
+    preempted, ring, socket,
     state::{Transfer, Uring, UringCall},
     stream::{self, GO_ON, STOP},
-    transfer, user,
+    syscalls, target, transfer,
 };
 
 /// `struct io_uring_params`: `flags`, `sq_off`, `cq_off`.
@@ -45,14 +43,14 @@ const NOTIFICATION: u32 = 1 << 3;
 
 /// `io_uring_setup(entries, params)`: the result is its descriptor.
 #[inline(always)]
-pub fn set_up(who: &Watched, params: u64, result: i64) {
+pub fn set_up(who: &TrackedThread, params: u64, result: i64) {
     if result < 0 {
         return;
     }
     if who.set_flag(tracked::IO_URING) {
         ring::bare(|header| current::fill(header, Kind::IoUring, who, 0), true);
     }
-    let number = |at: u64| user::read::<u32>(params.wrapping_add(at)).unwrap_or(0);
+    let number = |at: u64| target::read::<u32>(params.wrapping_add(at)).unwrap_or(0);
     let uring = Uring {
         head: number(PARAMS_SUBMISSIONS + HEAD),
         mask: number(PARAMS_SUBMISSIONS + MASK),
@@ -71,7 +69,7 @@ pub fn set_up(who: &Watched, params: u64, result: i64) {
 
 /// `mmap` of a part of an io_uring.
 #[inline(always)]
-pub fn mapped(who: &Watched, fd: u32, offset: u64, address: i64) {
+pub fn mapped(who: &TrackedThread, fd: u32, offset: u64, address: i64) {
     let Some(uring) = URINGS.get_ptr_mut(&who.fd(fd)) else { return };
     // SAFETY: a live map value.
     let uring = unsafe { &mut *uring };
@@ -86,8 +84,8 @@ pub fn mapped(who: &Watched, fd: u32, offset: u64, address: i64) {
 /// `io_uring_enter(fd, …)` has returned. A program of its own, which the one at `sys_exit` goes on with.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn uring_enter(ctx: RawTracePointContext) -> i32 {
-    if let Some(who) = Watched::current()
-        && let Ok(fd) = u32::try_from(exits::descriptor(ctx.arg::<u64>(0)))
+    if let Some(who) = TrackedThread::current()
+        && let Ok(fd) = u32::try_from(syscalls::descriptor(ctx.arg::<u64>(0)))
     {
         entered(&who, fd).unwrap_or(());
     }
@@ -96,25 +94,25 @@ pub fn uring_enter(ctx: RawTracePointContext) -> i32 {
 
 #[repr(C)]
 struct Progress<'a> {
-    who: &'a Watched,
+    who: &'a TrackedThread,
     uring: &'a mut Uring,
     transfer: &'a mut Transfer,
 }
 
 #[inline(always)]
-fn entered(who: &Watched, fd: u32) -> Option<()> {
+fn entered(who: &TrackedThread, fd: u32) -> Option<()> {
     // SAFETY: a live map value; threads that enter one ring at once follow what each sees.
     let uring = unsafe { &mut *URINGS.get_ptr_mut(&who.fd(fd))? };
     if uring.submissions == 0 || uring.entries == 0 {
         return None;
     }
     let completions = if uring.completions == 0 { uring.submissions } else { uring.completions };
-    let number = |ring: u64, at: u32| user::read::<u32>(ring.wrapping_add(u64::from(at)));
+    let number = |ring: u64, at: u32| target::read::<u32>(ring.wrapping_add(u64::from(at)));
     let head = number(uring.submissions, uring.head)?;
     let done = number(completions, uring.done_tail)?;
     let taken = number(completions, uring.done_head)?;
     // SAFETY: nobody else uses it meanwhile.
-    let transfer = unsafe { &mut *again::transfer(who)? };
+    let transfer = unsafe { &mut *preempted::transfer(who)? };
     transfer.under_way = 0;
     transfer.ring = fd;
     transfer.end = head;
@@ -138,15 +136,15 @@ extern "C" fn submission(_index: u32, progress: &mut Progress<'_>) -> u64 {
         return STOP;
     }
     let mut index = uring.submitted
-        & user::read::<u32>(uring.submissions.wrapping_add(u64::from(uring.mask))).unwrap_or(0);
+        & target::read::<u32>(uring.submissions.wrapping_add(u64::from(uring.mask))).unwrap_or(0);
     uring.submitted = uring.submitted.wrapping_add(1);
     if uring.flags & SETUP_NO_SQARRAY == 0 {
         let slot = uring.submissions.wrapping_add(u64::from(uring.array)).wrapping_add(u64::from(index) * 4);
-        index = user::read::<u32>(slot).unwrap_or(0);
+        index = target::read::<u32>(slot).unwrap_or(0);
     }
     let size = if uring.flags & SETUP_SQE128 != 0 { 128 } else { 64 };
     let entry = uring.entries.wrapping_add(u64::from(index) * size);
-    let Some(entry) = user::read::<Submission>(entry) else { return GO_ON };
+    let Some(entry) = target::read::<Submission>(entry) else { return GO_ON };
     if entry.flags & FIXED_FILE != 0 {
         return GO_ON;
     }
@@ -236,10 +234,10 @@ fn next_completion(progress: &mut Progress<'_>) -> u64 {
     let at = uring.completed;
     uring.completed = at.wrapping_add(1);
     let ring = if uring.completions == 0 { uring.submissions } else { uring.completions };
-    let index = at & user::read::<u32>(ring.wrapping_add(u64::from(uring.done_mask))).unwrap_or(0);
+    let index = at & target::read::<u32>(ring.wrapping_add(u64::from(uring.done_mask))).unwrap_or(0);
     let size = if uring.flags & SETUP_CQE32 != 0 { 32 } else { 16 };
     let entry = ring.wrapping_add(u64::from(uring.done_entries)).wrapping_add(u64::from(index) * size);
-    let Some(done) = user::read::<Completion>(entry) else { return GO_ON };
+    let Some(done) = target::read::<Completion>(entry) else { return GO_ON };
     if done.flags & NOTIFICATION != 0 {
         return GO_ON;
     }

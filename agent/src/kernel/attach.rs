@@ -81,14 +81,14 @@ pub struct Attacher {
 /// are not attached.
 const RAW: &[(&str, &str)] = &[
     ("process_exec", "sched_process_exec"),
-    ("process_exec_again", "sched_process_exec"),
+    ("process_exec_second", "sched_process_exec"),
     ("task_newtask", "task_newtask"),
-    ("task_newtask_again", "task_newtask"),
+    ("task_newtask_second", "task_newtask"),
     ("process_exit", "sched_process_exit"),
-    ("process_exit_again", "sched_process_exit"),
+    ("process_exit_second", "sched_process_exit"),
     ("sys_exit", "sys_exit"),
-    ("sys_exit_again", "sys_exit"),
-    ("sys_exit_again_again", "sys_exit"),
+    ("sys_exit_second", "sys_exit"),
+    ("sys_exit_third", "sys_exit"),
 ];
 
 /// Instead of those at the first two, where the kernel's layout is not known.

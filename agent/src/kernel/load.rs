@@ -18,7 +18,7 @@ use super::{
     layout,
     maps::{self, KernelMaps, Plain},
     object,
-    programs::{self, SECOND},
+    programs::{self, is_later},
     ring::Ring,
     version::{kernel_version, preempts_tracepoints},
 };
@@ -173,7 +173,7 @@ impl Needs {
     fn include(&self, program: &str) -> bool {
         let of_two = |second: &str, chosen: bool| program.ends_with(second) == chosen;
         match program {
-            name if name.ends_with(SECOND) => self.second_programs,
+            name if is_later(name) => self.second_programs,
             name if name.starts_with("tls_") || name.starts_with("empty_") => {
                 of_two("_multi", self.multi_uprobes)
             }

@@ -12,8 +12,18 @@ use tokentap_abi::repeated;
 
 use super::error::KernelError;
 
-/// How the name of a program ends that does what the first at a tracepoint was skipped for.
-pub(super) const SECOND: &str = "_again";
+/// How the names of programs end that do what the first at a tracepoint was skipped for.
+const LATER: [&str; 2] = ["_second", "_third"];
+
+/// Whether a program stands behind another one at its tracepoint.
+pub(super) fn is_later(name: &str) -> bool {
+    LATER.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// The name of the first program at the tracepoint of this one.
+fn first_of(name: &str) -> &str {
+    LATER.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
 
 /// A loaded program's descriptor.
 pub(super) fn fd(ebpf: &Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
@@ -39,7 +49,7 @@ impl Programs {
             .collect();
         let mut groups: BTreeMap<&str, Vec<RawFd>> = BTreeMap::new();
         for (name, fd) in loaded {
-            groups.entry(name.trim_end_matches(SECOND)).or_default().push(fd);
+            groups.entry(first_of(name)).or_default().push(fd);
         }
         let groups = groups.into_iter().map(|(first, programs)| Group {
             programs,

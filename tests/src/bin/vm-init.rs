@@ -93,6 +93,17 @@ fn watch_curl() {
     println!("{calls} calls, {calls} right spans");
 }
 
+/// The program of which this one does what was skipped; the kernel keeps 15 characters of a name.
+fn first_of(name: &str) -> &str {
+    ["_second", "_secon", "_seco", "_sec", "_se", "_s", "_third"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix).filter(|first| FIRST.contains(first)))
+        .unwrap_or(name)
+}
+
+/// Programs that have others behind them.
+const FIRST: [&str; 4] = ["sys_exit", "process_exec", "process_exit", "task_newtask"];
+
 /// Many threads of several processes make calls at once, so that programs are preempted at every place: each
 /// call is one right span, every byte is accounted for, and every run that the kernel skipped is reported.
 fn load() {
@@ -131,7 +142,7 @@ fn load() {
     // Programs with the same beginning do what the first was skipped for. The kernel cuts names off.
     let mut groups: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for program in &programs {
-        let first = program.name.split("_ag").next().unwrap_or_default();
+        let first = first_of(&program.name);
         groups.entry(first).or_default().push(program.skipped);
     }
     let skipped: u64 = groups.values().filter(|group| group.len() == 1).flatten().sum();

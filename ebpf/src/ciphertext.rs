@@ -7,12 +7,12 @@
 use tokentap_abi::{Kind, flags, tracked};
 
 use crate::{
-    current::{self, Watched},
+    current::{self, TrackedThread},
     maps::{RECEIVED_RECORDS, SENT_RECORDS},
     ring, socket,
     state::{Prefix, Stream},
     stream::{self, GO_ON, READ, STOP},
-    tls, user,
+    target, tls,
 };
 
 /// Bytes that are compared.
@@ -20,27 +20,28 @@ const PREFIX: u64 = size_of::<[u64; 2]>() as u64;
 /// Records of one system call that are looked at.
 const RECORDS: u32 = 4;
 /// How often user space is notified of one stream: what carries it may be no socket.
-const ASKS: u8 = 8;
+const MAX_BIND_REQUESTS: u8 = 8;
 
 /// Notifies user space that the socket of a TLS stream is not known: when bytes move first, and where the direction
 /// turns. Probes that find the socket are placed for a while only, and an answer can take longer.
 #[inline(always)]
-pub fn ask(who: &Watched, tls: *mut Stream) {
+pub fn request_binding(who: &TrackedThread, tls: *mut Stream) {
     // SAFETY: a live map value.
     if unsafe { (*tls).bound } == 0 {
-        ask_now(who, tls);
+        request_binding_now(who, tls);
     }
 }
 
 #[inline(never)]
-fn ask_now(who: &Watched, tls: *mut Stream) {
+fn request_binding_now(who: &TrackedThread, tls: *mut Stream) {
     // SAFETY: a live map value.
     let tls = unsafe { &mut *tls };
-    if tls.asks >= ASKS || tls.asks != 0 && tls.asked == tls.turns {
+    if tls.bind_requests >= MAX_BIND_REQUESTS || tls.bind_requests != 0 && tls.bind_requested_at == tls.turns
+    {
         return;
     }
-    tls.asks += 1;
-    tls.asked = tls.turns;
+    tls.bind_requests += 1;
+    tls.bind_requested_at = tls.turns;
     let (id, epoch) = (tls.id, tls.epoch);
     ring::bare(
         |header| {
@@ -55,7 +56,7 @@ fn ask_now(who: &Watched, tls: *mut Stream) {
 
 /// The stream of the TLS call that the thread is in, when its socket is not known; null else.
 #[inline(always)]
-fn unbound(who: &Watched) -> *mut Stream {
+fn unbound(who: &TrackedThread) -> *mut Stream {
     let call = tls::under_way(who);
     if call.is_null() {
         return core::ptr::null_mut();
@@ -80,7 +81,7 @@ impl RecordHeader {
     #[inline(always)]
     fn at(address: u64) -> Self {
         // What is behind the header comes along.
-        Self(user::read::<u64>(address).unwrap_or(0))
+        Self(target::read::<u64>(address).unwrap_or(0))
     }
 
     /// Types 20 (change of keys) to 23, and version 3 of SSL, which all that came later bear.
@@ -102,7 +103,7 @@ impl RecordHeader {
 
 /// `BIO_write(bio, data, length)` is called.
 #[inline(never)]
-pub fn emitted(who: &Watched, data: u64) {
+pub fn emitted(who: &TrackedThread, data: u64) {
     let tls = unbound(who);
     if tls.is_null() {
         return;
@@ -121,7 +122,7 @@ pub fn emitted(who: &Watched, data: u64) {
 
 /// `BIO_read(bio, data, length)` is called.
 #[inline(always)]
-pub fn taking(who: &Watched, data: u64) {
+pub fn taking(who: &TrackedThread, data: u64) {
     let call = tls::under_way(who);
     if !call.is_null() {
         // SAFETY: the running thread's own entry.
@@ -131,7 +132,7 @@ pub fn taking(who: &Watched, data: u64) {
 
 /// `BIO_read` returns. The library reads a record's header first, and then what is behind it.
 #[inline(never)]
-pub fn taken(who: &Watched, len: i32) {
+pub fn taken(who: &TrackedThread, len: i32) {
     let tls = unbound(who);
     if tls.is_null() {
         return;
@@ -160,7 +161,7 @@ pub fn taken(who: &Watched, len: i32) {
 
 /// Whether the ciphertext that a socket moves may say whose it is. Inside a TLS call it is known.
 #[inline(always)]
-pub fn wanted(who: &Watched, socket: *mut Stream) -> bool {
+pub fn wanted(who: &TrackedThread, socket: *mut Stream) -> bool {
     // SAFETY: a live map value.
     let unbound = unsafe { (*socket).bound } == 0;
     who.flags() & tracked::BINDS != 0 && unbound && tls::under_way(who).is_null()
@@ -181,7 +182,7 @@ struct Walk {
 
 /// A socket moved ciphertext.
 #[inline(never)]
-pub fn moved(who: &Watched, socket: *mut Stream, base: u64, len: u64, dir: u8) {
+pub fn moved(who: &TrackedThread, socket: *mut Stream, base: u64, len: u64, dir: u8) {
     let mut walk = Walk {
         prefix: Prefix { generation: who.generation, bytes: [0; 2] },
         at: base,
@@ -221,6 +222,6 @@ impl Prefix {
     /// Takes the bytes at an address; false when they cannot be read.
     #[inline(always)]
     fn read(&mut self, address: u64) -> bool {
-        user::read_into(address, &mut self.bytes)
+        target::read_into(address, &mut self.bytes)
     }
 }

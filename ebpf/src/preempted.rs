@@ -9,7 +9,7 @@ use aya_ebpf::{bindings::BPF_ANY, helpers::bpf_get_current_pid_tgid};
 use tokentap_abi::{Counter, repeated};
 
 use crate::{
-    current::{Watched, add_one, count},
+    current::{TrackedThread, add_one, count},
     maps::{EXITS, HANDLED, NEW_EXIT, PREEMPTIBLE, REPEATED, TRANSFER},
     state::{Exit, Transfer},
 };
@@ -72,7 +72,7 @@ const LAST: u64 = 2;
 
 /// In the first program at the end of a system call: whether it is to handle it.
 #[inline(always)]
-pub fn handles_exit(who: &Watched) -> bool {
+pub fn handles_exit(who: &TrackedThread) -> bool {
     if PREEMPTIBLE.load() == 0 {
         return true;
     }
@@ -89,7 +89,7 @@ pub fn handles_exit(who: &Watched) -> bool {
 /// In a later one: whether all before were skipped, so that the first is to be repeated. The `last` one makes the entry ready
 /// for the thread's next call.
 #[inline(always)]
-pub fn repeats_exit(who: &Watched, last: bool) -> bool {
+pub fn repeats_exit(who: &TrackedThread, last: bool) -> bool {
     let Some(exit) = EXITS.get_ptr_mut(&who.pid_tgid) else { return true };
     // SAFETY: the running thread's own entry.
     let state = unsafe { &mut (*exit).state };
@@ -102,7 +102,7 @@ pub fn repeats_exit(who: &Watched, last: bool) -> bool {
 
 /// The running thread's entry, made when there is none; null when there is no room.
 #[inline(never)]
-fn exit_of(who: &Watched) -> *mut Exit {
+fn exit_of(who: &TrackedThread) -> *mut Exit {
     if let Some(exit) = EXITS.get_ptr_mut(&who.pid_tgid) {
         return exit;
     }
@@ -117,7 +117,7 @@ fn exit_of(who: &Watched) -> *mut Exit {
 /// Where the running program works on a system call that has returned. Nobody else uses it meanwhile: it is this CPU's
 /// where programs are not preempted, else this thread's.
 #[inline(always)]
-pub fn transfer(who: &Watched) -> Option<*mut Transfer> {
+pub fn transfer(who: &TrackedThread) -> Option<*mut Transfer> {
     if PREEMPTIBLE.load() == 0 {
         return TRANSFER.get_ptr_mut(0);
     }
@@ -127,7 +127,7 @@ pub fn transfer(who: &Watched) -> Option<*mut Transfer> {
 
 /// Forgets a thread that ends.
 #[inline(always)]
-pub fn forget(who: &Watched) {
+pub fn forget(who: &TrackedThread) {
     if PREEMPTIBLE.load() != 0 {
         EXITS.remove(&who.pid_tgid).unwrap_or(());
         HANDLED.remove(&Event::Fork.key(who.pid_tgid)).unwrap_or(());

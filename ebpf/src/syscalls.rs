@@ -15,10 +15,9 @@ use aya_ebpf::{
 use tokentap_abi::{Counter, Kind, SYSCALLS, Syscall, tail, tracked};
 
 use crate::{
-    again,
-    current::{self, Watched, zero},
+    current::{self, TrackedThread, zero},
     maps::{ARM64, CALLS, TAIL_CALLS},
-    ring, socket,
+    preempted, ring, socket,
     state::Call,
     transfer, uring,
 };
@@ -39,8 +38,8 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
     if kind == Syscall::NONE.0 {
         return 0;
     }
-    let Some(who) = Watched::current() else { return 0 };
-    if !again::handles_exit(&who) {
+    let Some(who) = TrackedThread::current() else { return 0 };
+    if !preempted::handles_exit(&who) {
         return 0;
     }
     if kind & Syscall::TRANSFER == 0 {
@@ -64,22 +63,22 @@ pub extern "C" fn sys_exit(ctx: *mut c_void) -> i32 {
 /// Behind [`sys_exit`], where that can be preempted.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tracepoint/sys_exit")]
-pub extern "C" fn sys_exit_again(ctx: *mut c_void) -> i32 {
-    again(&RawTracePointContext::new(ctx), false)
+pub extern "C" fn sys_exit_second(ctx: *mut c_void) -> i32 {
+    repeat(&RawTracePointContext::new(ctx), false)
 }
 
-/// Behind [`sys_exit_again`].
+/// Behind [`sys_exit_second`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tracepoint/sys_exit")]
-pub extern "C" fn sys_exit_again_again(ctx: *mut c_void) -> i32 {
-    again(&RawTracePointContext::new(ctx), true)
+pub extern "C" fn sys_exit_third(ctx: *mut c_void) -> i32 {
+    repeat(&RawTracePointContext::new(ctx), true)
 }
 
 #[inline(always)]
-fn again(ctx: &RawTracePointContext, last: bool) -> i32 {
+fn repeat(ctx: &RawTracePointContext, last: bool) -> i32 {
     if kind_of(number(ctx.arg::<u64>(0))) != Syscall::NONE.0
-        && let Some(who) = Watched::current()
-        && again::repeats_exit(&who, last)
+        && let Some(who) = TrackedThread::current()
+        && preempted::repeats_exit(&who, last)
     {
         // SAFETY: as in `sys_exit`.
         unsafe {
@@ -93,7 +92,7 @@ fn again(ctx: &RawTracePointContext, last: bool) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit_other(ctx: RawTracePointContext) -> i32 {
     let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
-    if let Some(who) = Watched::current()
+    if let Some(who) = TrackedThread::current()
         && let Some(args) = Args::read(regs)
     {
         ended(&who, kind_of(number(regs)), &args, result);
@@ -106,7 +105,7 @@ pub fn sys_exit_other(ctx: RawTracePointContext) -> i32 {
 pub fn passed_by(ctx: RawTracePointContext) -> i32 {
     let (regs, result) = (ctx.arg::<u64>(0), ctx.arg::<i64>(1));
     let splice = kind_of(number(regs)) == Syscall::SPLICE.0;
-    if let Some(who) = Watched::current()
+    if let Some(who) = TrackedThread::current()
         && let Some(args) = Args::read(regs)
     {
         let [first, second, third, ..] = args.0;
@@ -230,7 +229,7 @@ fn read_call(regs: u64, call: &mut Call) -> u64 {
 }
 
 #[inline(always)]
-fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
+fn ended(who: &TrackedThread, kind: u8, args: &Args, result: i64) {
     let [a, b, c, d, e, f] = args.0;
     let fd = a as u32;
     match Syscall(kind) {
@@ -249,7 +248,7 @@ fn ended(who: &Watched, kind: u8, args: &Args, result: i64) {
 
 /// `fcntl(fd, F_DUPFD)` is how some runtimes duplicate; its other commands do not matter here.
 #[inline(always)]
-fn fcntl(who: &Watched, fd: u32, command: u64, result: i64) {
+fn fcntl(who: &TrackedThread, fd: u32, command: u64, result: i64) {
     const F_DUPFD: u64 = 0;
     const F_DUPFD_CLOEXEC: u64 = 1030;
     if command == F_DUPFD || command == F_DUPFD_CLOEXEC {
@@ -259,7 +258,7 @@ fn fcntl(who: &Watched, fd: u32, command: u64, result: i64) {
 
 /// A file mapped as executable may bring TLS code: `dlopen`, a lazy import, the dynamic linker at start.
 #[inline(always)]
-fn mapped(who: &Watched, protection: u64, map_flags: u64, fd: u32, offset: u64, result: i64) {
+fn mapped(who: &TrackedThread, protection: u64, map_flags: u64, fd: u32, offset: u64, result: i64) {
     const PROT_EXEC: u64 = 4;
     const MAP_ANONYMOUS: u64 = 0x20;
     if map_flags & MAP_ANONYMOUS != 0 || (-4095..0).contains(&result) {

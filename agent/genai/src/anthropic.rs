@@ -13,12 +13,12 @@ use crate::{
     response_facts::{ResponseFacts, Usage, count, read},
 };
 
-/// Reads both bodies of one call.
+/// The state of the response that is read.
 #[derive(Debug, Default)]
 pub(crate) struct Anthropic {
     counts: Counts,
-    /// The usage object being read.
-    counting: Counts,
+    /// The usage object that is read.
+    current: Counts,
 }
 
 /// `usage` as sent. In a stream, `message_delta` overrides `message_start` field by field; nothing is added.
@@ -26,7 +26,7 @@ pub(crate) struct Anthropic {
 struct Counts {
     input: Option<i64>,
     output: Option<i64>,
-    /// What `message_start` says: a few tokens, not the final count.
+    /// Of `message_start`: a few tokens, not the final count.
     output_at_start: Option<i64>,
     cache_read: Option<i64>,
     cache_write: Option<i64>,
@@ -128,7 +128,7 @@ impl ApiFamily for Anthropic {
     const API_INFO: ApiInfo = ApiInfo { operation: "chat", provider: "anthropic", openai_api_type: None };
 
     fn match_path(path: &str, headers: &Headers<'_>) -> Option<Confidence> {
-        // Messages are not only sent to models: `/v1/messages` is also what other APIs call theirs.
+        // Other services have a `/v1/messages` of their own.
         if path.ends_with("/messages") && headers.get("anthropic-version").is_some() {
             Some(Confidence::Certain)
         } else {
@@ -152,12 +152,12 @@ impl ApiFamily for Anthropic {
         _indices: &[u32],
         value: Value<'_>,
     ) {
-        let counts = &mut self.counting;
+        let counts = &mut self.current;
         let slot = match field {
-            ResponseField::Type => return kind(response, value),
+            ResponseField::Type => return read_type(response, value),
             ResponseField::Id => return read(value, &mut response.id),
             ResponseField::Model => return read(value, &mut response.model),
-            ResponseField::StopReason => return stop_reason(response, value),
+            ResponseField::StopReason => return read_stop_reason(response, value),
             ResponseField::Content => {
                 if value.as_str().is_some_and(|text| !text.is_empty()) {
                     response.content();
@@ -173,7 +173,7 @@ impl ApiFamily for Anthropic {
             ResponseField::Usage => {
                 match value {
                     Value::Object => *counts = Counts::default(),
-                    // One that is cut may lack what was cached, and mean something else.
+                    // An incomplete object may lack the cached tokens, and would give a wrong sum.
                     Value::End => self.counts.update(std::mem::take(counts)),
                     _ => {}
                 }
@@ -191,12 +191,12 @@ impl ApiFamily for Anthropic {
         *slot = count(value).or(*slot);
     }
 
-    fn conclude(&mut self, _ask: &mut RequestFacts, response: &mut ResponseFacts) {
+    fn conclude(&mut self, _request: &mut RequestFacts, response: &mut ResponseFacts) {
         response.usage = self.counts.into_usage(response.done && !response.gapped);
     }
 }
 
-fn kind(response: &mut ResponseFacts, value: Value<'_>) {
+fn read_type(response: &mut ResponseFacts, value: Value<'_>) {
     let Value::Str(text) = value else { return };
     if text.is("message") || text.is("message_start") {
         response.is_recognised = true;
@@ -209,14 +209,14 @@ fn kind(response: &mut ResponseFacts, value: Value<'_>) {
     }
 }
 
-fn stop_reason(response: &mut ResponseFacts, value: Value<'_>) {
+fn read_stop_reason(response: &mut ResponseFacts, value: Value<'_>) {
     if let Value::Str(text) = value {
         response.choice(0, &text.decode());
     }
 }
 
 impl Counts {
-    /// Takes what a later usage object says.
+    /// Takes the counts of a later usage object.
     fn update(&mut self, newer: Self) {
         *self = Self {
             input: newer.input.or(self.input),
@@ -230,17 +230,18 @@ impl Counts {
         };
     }
 
-    /// `input_tokens` leaves out what was read from or written to the cache; the convention includes both.
+    /// The usage in the convention's terms: `input_tokens` excludes what was read from or written to the cache, the
+    /// convention includes both.
     ///
-    /// `whole`: all events came, so that those of the start are the last word where no others followed.
-    fn into_usage(self, whole: bool) -> Usage {
+    /// `complete`: all events came, so that a count of `message_start` is final where no other one followed.
+    fn into_usage(self, complete: bool) -> Usage {
         let by_age =
             [self.cache_write_5m, self.cache_write_1h].into_iter().flatten().reduce(i64::saturating_add);
         let cache_write = self.cache_write.or(by_age);
         let cached = self.cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
         Usage {
             input: self.input.map(|n| n.saturating_add(cached)),
-            output: self.output.or_else(|| self.output_at_start.filter(|_| whole)),
+            output: self.output.or_else(|| self.output_at_start.filter(|_| complete)),
             cache_read: self.cache_read,
             cache_write,
             reasoning: self.thinking,

@@ -1,4 +1,4 @@
-//! The LLM APIs that are known.
+//! The registry of LLM APIs.
 
 use tokentap_wire::Headers;
 
@@ -38,8 +38,8 @@ impl Api {
         }
     }
 
-    /// Reads the bodies of a call to this path.
-    pub(crate) fn open(self, path: &str) -> Box<dyn BodyReader> {
+    /// A reader for the bodies of a call to this path.
+    pub(crate) fn reader(self, path: &str) -> Box<dyn BodyReader> {
         match self {
             Self::OpenAiChat => Box::new(FamilyReader::<OpenAiChat>::new(path)),
             Self::Anthropic => Box::new(FamilyReader::<Anthropic>::new(path)),

@@ -69,7 +69,7 @@ impl Call {
             provider: provider::by_host(&candidate.destination.host, path),
             destination: candidate.destination,
             certain: candidate.certain,
-            readers: candidate.apis.iter().map(|api| api.open(path)).collect(),
+            readers: candidate.apis.iter().map(|api| api.reader(path)).collect(),
             status: 0,
             first_chunk: None,
             done: None,

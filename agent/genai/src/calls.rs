@@ -6,18 +6,43 @@ use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, Re
 
 use crate::{Options, Span, Transport, call::Call, recognition::recognise};
 
-/// What a connection has carried so far: what a decision to go on watching it needs.
+/// How many exchanges a connection has carried: the agent decides by it whether to copy more of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Exchanges that are LLM calls, or may be as far as their head tells.
+    /// Exchanges that are LLM calls, or may be as far as their request head tells.
     pub llm: u64,
-    /// Exchanges since the last of those that are none. One that only its bodies show to be none counts when
-    /// it ends.
+    /// Other exchanges since the last LLM call. An exchange that only its bodies rule out counts when it ends.
     pub others_in_a_row: u64,
 }
 
 /// Finds the LLM calls in the exchanges of one connection and turns each into a [`Span`]: see the
 /// [crate documentation](crate) for what is in it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use tokentap_genai::{Calls, Options, Transport, Value, semconv};
+/// use tokentap_wire::{Connection, Direction, Limits, Nanos};
+///
+/// let mut calls = Calls::new(Arc::new(Options::default()), Transport { tls: true, peer: None });
+/// let mut connection = Connection::new(Limits::default());
+/// let (body, answer) = (
+///     r#"{"model":"gpt-5","messages":[{"role":"user","content":"Hi"}]}"#,
+///     r#"{"object":"chat.completion","choices":[],"usage":{"prompt_tokens":8,"completion_tokens":2}}"#,
+/// );
+/// let request = format!(
+///     "POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: {}\r\n\r\n{body}",
+///     body.len(),
+/// );
+/// connection.data(Direction::Write, 0, request.as_bytes(), Nanos(1), &mut calls);
+/// let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+/// connection.data(Direction::Read, 0, response.as_bytes(), Nanos(2), &mut calls);
+///
+/// let span = calls.take().expect("the call is complete");
+/// assert_eq!(span.name, "chat gpt-5");
+/// assert_eq!(span.get(semconv::USAGE_INPUT_TOKENS), Some(&Value::Int(8)));
+/// assert_eq!(span.incomplete, None);
+/// ```
 ///
 /// Memory: nothing for exchanges that are not LLM calls. A call in flight costs about 4 KiB, and never more
 /// than 100 KiB however long its bodies are (twice that where both APIs are tried). Finished spans wait until
@@ -27,7 +52,7 @@ pub struct Calls {
     options: Arc<Options>,
     transport: Transport,
     traffic: Traffic,
-    /// Few: HTTP/1 has one, and HTTP/2 connections to LLM APIs seldom more than a handful.
+    /// Searched linearly: HTTP/1 has one call in flight, and HTTP/2 connections to LLM APIs seldom more than a few.
     in_flight: Vec<(ExchangeId, Box<Call>)>,
     finished_spans: VecDeque<Span>,
     /// At most one entry for each reason.
@@ -48,7 +73,7 @@ impl Calls {
         }
     }
 
-    /// The address of the other end became known.
+    /// Sets the address of the peer, once it is known.
     pub fn set_peer(&mut self, peer: SocketAddr) {
         self.transport.peer = Some(peer);
     }
@@ -58,12 +83,12 @@ impl Calls {
         self.finished_spans.pop_front()
     }
 
-    /// Bytes that the connection passed over since the last time, by reason ([`tokentap_wire::Reason`]).
+    /// Captured bytes that belong to no exchange, by reason, since the last call: one reason at a time.
     pub fn take_dropped(&mut self) -> Option<(Reason, u64)> {
         self.dropped.pop()
     }
 
-    /// What the connection has carried so far.
+    /// How many exchanges the connection has carried.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
@@ -103,7 +128,7 @@ impl Sink for Calls {
         match self.call(id) {
             Some(call) => {
                 call.response(head);
-                // No API here speaks what a connection switches to.
+                // No known API is spoken after a switch of protocols.
                 if head.status == 101 { Interest::Skip } else { Interest::Body }
             }
             None => Interest::Skip,

@@ -12,35 +12,33 @@
 //!
 //! - **Recognition**: `POST …/chat/completions` under any prefix is a call; `POST …/v1/messages` is one when
 //!   an `anthropic-version` header, the host or the bodies confirm it. A request whose target is not known
-//!   (joined in mid-connection) is judged by its bodies. [`Options`] adds and excludes.
-//! - **`gen_ai.provider.name`**: by host, else by what the response gives away of the software behind it
+//!   (joined in mid-connection) is recognised by its bodies. [`Options`] adds and excludes.
+//! - **`gen_ai.provider.name`**: by host, else by what the response shows of the server software
 //!   (`vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, …), else the name of the format: `openai`, `anthropic`.
 //!   `openai.*` attributes are there only with `openai`.
 //! - **`gen_ai.request.model`**: of an Azure call, the deployment in its path.
-//! - **Usage**: the last that the provider reported, never a sum and never an estimate; none reported, none
-//!   given. An object of which only a part was seen counts as none. llama.cpp's `timings` stand in for usage that was not asked for.
+//! - **Usage**: the last that the provider reported, never a sum and never an estimate. An object of which only a part
+//!   was seen is ignored. llama.cpp's `timings` replace usage that the request did not ask for.
 //! - **`gen_ai.response.time_to_first_chunk`**: from the first byte of the request to the first byte of a
 //!   streamed body. **`tokentap.time_to_first_token`**: to the first piece with generated content.
 //! - **End of a span**: the stream's own last event (`[DONE]`, `message_stop`), else the end of the response
 //!   by HTTP.
 //! - **`error.type`**: the provider's error code, else its error type, else the HTTP status; of an error
 //!   inside a successful response without either, `_OTHER`. When no whole response came:
-//!   `cancelled` (the caller closed first), `connection_closed` (the server did, or nobody knows who),
+//!   `cancelled` (the caller closed first), `connection_closed` (the server did, or it is not known who),
 //!   `process_exit`, `malformed_response`.
-//! - **`gen_ai.response.finish_reasons`**: a choice that did not say why it ended is `error` when the call
-//!   failed in mid-stream; otherwise nobody knows, and the attribute is left out.
-//! - **`tokentap.incomplete.reason`**, when part of the call was not seen: `cut`, `cancelled`,
-//!   `process_exit`, `agent_stop`, `stale`, `gap` (captured bytes were lost), `late_join` (some header fields are not known, as
-//!   they refer to what was sent before capture began), `malformed:…` (also of a response body that is not the JSON that it should be), `undecodable:…` (a content coding). Only
-//!   the first three and malformed HTTP are failures of the call; the rest is ours. A stream that ends in good
-//!   order but with neither its last event nor a reason is `cut` as well.
+//! - **`gen_ai.response.finish_reasons`**: `error` for a choice without a finish reason when the call failed in
+//!   mid-stream; otherwise the attribute is left out where a choice has none.
+//! - **`tokentap.incomplete.reason`**, when part of the call was not seen: see [`IncompleteReason`]. Only the first
+//!   three and malformed HTTP are failures of the call, the others are limits of the observation. A stream that HTTP
+//!   ends regularly, but without its last event and without finish reasons, is `cut` as well.
 //!
 //! # Adding an API
 //!
-//! One file with a type that implements `ApiFamily`: which paths it claims, which fields of its request and
-//! response bodies it wants (a [`tokentap_wire::json::Schema`] each), and what they mean in terms of the shared
-//! facts. Then a variant of [`Api`] and its line in each of that type's functions; recognition, framing, gaps,
-//! times, errors and attributes are shared. Its tests go beside the others, fed with captured bytes.
+//! One file with a type that implements `ApiFamily`: which paths are its own, which fields of its request and response
+//! bodies it needs (a [`tokentap_wire::json::Schema`] each), and what they mean in terms of the shared facts. Then a
+//! variant of [`Api`] and its line in each of that type's functions. Recognition, framing, gaps, times, errors and
+//! attributes are shared. The tests of an API go beside the others, and feed captured bytes.
 
 mod anthropic;
 mod api;

@@ -19,28 +19,30 @@ use crate::{
     response_facts::{ResponseFacts, Usage, count, read, read_first},
 };
 
-/// Reads both bodies of one call.
+/// The state of the response that is read.
 #[derive(Debug, Default)]
 pub(crate) struct OpenAiChat {
-    /// The deployment that an Azure path names: it decides, whatever `model` says.
+    /// The deployment in an Azure path: it is the model, whatever the field `model` says.
     deployment: String,
-    choice: Choice,
-    /// The usage object being read.
-    counting: Counts,
-    /// The last whole one.
+    choice: CurrentChoice,
+    /// The usage object that is read.
+    current_counts: Counts,
+    /// The last complete usage object.
     counts: Option<Counts>,
+    /// The timings object that is read.
+    current_timings: Timings,
+    /// The last complete timings object.
     timings: Timings,
-    /// The timings object being read.
-    timing: Timings,
+    /// A field that vLLM sends, and others may send too, was seen.
     vllm_mark: bool,
 }
 
 /// Azure allows 64 characters.
 const LONGEST_DEPLOYMENT: usize = 256;
 
-/// The choice being read: `index` may come after what it is the index of.
+/// The choice that is read. Its `index` may come after its other fields.
 #[derive(Debug, Default)]
-struct Choice {
+struct CurrentChoice {
     open: bool,
     index: u32,
     reason: String,
@@ -55,7 +57,7 @@ struct Counts {
     usage: Usage,
 }
 
-/// llama.cpp's `timings`, which it sends where usage was not asked for.
+/// The `timings` of llama.cpp, which it sends where the request did not ask for usage.
 #[derive(Clone, Copy, Debug, Default)]
 struct Timings {
     prompt: Option<i64>,
@@ -276,20 +278,20 @@ impl ApiFamily for OpenAiChat {
             ResponseField::Timings => {
                 response.server = response.server.or(Some(provider::LLAMA_CPP));
                 match value {
-                    Value::Object => self.timing = Timings::default(),
-                    Value::End => self.timings = self.timing,
+                    Value::Object => self.current_timings = Timings::default(),
+                    Value::End => self.timings = self.current_timings,
                     _ => {}
                 }
             }
-            ResponseField::TimingsPrompt => self.timing.prompt = count(value),
-            ResponseField::TimingsCached => self.timing.cached = count(value),
-            ResponseField::TimingsPredicted => self.timing.predicted = count(value),
+            ResponseField::TimingsPrompt => self.current_timings.prompt = count(value),
+            ResponseField::TimingsCached => self.current_timings.cached = count(value),
+            ResponseField::TimingsPredicted => self.current_timings.predicted = count(value),
             ResponseField::Usage => match value {
-                Value::Object => self.counting = Counts::default(),
-                Value::End if self.counting.says_something() => self.counts = Some(self.counting),
+                Value::Object => self.current_counts = Counts::default(),
+                Value::End if self.current_counts.has_counts() => self.counts = Some(self.current_counts),
                 _ => {}
             },
-            _ => self.counting.read(field, value),
+            _ => self.current_counts.read(field, value),
         }
     }
 
@@ -336,7 +338,7 @@ impl OpenAiChat {
 }
 
 impl Counts {
-    const fn says_something(&self) -> bool {
+    const fn has_counts(&self) -> bool {
         self.prompt.is_some() || self.completion.is_some()
     }
 
@@ -359,8 +361,8 @@ impl Counts {
         *slot = count(value).or(*slot);
     }
 
-    /// Brings the counts to the convention's terms. Most servers already count cached tokens as input and
-    /// reasoning as output; where they do not (xAI's reasoning, Azure's Grok), only the total tells.
+    /// The usage in the convention's terms. Most servers count cached tokens as input and reasoning as output; where they
+    /// do not (xAI's reasoning, Azure's Grok), only the total shows it.
     fn into_usage(self, timings: Timings) -> Usage {
         let (mut input, mut output, mut usage) = (self.prompt, self.completion, self.usage);
         if let (Some(prompt), Some(completion), Some(total)) = (self.prompt, self.completion, self.total) {

@@ -1,4 +1,4 @@
-//! Whose API it is: by host, else by what gives the server's software away.
+//! The provider of an API: by host, else by what shows the software of the server.
 //!
 //! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
 //! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
@@ -81,7 +81,7 @@ pub(crate) fn by_host(host: &str, path: &str) -> Option<&'static str> {
     known.map(|(_, provider)| *provider).or_else(|| by_cloud_host(host, path))
 }
 
-/// Hosts that carry the region, or several APIs.
+/// Hosts that contain a region, or serve several APIs.
 fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     let aws =
         host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
@@ -100,7 +100,7 @@ fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     }
 }
 
-/// The software or provider that response headers give away.
+/// The software or provider that response headers show.
 pub(crate) fn by_headers(headers: &Headers<'_>) -> Option<&'static str> {
     let server = headers.get("server").unwrap_or_default();
     if server.starts_with(b"llama.cpp") {
@@ -120,7 +120,7 @@ pub(crate) fn by_headers(headers: &Headers<'_>) -> Option<&'static str> {
     MARKS.iter().find(|(name, _)| headers.get(name).is_some()).map(|(_, provider)| *provider)
 }
 
-/// The software that a `system_fingerprint` gives away.
+/// The software that a `system_fingerprint` shows.
 pub(crate) fn by_fingerprint(fingerprint: &str) -> Option<&'static str> {
     if fingerprint == "fp_ollama" {
         return Some(OLLAMA);

@@ -1,5 +1,5 @@
-//! Which exchanges are LLM calls: by method, path suffix, host and headers; what those leave open, the bodies
-//! decide at the end ([`crate::call::Call::end`]).
+//! Which exchanges are LLM calls: by method, path suffix, host and headers. Where these do not decide, the bodies do at
+//! the end of the exchange ([`crate::call::Call::end`]).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use tokentap_wire::{Headers, RequestHead, Role};
 
 use crate::{Api, Options, Transport, family::Confidence, provider};
 
-/// Where a request goes.
+/// The server that a request names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     /// Host name or address, in lower case, without brackets; empty when unknown.
@@ -15,17 +15,17 @@ pub(crate) struct Destination {
     pub(crate) port: u16,
 }
 
-/// What an exchange may turn out to be.
+/// An exchange that may be a call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CallCandidate {
-    /// Tried in this order.
+    /// The APIs that it may belong to, in the order in which they are tried.
     pub(crate) apis: Vec<Api>,
-    /// The bodies need not confirm it.
+    /// It is a call, whatever its bodies are.
     pub(crate) certain: bool,
     pub(crate) destination: Destination,
 }
 
-/// Judges a request by its head. Costs no allocation for those that are not LLM calls, unless there are rules.
+/// Classifies a request by its head. Allocates nothing for other requests than LLM calls, unless there are rules.
 pub(crate) fn recognise(
     options: &Options,
     head: &RequestHead<'_>,
@@ -36,21 +36,21 @@ pub(crate) fn recognise(
         return None;
     }
     let path = path(head.target);
-    let claim = Api::ALL.into_iter().find_map(|api| Some((api, api.match_path(path, &head.headers)?)));
-    if claim.is_none() && options.include.is_empty() && !unresolved {
+    let matched = Api::ALL.into_iter().find_map(|api| Some((api, api.match_path(path, &head.headers)?)));
+    if matched.is_none() && options.include.is_empty() && !unresolved {
         return None;
     }
     let destination = Destination::of(head, transport);
-    let excluded = |rule: &crate::Rule| rule.matches(&destination.host, destination.port, path);
-    if options.exclude.iter().any(excluded) {
+    let matches = |rule: &crate::Rule| rule.matches(&destination.host, destination.port, path);
+    if options.exclude.iter().any(matches) {
         return None;
     }
-    let included = options.include.iter().find(|include| excluded(&include.rule));
-    let (apis, certain) = match (included.map(|include| include.api), claim) {
+    let included = options.include.iter().find(|include| matches(&include.rule));
+    let (apis, certain) = match (included.map(|include| include.api), matched) {
         (Some(Some(api)), _) => (vec![api], true),
-        (_, Some((api, claim))) => {
+        (_, Some((api, confidence))) => {
             let known = provider::by_host(&destination.host, path).is_some();
-            (vec![api], claim == Confidence::Certain || known)
+            (vec![api], confidence == Confidence::Certain || known)
         }
         (Some(None), None) => (by_headers(&head.headers), false),
         (None, None) if unresolved => (by_headers(&head.headers), false),
@@ -78,7 +78,7 @@ pub(crate) fn path(target: &[u8]) -> &str {
 }
 
 impl Destination {
-    /// `Host` or `:authority` first: it names the server also where the peer is a proxy. Else the peer, where
+    /// `Host` or `:authority`, which names the server also where the peer is a proxy. Else the address of the peer, if
     /// that is the server.
     fn of(head: &RequestHead<'_>, transport: &Transport) -> Self {
         let https = match head.target.split(|&b| b == b':').next() {
@@ -95,7 +95,7 @@ impl Destination {
     }
 }
 
-/// The server's own address, for a request that does not name one.
+/// Host and port of the server's address, for a request that does not name a server.
 pub(crate) fn by_address(peer: SocketAddr) -> (String, u16) {
     let ip = match peer.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),

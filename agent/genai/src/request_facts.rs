@@ -1,18 +1,18 @@
-//! What a request asks for, in terms that all APIs share. Nothing here holds a prompt.
+//! The facts of a request, in terms that all APIs share. Nothing here holds a prompt.
 
 use tokentap_wire::json::{Str, Value};
 
 use crate::response_facts::{count, read};
 
-/// Fields of request bodies. Every API has its own names for them, and they mean the same.
+/// Fields of request bodies. Every API has its own paths for them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RequestField {
-    /// What every request of the API has: an array.
+    /// An array that every request of the API has.
     Messages,
     Model,
     Stream,
     MaxTokens,
-    /// The newer name of that, which wins.
+    /// The newer name of `MaxTokens`, which takes precedence.
     MaxCompletionTokens,
     Choices,
     Temperature,
@@ -24,16 +24,16 @@ pub(crate) enum RequestField {
     /// One stop sequence.
     Stop,
     ReasoningLevel,
-    /// `text`, or the name of some kind of JSON.
+    /// The name of an output format: `text`, or a kind of JSON.
     FormatName,
-    /// An object that describes a kind of JSON.
+    /// An object that describes a JSON output format.
     FormatSchema,
-    /// What a response may hold besides text.
+    /// A kind of output besides text.
     Modality,
     ServiceTier,
 }
 
-/// What a request asks for. Empty strings and `None` mean that it does not say.
+/// The facts of a request. Empty strings and `None`: the request does not have the field.
 #[derive(Debug, Default)]
 pub(crate) struct RequestFacts {
     pub(crate) model: String,
@@ -88,7 +88,7 @@ impl RequestFacts {
         }
     }
 
-    /// Whether it looks like a request to a model.
+    /// Whether the body is a request to a model.
     pub(crate) fn is_recognised(&self) -> bool {
         self.has_messages && (!self.model.is_empty() || self.max_tokens().is_some())
     }

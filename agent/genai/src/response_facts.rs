@@ -1,8 +1,8 @@
-//! What a response says, in terms that all APIs share. Nothing here holds a completion.
+//! The facts of a response, in terms that all APIs share. Nothing here holds a completion.
 
 use tokentap_wire::{Nanos, json::Value};
 
-/// What a response says.
+/// The facts of a response. Empty strings and `None`: the response does not have the field.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseFacts {
     pub(crate) id: String,
@@ -10,26 +10,26 @@ pub(crate) struct ResponseFacts {
     pub(crate) usage: Usage,
     pub(crate) service_tier: String,
     pub(crate) fingerprint: String,
-    /// The software that answered, where its dialect gives it away.
+    /// The server software, where its dialect shows it.
     pub(crate) server: Option<&'static str>,
     pub(crate) failure: Failure,
-    /// It has what every response of this API has.
+    /// The body has what every response of this API has.
     pub(crate) is_recognised: bool,
-    /// The API's own end of stream was seen.
+    /// The last event of the API's own stream was seen.
     pub(crate) done: bool,
-    /// Bytes of it were lost.
+    /// Bytes of the body were lost.
     pub(crate) gapped: bool,
-    /// It is a stream of events.
+    /// The body is a stream of events.
     pub(crate) streamed: bool,
     /// When the first generated content came.
     pub(crate) first_token: Option<Nanos>,
-    /// When the bytes at hand were captured.
+    /// When the current bytes were captured.
     pub(crate) now: Nanos,
     choices: Vec<Choice>,
 }
 
 impl ResponseFacts {
-    /// Generated content is in the bytes at hand.
+    /// There is generated content in the current bytes.
     #[inline]
     pub(crate) fn content(&mut self) {
         if self.first_token.is_none() {
@@ -37,7 +37,7 @@ impl ResponseFacts {
         }
     }
 
-    /// A choice exists, and ended for `reason` unless that is empty.
+    /// A choice was seen, with a finish reason unless `reason` is empty.
     pub(crate) fn choice(&mut self, index: u32, reason: &str) {
         // `n` is at most 128 at OpenAI.
         const MOST: usize = 128;
@@ -54,18 +54,18 @@ impl ResponseFacts {
         }
     }
 
-    /// A choice exists that did not say why it ended.
+    /// Whether a choice has no finish reason.
     pub(crate) fn has_unfinished_choice(&self) -> bool {
         self.choices.iter().any(|choice| choice.reason.is_empty())
     }
 
-    /// Every choice said why it ended.
+    /// Whether there are choices, and all have a finish reason.
     pub(crate) fn is_finished(&self) -> bool {
         !self.choices.is_empty() && !self.has_unfinished_choice()
     }
 
-    /// Why each choice ended, by index, with `unknown` for those that did not say. Empty when that is `None`
-    /// and one did not, or when no choice was seen.
+    /// The finish reasons of all choices by index, with `unknown` for those that have none. Empty where one has none and
+    /// `unknown` is `None`, or where no choice was seen.
     pub(crate) fn finish_reasons(&mut self, unknown: Option<&str>) -> Vec<String> {
         let mut choices = std::mem::take(&mut self.choices);
         choices.sort_by_key(|choice| choice.index);
@@ -99,17 +99,17 @@ pub(crate) struct Usage {
     pub(crate) audio_output: Option<i64>,
 }
 
-/// An error as a body tells it.
+/// The error that a body reports.
 #[derive(Debug, Default)]
 pub(crate) struct Failure {
-    /// It says that there is one, whatever the status code.
+    /// The body reports an error, whatever the status code is.
     pub(crate) seen: bool,
     pub(crate) code: String,
     pub(crate) kind: String,
 }
 
 impl Failure {
-    /// The provider's name of the error: its code, else its type. A code that is only a number is not a name.
+    /// The provider's name of the error: its code, else its type. A code of digits is not a name.
     pub(crate) fn name(&self) -> Option<&str> {
         [&self.code, &self.kind]
             .into_iter()
@@ -142,7 +142,7 @@ pub(crate) fn read(value: Value<'_>, into: &mut String) {
     }
 }
 
-/// As [`read`], once: for what every chunk of a stream repeats.
+/// As [`read`], for a value that every chunk of a stream repeats: the first one counts.
 #[inline]
 pub(crate) fn read_first(value: Value<'_>, into: &mut String) {
     if into.is_empty() {
@@ -150,7 +150,7 @@ pub(crate) fn read_first(value: Value<'_>, into: &mut String) {
     }
 }
 
-/// A token count; a negative one is none.
+/// A token count; negative ones are ignored.
 pub(crate) fn count(value: Value<'_>) -> Option<i64> {
     value.as_i64().filter(|&n| n >= 0)
 }

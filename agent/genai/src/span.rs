@@ -11,9 +11,9 @@ use crate::IncompleteReason;
 pub struct Span {
     /// `{operation} {request model}`, or just the operation.
     pub name: String,
-    /// CLIENT for a caller, SERVER for a server that we watch.
+    /// CLIENT where the observed process is the caller, SERVER where it is the server.
     pub kind: SpanKind,
-    /// The `traceparent` of the request, when it had a valid one.
+    /// The trace context of the request, if it has a valid one.
     pub parent: Option<TraceContext>,
     /// First byte of the request, boot time.
     pub start: Nanos,
@@ -23,7 +23,7 @@ pub struct Span {
     pub status: SpanStatus,
     /// Attributes, each key once.
     pub attributes: Vec<Attribute>,
-    /// Why the call is incomplete, if it is: what the attributes say, for who counts such calls.
+    /// Why the call is incomplete, if it is. The attributes say the same: this field is for counters.
     pub incomplete: Option<IncompleteReason>,
 }
 
@@ -35,7 +35,7 @@ impl Span {
     }
 }
 
-/// OpenTelemetry span kind, as far as we use it.
+/// The OpenTelemetry span kinds of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SpanKind {
     /// The observed process made the call.
@@ -47,7 +47,7 @@ pub enum SpanKind {
 /// OpenTelemetry span status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpanStatus {
-    /// Nothing to say.
+    /// The call did not fail, as far as is known.
     Unset,
     /// The call failed.
     Error(Cow<'static, str>),

@@ -106,16 +106,7 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         run(&mut bench)?;
     }
     if scenarios.contains(&Scenario::Storm) {
-        ensure!(
-            apt::is_root(),
-            "attaching to processes needs root: run it as `sudo -E cargo xtask bench storm`"
-        );
-        Part::Packages.install()?;
-        let agent = build::agent()?;
-        let programs = build::test_programs(&["storm", "storm-actor"])?;
-        say("a storm; it fails when a call is not exact, or something is changed or left");
-        let mut command = Command::new(programs.join("storm"));
-        run(command.args(["--seconds", &storm.to_string()]).env("TOKENTAP_BIN", agent))?;
+        self::storm(storm)?;
     }
     for (scenario, package, name) in
         [(Scenario::Wire, "tokentap-wire", "protocols"), (Scenario::Parser, "tokentap-genai", "chat_stream")]
@@ -132,4 +123,15 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         instructions::measure(check)?;
     }
     Ok(())
+}
+
+/// Everything that is hard on an observer at once, for so long, and as long again without the agent.
+pub(crate) fn storm(seconds: usize) -> Result<()> {
+    ensure!(apt::is_root(), "attaching to processes needs root: run it as `sudo -E cargo xtask bench storm`");
+    Part::Packages.install()?;
+    let agent = build::agent()?;
+    let programs = build::test_programs(&["storm", "storm-actor"])?;
+    say("a storm; it fails when a call is not exact, or something is changed or left");
+    let mut command = Command::new(programs.join("storm"));
+    run(command.args(["--seconds", &seconds.to_string()]).env("TOKENTAP_BIN", agent))
 }

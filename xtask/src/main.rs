@@ -9,6 +9,7 @@ mod ebpf;
 mod fuzz;
 mod instructions;
 mod lint;
+mod mutants;
 mod pages;
 mod setup;
 mod shell;

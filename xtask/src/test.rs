@@ -14,7 +14,7 @@ use crate::build::{self, cargo};
 use crate::setup::{self, Part};
 use crate::shell::say;
 use crate::vm::{self, MACHINES, Machine};
-use crate::{ebpf, fuzz, tree};
+use crate::{bench, ebpf, fuzz, mutants, tree};
 
 /// What to run.
 #[derive(Args)]
@@ -33,17 +33,20 @@ pub(crate) struct Options {
     /// Other kernels, in QEMU
     #[arg(long)]
     vm: bool,
+    /// What takes hours, for every night: mutation tests, an hour of fuzzing, a storm of five minutes
+    #[arg(long)]
+    long: bool,
 }
 
 /// Runs the chosen kinds, or all. The sum is the last line of the output, also when tests failed.
 pub(crate) fn run(options: Options) -> ExitCode {
-    let Options { filter, unit, e2e, fuzz, vm } = options;
-    let all = !(unit || e2e || fuzz || vm);
+    let Options { filter, unit, e2e, fuzz, vm, long } = options;
+    let all = !(unit || e2e || fuzz || vm || long);
     let filter = filter.as_deref();
     let mut sum = Sum::default();
     let mut kinds = Vec::new();
     let mut kind = |wanted: bool, name: &'static str, run: &mut dyn FnMut() -> Result<Sum>| {
-        if !(wanted || all) {
+        if !wanted {
             return;
         }
         say(format_args!("{name}"));
@@ -55,10 +58,15 @@ pub(crate) fn run(options: Options) -> ExitCode {
         kinds.push((name, part, start.elapsed()));
         sum += part;
     };
-    kind(unit, "unit tests", &mut || unit_tests(filter));
-    kind(e2e, "end-to-end tests", &mut || end_to_end(filter));
-    kind(fuzz, "fuzzing", &mut || fuzzing(filter));
-    kind(vm, "other kernels", &mut || other_kernels(filter));
+    kind(unit || all, "unit tests", &mut || unit_tests(filter));
+    kind(e2e || all, "end-to-end tests", &mut || end_to_end(filter));
+    kind(fuzz || all, "fuzzing", &mut || fuzzing(filter, FUZZ_SECONDS));
+    kind(vm || all, "other kernels", &mut || other_kernels(filter));
+    kind(long, "long fuzzing", &mut || fuzzing(filter, LONG_FUZZ_SECONDS));
+    kind(long, "mutants", &mut || mutants(filter));
+    kind(long && filter.is_none(), "storm", &mut || {
+        bench::storm(STORM_SECONDS).map(|()| Sum { passed: 1, ..Sum::default() })
+    });
     for (name, part, took) in kinds {
         println!("{name:<17} {:>6.1} s  {part}", took.as_secs_f64());
     }
@@ -94,15 +102,26 @@ fn end_to_end(filter: Option<&str>) -> Result<Sum> {
     libtest(command, filter)
 }
 
-/// Each target is one test. Longer runs are for `cargo xtask fuzz`.
-fn fuzzing(filter: Option<&str>) -> Result<Sum> {
-    const SECONDS: u64 = 60;
+/// Seconds of all fuzz targets together, two at a time.
+const FUZZ_SECONDS: u64 = 60;
+const LONG_FUZZ_SECONDS: u64 = 3600;
+/// Seconds of the storm test, with the agent and once more without.
+const STORM_SECONDS: usize = 300;
+
+/// A mutant that is caught is a passed test; too many that survive are an error.
+fn mutants(filter: Option<&str>) -> Result<Sum> {
+    let outcome = mutants::test(filter)?;
+    Ok(Sum { passed: outcome.caught as u64, ..Sum::default() })
+}
+
+/// Each target is one test.
+fn fuzzing(filter: Option<&str>, seconds: u64) -> Result<Sum> {
     let mut sum = Sum::default();
     let targets = fuzz::matching(filter)?;
     if targets.is_empty() {
         return Ok(sum);
     }
-    for outcome in fuzz::smoke(targets, SECONDS)? {
+    for outcome in fuzz::smoke(targets, seconds)? {
         match outcome.finding {
             None => sum.passed += 1,
             Some(_) => sum.failed += 1,

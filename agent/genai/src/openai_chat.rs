@@ -361,8 +361,8 @@ impl Counts {
         *slot = count(value).or(*slot);
     }
 
-    /// The usage in the convention's terms. Most servers count cached tokens as input and reasoning as output; where they
-    /// do not (xAI's reasoning, Azure's Grok), only the total shows it.
+    /// The usage in the convention's terms. Most servers count cached tokens as input and reasoning as output; where
+    /// they do not (xAI's reasoning, Azure's Grok), only the total shows it.
     fn into_usage(self, timings: Timings) -> Usage {
         let (mut input, mut output, mut usage) = (self.prompt, self.completion, self.usage);
         if let (Some(prompt), Some(completion), Some(total)) = (self.prompt, self.completion, self.total) {

@@ -64,8 +64,8 @@ impl ResponseFacts {
         !self.choices.is_empty() && !self.has_unfinished_choice()
     }
 
-    /// The finish reasons of all choices by index, with `unknown` for those that have none. Empty where one has none and
-    /// `unknown` is `None`, or where no choice was seen.
+    /// The finish reasons of all choices by index, with `unknown` for those that have none. Empty where one has none
+    /// and `unknown` is `None`, or where no choice was seen.
     pub(crate) fn finish_reasons(&mut self, unknown: Option<&str>) -> Vec<String> {
         let mut choices = std::mem::take(&mut self.choices);
         choices.sort_by_key(|choice| choice.index);

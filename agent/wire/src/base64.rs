@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648 §4), decoded as it comes.
+//! Decodes base64 (RFC 4648 §4) incrementally.
 
 use crate::Reason;
 
@@ -8,29 +8,29 @@ use crate::Reason;
 /// Memory: none but itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
-    /// The digits of the group at hand, and how many there are.
+    /// The digits of the current group, and how many there are.
     word: u32,
     have: u8,
-    /// One of two padding characters has come.
+    /// The first of two padding characters has come.
     padding: bool,
-    /// What came is no base64, or not all of it came: nothing more is given.
+    /// The text was invalid or had a gap: no more bytes are given.
     over: bool,
 }
 
-/// Digits that are decoded before the bytes are given.
+/// How many digits are decoded before the bytes are given.
 const PIECE: usize = 1024;
 
 impl Decoder {
-    /// At the start of a text.
+    /// A decoder at the start of a text.
     #[must_use]
     pub const fn new() -> Self {
         Self { word: 0, have: 0, padding: false, over: false }
     }
 
-    /// Takes text and gives the bytes that it stands for to `give`.
+    /// Takes text and gives the decoded bytes to `give`.
     ///
     /// # Errors
-    /// [`Reason::Base64Invalid`] when it is not base64, once: what came before is given.
+    /// [`Reason::Base64Invalid`] when the text is not base64, once. The bytes before the error are given.
     pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
         let mut out = [0; PIECE / 4 * 3 + 3];
         for piece in text.chunks(PIECE) {
@@ -67,12 +67,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// Bytes of the text are missing here: nothing more is given.
+    /// Bytes of the text are missing here: no more bytes are given.
     pub const fn gap(&mut self) {
         self.over = true;
     }
 
-    /// Whether no group of digits is cut here.
+    /// Whether the text can end here: no group of digits is incomplete.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.have == 0 && !self.over

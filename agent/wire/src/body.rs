@@ -13,7 +13,7 @@ pub(crate) enum BodyUse {
 }
 
 impl BodyUse {
-    /// What to do with a body; and why it cannot be decoded, if so.
+    /// What is done with a body of a message with these headers, and why it cannot be decoded, if it cannot.
     pub(crate) fn new(interest: Interest, headers: Headers<'_>, limits: &Limits) -> (Self, Option<Reason>) {
         if interest == Interest::Skip {
             return (Self::Skip, None);
@@ -25,7 +25,7 @@ impl BodyUse {
         }
     }
 
-    /// Takes bytes as they were sent and gives them on as they were meant.
+    /// Takes bytes as they were sent, and gives the decoded ones to `give` until that wants no more.
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
@@ -42,7 +42,7 @@ impl BodyUse {
         wanted.map(|_| ())
     }
 
-    /// Bytes are missing: a coding cannot be undone any further.
+    /// Bytes are missing: the rest of a body with a content coding cannot be decoded.
     pub(crate) fn gap(&mut self) {
         if matches!(self, Self::Coded(_)) {
             *self = Self::Skip;
@@ -62,7 +62,7 @@ impl BodyUse {
     }
 }
 
-/// The codings of a body in the order in which they were applied, chunked left out.
+/// The codings of a body in the order in which they were applied, without chunked.
 pub(crate) fn codings(headers: Headers<'_>) -> impl Iterator<Item = &[u8]> {
     let transfer = headers.members("transfer-encoding");
     let transfer = transfer.filter(|coding| !coding.eq_ignore_ascii_case(b"chunked"));

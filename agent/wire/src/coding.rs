@@ -1,5 +1,5 @@
-//! Content codings, undone as the bytes come: gzip, deflate, br, zstd and lists of them (RFC 9110 §8.4,
-//! RFC 7932, RFC 8878), with a bound on size and growth.
+//! Content codings, undone incrementally: gzip, deflate, br, zstd and lists of them (RFC 9110 §8.4, RFC 7932,
+//! RFC 8878), with a bound on size and growth.
 
 mod brotli;
 mod deflate;
@@ -22,17 +22,17 @@ pub(crate) use progress::Progress;
 /// Memory: per coding 16 KiB of output, plus 48 KiB for gzip and deflate, at most 8 MiB for zstd (RFC 9659)
 /// and at most 16 MiB for br (its largest window) besides its tables, as the encoder chose.
 pub(crate) struct Decoder {
-    /// The coding that was applied last comes first.
+    /// The coding that was applied last is the first stage.
     stages: Vec<Stage>,
     limits: Limits,
-    /// Encoded bytes so far.
+    /// How many encoded bytes have come.
     taken: u64,
 }
 
 struct Stage {
     codec: Codec,
     out: Box<[u8]>,
-    /// Bytes that it gave.
+    /// How many bytes the stage has given.
     given: u64,
 }
 
@@ -66,7 +66,7 @@ impl Decoder {
         Ok((!stages.is_empty()).then_some(Self { stages, limits, taken: 0 }))
     }
 
-    /// Takes encoded bytes; gives everything that they yield to `give`, until that wants nothing more.
+    /// Takes encoded bytes, and gives the decoded ones to `give` until that wants no more.
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
@@ -77,7 +77,7 @@ impl Decoder {
         run(&mut self.stages, bytes, Bound { size: self.limits.decoded, growth: most }, give)
     }
 
-    /// Makes it ready for another message in the same codings.
+    /// Prepares the decoder for another message with the same codings.
     pub(crate) fn reset(&mut self) -> Result<(), Reason> {
         self.taken = 0;
         self.stages.iter_mut().try_for_each(|stage| {
@@ -86,7 +86,7 @@ impl Decoder {
         })
     }
 
-    /// The message is over: its codings must be, too.
+    /// The message is over: an error if its codings are not.
     pub(crate) fn finish(&self) -> Result<(), Reason> {
         let whole = self.taken == 0 || self.stages.iter().all(|stage| stage.codec.is_whole());
         if whole { Ok(()) } else { Err(Reason::ContentCodingTruncated) }
@@ -169,7 +169,7 @@ impl Codec {
         }
     }
 
-    /// Begins anew, with the memory that it has, unless that depends on the message (br).
+    /// Begins another message, with the same memory unless that depends on the message (br).
     fn reset(&mut self) -> Result<(), Reason> {
         match self {
             Self::Gzip(gzip) => gzip.reset(),

@@ -87,13 +87,15 @@ pub enum Protocol {
 ///
 /// The upper bounds are:
 ///
-/// - in each direction one header block ([`Limits::head`]), and [`Limits::held`] bytes that wait for the other direction
+/// - in each direction one header block ([`Limits::head`]), and [`Limits::held`] bytes that wait for the other
+///   direction
 /// - [`Limits::in_flight`] exchanges of about 150 bytes, and 32 KiB for the places of header fields
 /// - for each body with a content coding what its decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd and
 ///   up to 16 MiB for br where the encoder chose such a window
 /// - for HTTP/2, in each direction, [`Limits::table`], one header block more, and as much again while it is out of sync
-/// - for HTTP/2, [`Limits::streams`] streams; no more than [`Limits::inflating`] of them are WebSockets whose messages are
-///   decompressed; [`Limits::held`] bytes, with what each run costs, wait for servers that have not accepted a WebSocket
+/// - for HTTP/2, [`Limits::streams`] streams; no more than [`Limits::inflating`] of them are WebSockets whose
+///   messages are decompressed; [`Limits::held`] bytes, with what each run costs, wait for servers that have not
+///   accepted a WebSocket
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,

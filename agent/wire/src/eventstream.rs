@@ -1,8 +1,8 @@
-//! Messages of an `application/vnd.amazon.eventstream` body, cut as the bytes come (Amazon Event Stream
-//! Encoding, as the Smithy specification states it).
+//! Cuts an `application/vnd.amazon.eventstream` body into messages, incrementally (Amazon Event Stream Encoding, as
+//! in the Smithy specification).
 //!
 //! A message is a prelude (its length, that of its headers, and a CRC-32 of both), headers, a payload, and a
-//! CRC-32 of everything before it. Payloads are not kept: whoever reads them does so as they pass.
+//! CRC-32 of everything before it. Payloads are not kept.
 
 mod header;
 
@@ -14,51 +14,51 @@ use crate::{Reason, reassembly::take};
 
 /// Cuts one body into messages.
 ///
-/// Memory: the header block that is cut, and of that no more than was said to be kept.
+/// Memory: the header block that comes in pieces, up to the bound of [`Parser::new`].
 #[derive(Debug)]
 pub struct Parser {
     state: EventMessageState,
-    /// The header block that is cut.
+    /// The header block that comes in pieces.
     kept: Vec<u8>,
     most: usize,
-    /// Over the bytes of the message so far.
+    /// The checksum of the message so far.
     sum: Hasher,
-    /// What is wrong with the message, if that is known before its end.
+    /// The error of the message, if that is known before its end.
     wrong: Option<Reason>,
 }
 
-/// What a body says, in order: for each message one `Head`, any number of `Payload` and `Gap`, one `End`.
+/// The pieces of a body, in order: for each message one `Head`, any number of `Payload` and `Gap`, one `End`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A message begins.
     Head {
         /// Its headers.
         headers: Headers<'a>,
-        /// How long its payload is, in bytes.
+        /// The length of its payload, in bytes.
         payload: u32,
     },
-    /// Bytes of the payload as they came: pieces have no meaning of their own.
+    /// Bytes of the payload. Where it is cut into pieces has no meaning.
     Payload(&'a [u8]),
-    /// So many bytes of the payload are missing here.
+    /// This many bytes of the payload are missing here.
     Gap(u32),
-    /// The message is over. The error is [`Reason::EventStreamChecksumInvalid`] when a byte of it is not what was sent,
-    /// [`Reason::EventStreamHeadersInvalid`] when its headers could not be read, [`Reason::EventStreamGap`] when a part of it is
-    /// missing, so that its checksum says nothing.
+    /// The message is over. The error is [`Reason::EventStreamChecksumInvalid`] when its bytes do not match the
+    /// checksum, [`Reason::EventStreamHeadersInvalid`] when its headers could not be read, [`Reason::EventStreamGap`]
+    /// when bytes are missing, so that the checksum cannot be verified.
     End(Result<(), Reason>),
-    /// What comes where a message should begin does not: [`Reason::EventStreamPreludeInvalid`]. The next one is looked for.
+    /// No message begins here: [`Reason::EventStreamPreludeInvalid`]. The next one is searched for.
     Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EventMessageState {
-    /// In a prelude, of which so many bytes are the low ones of `word`. While one is looked for, it may begin
-    /// with any of them.
+    /// In a prelude: the low `have` bytes of `word` have come. During a search, the prelude may begin with any of
+    /// them.
     Prelude {
         word: u128,
         have: u8,
         search: bool,
     },
-    /// In the headers, with so many bytes to come. `cut`: no more of them are kept.
+    /// In the headers, with `left` bytes to come. `cut`: no more of them are kept.
     Headers {
         left: u32,
         payload: u32,
@@ -77,12 +77,12 @@ const START: EventMessageState = EventMessageState::Prelude { word: 0, have: 0, 
 const SEARCH: EventMessageState = EventMessageState::Prelude { word: 0, have: 0, search: true };
 const PRELUDE: u8 = 12;
 const CHECKSUM: u8 = 4;
-/// All of a message but its headers and payload.
+/// The length of a message without headers and payload.
 const FRAME: u32 = PRELUDE as u32 + CHECKSUM as u32;
-/// The most that the SDKs write and read.
+/// Longest message that the SDKs write and read.
 const MAX_MESSAGE: u32 = 24 << 20;
 const MAX_HEADERS: u32 = 128 << 10;
-/// A buffer this large is kept for the next header block that is cut.
+/// Largest buffer that is kept for the next header block, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Parser {
@@ -92,10 +92,10 @@ impl Parser {
         Self { state: START, kept: Vec::new(), most, sum: Hasher::new(), wrong: None }
     }
 
-    /// Takes bytes of the body and gives what they say to `on`.
+    /// Takes bytes of the body and gives the pieces in them to `on`.
     ///
-    /// Where no message begins in sync, the next one is looked for: the prelude's checksum tells it from other
-    /// bytes, but for one place in 2³² that has fitting lengths.
+    /// Out of sync, the next message is searched for. The checksum of a prelude is wrong for all other bytes with valid
+    /// lengths but one in 2³².
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Piece<'_>)) {
         let mut input = bytes;
         while !input.is_empty() {
@@ -133,8 +133,8 @@ impl Parser {
         }
     }
 
-    /// Bytes of the body are missing here, or nobody knows how many. What is known to be in a message costs
-    /// that one, else the next message is looked for.
+    /// Bytes of the body are missing here. `None`: it is not known how many. If they are all in the current message,
+    /// only that is incomplete, else the next message is searched for.
     pub fn gap(&mut self, missing: Option<u64>, mut on: impl FnMut(Piece<'_>)) {
         let mut missing = match missing {
             Some(0) => return,
@@ -186,7 +186,7 @@ impl Parser {
         }
     }
 
-    /// Bytes that are known to follow in the message at hand.
+    /// How many bytes of the current message are to come, as far as is known.
     const fn left(&self) -> u64 {
         match self.state {
             EventMessageState::Prelude { .. } => 0,
@@ -239,7 +239,7 @@ impl Parser {
         Some((headers, payload))
     }
 
-    /// Gives the head from what is kept, once the headers have passed.
+    /// Gives the head from the kept bytes, once the headers have passed.
     fn end_headers(&mut self, on: &mut impl FnMut(Piece<'_>)) {
         if let EventMessageState::Headers { left: 0, payload, cut } = self.state {
             let kept = std::mem::take(&mut self.kept);

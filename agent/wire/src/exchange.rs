@@ -1,21 +1,21 @@
-//! What the engine tells about: requests and responses, as they pass.
+//! What a [`Sink`] is told: exchanges, their messages and how they end.
 
 use std::time::Duration;
 
 use crate::{Direction, Reason};
 
-/// Nanoseconds since boot, as the kernel side stamps them.
+/// Nanoseconds since boot: the clock of captured bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
 
 impl From<Duration> for Nanos {
-    /// The longest time that fits for what does not.
+    /// A longer time than fits becomes the longest one.
     fn from(time: Duration) -> Self {
         Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
-/// Numbers an exchange within its connection, from 0, in the order of the requests.
+/// The number of an exchange within its connection, from 0, in the order of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExchangeId(pub u64);
 
@@ -53,7 +53,7 @@ impl Role {
     }
 }
 
-/// Protocol version of an exchange.
+/// The protocol version of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// HTTP/1.0
@@ -64,16 +64,16 @@ pub enum Version {
     Http2,
 }
 
-/// Header fields in wire order; names compare without case. Borrowed from the parser's buffer.
+/// Header fields in wire order. Names are compared without regard to case. Borrowed from the buffer of the parser.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
     fields: &'a [(&'a [u8], &'a [u8])],
-    /// False when some fields could not be resolved (attached in mid-connection) or were over a limit.
+    /// False when some fields could not be resolved (joined in mid-connection) or were over a limit.
     pub complete: bool,
 }
 
 impl<'a> Headers<'a> {
-    /// Wraps fields as (name, value) pairs.
+    /// Fields as (name, value) pairs.
     #[must_use]
     pub const fn new(fields: &'a [(&'a [u8], &'a [u8])], complete: bool) -> Self {
         Self { fields, complete }
@@ -85,13 +85,13 @@ impl<'a> Headers<'a> {
         self.all(name).next()
     }
 
-    /// Every value of a field, in order.
+    /// Every value of a field, by name in lower case, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_bytes();
         self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v)
     }
 
-    /// The members of a field that is a comma-separated list (RFC 9110 §5.6.1).
+    /// The members of a field whose value is a comma-separated list (RFC 9110 §5.6.1).
     pub(crate) fn members(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.iter()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
@@ -100,7 +100,7 @@ impl<'a> Headers<'a> {
             .filter(|member| !member.is_empty())
     }
 
-    /// Whether a field that is a list has this member.
+    /// Whether a field whose value is a list has this member.
     pub(crate) fn has_member(&self, name: &'static str, member: &str) -> bool {
         self.members(name).any(|m| m.eq_ignore_ascii_case(member.as_bytes()))
     }
@@ -114,7 +114,7 @@ impl<'a> Headers<'a> {
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Which end we watch.
+    /// The role of the observed process.
     pub role: Role,
     /// Protocol version.
     pub version: Version,
@@ -140,80 +140,81 @@ pub struct ResponseHead<'a> {
     pub headers: Headers<'a>,
 }
 
-/// A part of a WebSocket message, as it came: where a message is cut has no meaning of its own.
+/// A part of a WebSocket message. Where a message is cut into parts has no meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessagePart<'a> {
     /// Who sent it.
     pub from: Role,
     /// What the message is.
     pub kind: MessageKind,
-    /// The message begins with it.
+    /// The message begins with this part.
     pub first: bool,
-    /// The message ends with it.
+    /// The message ends with this part.
     pub last: bool,
     /// Unmasked and decompressed; may be empty.
     pub bytes: &'a [u8],
 }
 
-/// What a WebSocket message is (RFC 6455 §5.6).
+/// The kind of a WebSocket message (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageKind {
-    /// Text, meant to be UTF-8: that is not checked.
+    /// Text in UTF-8, which is not checked.
     Text,
     /// Bytes.
     Binary,
 }
 
-/// What the sink wants of a message whose head it was shown.
+/// What a sink wants of a message, after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// The body, with its content coding removed. Of a response that opens a WebSocket: the messages.
+    /// The body, with its content coding removed; of a response that opens a WebSocket, the messages.
     Body,
-    /// Nothing but the end: the body is skipped without being decoded.
+    /// Only the end: the body is skipped and not decoded.
     Skip,
 }
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// The response ended by protocol (or the sink said so); what is missing inside was told by [`Sink::gap`].
+    /// The response ended by protocol, or as [`Sink::is_response_complete`] said. Bytes may be missing inside, which
+    /// was reported by [`Sink::gap`].
     Complete,
-    /// The connection was closed, reset or shut down before the response was whole.
+    /// The connection was closed, reset or shut down before the response was complete.
     Cut,
-    /// As [`Self::Cut`], and it is known that the observed process did it, while its peer had not.
+    /// As [`Self::Cut`], and it is known that the observed process closed the connection, and not its peer.
     ClosedLocally,
-    /// Captured bytes that held the end of a message were lost, so nobody knows when it came.
+    /// Lost bytes may have held the end of the response.
     Lost,
     /// The observed process ended.
     ProcessExit,
-    /// The agent stopped watching while it was in flight.
+    /// The agent stopped during the exchange.
     AgentStop,
-    /// No byte for longer than the configured time.
+    /// No byte passed for longer than the configured time.
     Stale,
-    /// The bytes stopped being this protocol; says which rule broke.
+    /// A rule of the protocol was broken.
     Malformed(Reason),
-    /// A body coding could not be undone within its bounds; says why. The exchange itself was whole.
+    /// The content coding of a body could not be undone. The exchange itself is complete.
     Undecodable(Reason),
 }
 
-/// Receives what a [`crate::Connection`] finds, in stream order. Body calls carry the bytes as they arrive:
-/// pieces have no meaning of their own.
+/// Receives what a [`crate::Connection`] finds, in the order of the bytes. Bodies come in the pieces in which they were
+/// captured: where they are cut has no meaning.
 pub trait Sink {
-    /// A request head is whole. `at` is the time of its first byte.
+    /// The head of a request is complete. `at` is the time of its first byte.
     fn request(&mut self, id: ExchangeId, head: &RequestHead<'_>, at: Nanos) -> Interest;
     /// Bytes of the request body, content coding removed.
     fn request_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
-    /// The request's last byte was seen.
+    /// The last byte of the request was seen.
     fn request_end(&mut self, id: ExchangeId, at: Nanos);
-    /// The head of the final response is whole. `at` is the time of its first byte.
+    /// The head of the final response is complete. `at` is the time of its first byte.
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, at: Nanos) -> Interest;
     /// Bytes of the response body, content coding removed.
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos);
     /// A part of a message of a WebSocket, which the response has opened (status 101, RFC 6455 §4.2.2; over HTTP/2
-    /// 2xx to a CONNECT, RFC 8441 §5): messages of both sides come until the exchange ends. Those that cannot be
-    /// decompressed are left out; then the ending says why.
+    /// 2xx to a CONNECT, RFC 8441 §5). Messages of both peers come until the exchange ends, without those that cannot
+    /// be decompressed: the ending says why.
     fn message(&mut self, _id: ExchangeId, _part: &MessagePart<'_>, _at: Nanos) {}
-    /// The trailer fields of the response: they come after its body (RFC 9110 §6.5).
+    /// The trailer fields of the response, after its body (RFC 9110 §6.5).
     fn trailers(&mut self, _id: ExchangeId, _fields: Headers<'_>, _at: Nanos) {}
     /// Bytes of the body that `from` sends are missing here: of the request where that is the client, else of the
     /// response. `None`: it is not known how many. Nothing more of a body with a content coding follows.
@@ -223,11 +224,11 @@ pub trait Sink {
     fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>);
     /// The exchange is over; `id` is not used again. Called exactly once for every `request`.
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos);
-    /// The sink says that the response is whole although the protocol has not (its own terminal event came,
-    /// as `data: [DONE]`): asked after each `response_body`.
+    /// Whether the sink knows that the response is complete, before the protocol says so: the terminal event of a
+    /// stream was in it, as `data: [DONE]`. Called after each `response_body`.
     fn is_response_complete(&self, _id: ExchangeId) -> bool {
         false
     }
-    /// Captured bytes that belong to no exchange were passed over.
+    /// Captured bytes that belong to no exchange were skipped.
     fn dropped(&mut self, _reason: Reason, _bytes: u64) {}
 }

@@ -1,7 +1,7 @@
-//! Messages of a gRPC body, cut as the bytes come (the gRPC over HTTP/2 protocol's Length-Prefixed-Message).
+//! Cuts a gRPC body into messages, incrementally (Length-Prefixed-Message of the gRPC over HTTP/2 protocol).
 //!
-//! The status is in the trailers of the response: [`crate::Sink::trailers`], or for gRPC-Web ([`web`]) in the
-//! last message, which says so.
+//! The status is in the trailers of the response: [`crate::Sink::trailers`], or for gRPC-Web ([`web`]) in the last
+//! message, which has a flag for that.
 
 pub mod web;
 
@@ -9,15 +9,14 @@ use std::ops::ControlFlow;
 
 use crate::{Limits, Reason, coding::Decoder, reassembly::take};
 
-/// Cuts one body into messages, and decompresses those that are compressed.
+/// Cuts one body into messages, and decompresses them.
 ///
-/// Memory: the message that is cut or decompressed, of that no more than was said to be kept, and what the
-/// compression's decoder needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd where the encoder chose such a
-/// window.
+/// Memory: the message that comes in pieces or is compressed, up to the bound of [`Parser::new`], and what a decoder
+/// needs: 64 KiB for gzip and deflate, up to 8 MiB for zstd where the encoder chose such a window.
 #[derive(Debug)]
 pub struct Parser {
     state: GrpcState,
-    /// The message that is cut or compressed.
+    /// The message that comes in pieces or is compressed.
     kept: Vec<u8>,
     most: usize,
     decoder: Option<Box<Decoder>>,
@@ -28,16 +27,15 @@ pub struct Parser {
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcMessage<'a> {
-    /// Its bytes are compressed still: the parser was not told how.
+    /// Its bytes are compressed: the parser does not know how.
     pub compressed: bool,
-    /// It holds trailers as HTTP/1 writes them, not a message (gRPC-Web).
+    /// Its bytes are trailers as in HTTP/1 (gRPC-Web).
     pub trailers: bool,
-    /// How long it was as it was sent, in bytes.
+    /// Its length as it was sent, in bytes.
     pub len: u32,
-    /// Its bytes; only the first of them when it is longer than is kept, some are missing or it could not be
-    /// decompressed.
+    /// Its bytes; only the first of them when it is longer than the bound, has a gap or could not be decompressed.
     pub bytes: &'a [u8],
-    /// All its bytes are here.
+    /// `bytes` is all of the message.
     pub whole: bool,
     /// Why it could not be decompressed.
     pub undecodable: Option<Reason>,
@@ -49,7 +47,7 @@ enum GrpcState {
         bytes: [u8; PREFIX],
         have: usize,
     },
-    /// In a message, with so many bytes to come. `coded`: they are decompressed. `cut`: no more are kept.
+    /// In a message, with `left` bytes to come. `coded`: they are decompressed. `cut`: no more are kept.
     Message {
         flags: u8,
         len: u32,
@@ -57,9 +55,9 @@ enum GrpcState {
         coded: bool,
         cut: bool,
     },
-    /// Nobody knows where the next message begins: which is yet to be told.
+    /// It is not known where the next message begins, which has not been reported yet.
     Gap,
-    /// The same, and it has been told.
+    /// The same, and it has been reported.
     Lost,
 }
 
@@ -67,19 +65,18 @@ const PREFIX: usize = 5;
 const START: GrpcState = GrpcState::Prefix { bytes: [0; PREFIX], have: 0 };
 const COMPRESSED: u8 = 0x01;
 const TRAILERS: u8 = 0x80;
-/// A buffer this large is kept for the next message that is cut.
+/// Largest buffer that is kept for the next message, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Parser {
-    /// A parser that keeps at most `most` bytes of a message that comes in pieces, and leaves compressed ones as
-    /// they are.
+    /// A parser that keeps at most `most` bytes of a message that comes in pieces, and does not decompress.
     #[must_use]
     pub const fn new(most: usize) -> Self {
         Self { state: START, kept: Vec::new(), most, decoder: None, undecodable: None }
     }
 
-    /// A parser that keeps at most `most` bytes of a message that comes in pieces or is compressed, with the
-    /// value of the `grpc-encoding` field. Of `limits`, `decoded` and `ratio` hold for each message.
+    /// A parser that keeps at most `most` bytes of a message that comes in pieces or is compressed, for the value of
+    /// the `grpc-encoding` field. Of `limits`, `decoded` and `ratio` apply, to each message.
     ///
     /// # Errors
     /// [`Reason::ContentCodingUnknown`] when that is none of gzip, deflate, zstd, br and identity.
@@ -88,12 +85,12 @@ impl Parser {
         Ok(Self { decoder: decoder.map(Box::new), ..Self::new(most) })
     }
 
-    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, nothing more is
+    /// Takes bytes of the body and gives every message that they complete to `on`. After an error, no more messages are
     /// given.
     ///
     /// # Errors
-    /// [`Reason::GrpcFlagsInvalid`] when a message begins with what no gRPC message does, [`Reason::GrpcGap`] when a
-    /// gap hides where it begins; each once.
+    /// [`Reason::GrpcFlagsInvalid`] when a message has undefined flags, [`Reason::GrpcGap`] when a gap hides where a message
+    /// begins; each once.
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(GrpcMessage<'_>)) -> Result<(), Reason> {
         let mut input = bytes;
         loop {
@@ -171,7 +168,7 @@ impl Parser {
         self.state = GrpcState::Message { flags, len, left: len, coded, cut };
     }
 
-    /// Bytes of the body are missing here, or nobody knows how many.
+    /// Bytes of the body are missing here. `None`: it is not known how many.
     pub fn gap(&mut self, missing: Option<u64>) {
         match (&mut self.state, missing) {
             (GrpcState::Message { left, cut, .. }, Some(missing)) if missing <= u64::from(*left) => {
@@ -186,7 +183,7 @@ impl Parser {
         }
     }
 
-    /// What comes is no body of messages.
+    /// The rest of the body is not read.
     fn stop(&mut self) {
         self.state = GrpcState::Lost;
         self.kept = Vec::new();

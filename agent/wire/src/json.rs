@@ -1,14 +1,15 @@
 //! Incremental JSON field extraction (RFC 8259): takes a document in pieces cut anywhere and reports the few
 //! values that a [`Schema`] names, in document order.
 //!
-//! What nobody asked for is skipped, not parsed: only strings and brackets are followed in it, it is not
-//! validated and not kept. Memory is the fixed size of an [`Extractor`] plus one token that a cut fell into,
-//! at most [`Str`]'s cap times six (`\u00e9`) bytes, whatever the length of the document; after a gap, 16 KiB more.
+//! Other values are skipped: only their strings and brackets are followed, they are not validated and not kept.
+//! Memory is the fixed size of an [`Extractor`] plus one token that comes in pieces, at most [`Str`]'s cap times six
+//! (`\u00e9`) bytes, whatever the length of the document; after a gap, 16 KiB more.
 //!
 //! Limits: brackets in skipped values 1,024 deep, in wanted ones as deep as the schema's paths; wanted keys of
 //! [`MAX_KEY`] bytes, any other key of any length; numbers of 64 bytes, longer ones have no value.
 
 mod extractor;
+mod position;
 mod prefix_cache;
 mod report;
 mod scan;

@@ -5,17 +5,17 @@
 pub struct Limits {
     /// Longest header block of a message, trailers and chunk-size lines included, in bytes.
     pub head: usize,
-    /// Most bytes kept per direction because the other direction has to come first, in bytes.
+    /// Most bytes held per direction until the other direction has been read.
     pub held: usize,
-    /// Most requests without a whole response on an HTTP/1 connection.
+    /// Most requests without a complete response on an HTTP/1 connection.
     pub in_flight: usize,
     /// Most streams that are open at once on an HTTP/2 connection.
     pub streams: usize,
-    /// Most WebSockets at once on streams of an HTTP/2 connection whose compressed messages are read.
+    /// Most WebSockets on streams of an HTTP/2 connection whose messages are decompressed at once.
     pub inflating: usize,
-    /// Most bytes kept of the table of sent fields of one direction of HTTP/2, as RFC 7541 §4.1 counts them.
+    /// Most bytes kept of the dynamic table of one direction of HTTP/2, as RFC 7541 §4.1 counts them.
     pub table: usize,
-    /// Most bytes of a stream in which no known protocol was found before it is given up.
+    /// Most bytes in which a protocol, or frames after a loss, are searched for.
     pub search: u64,
     /// Most bytes that one body may become when its content coding is undone.
     pub decoded: u64,

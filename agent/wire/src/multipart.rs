@@ -1,7 +1,6 @@
-//! `multipart/form-data` bodies (RFC 7578, with the boundaries of RFC 2046 §5.1.1), cut into parts as the bytes
-//! come.
+//! Cuts a `multipart/form-data` body into parts, incrementally (RFC 7578, with the boundaries of RFC 2046 §5.1.1).
 //!
-//! What forms send of files is passed over and counted; the values of fields are given as they come.
+//! The values of form fields are given. The contents of files are skipped and counted.
 
 mod field;
 
@@ -13,54 +12,54 @@ use crate::{Reason, reassembly::take};
 
 /// Cuts one body into parts.
 ///
-/// Memory: the boundary, and the head of a part that is cut, of that no more than was said.
+/// Memory: the boundary, and the head of a part that comes in pieces, up to the bound of [`Parser::new`].
 #[derive(Debug)]
 pub struct Parser {
-    /// A line end, two hyphens and the boundary. It holds no other CR than its first byte, so what turns out
-    /// not to be one cannot overlap with the next.
+    /// A line end, two hyphens and the boundary. Its first byte is its only CR, so that a failed match cannot overlap
+    /// with the next one.
     delimiter: Finder<'static>,
     state: MultipartState,
     part: PartKind,
-    /// Bytes of the part's content so far.
+    /// How many bytes of the part's content have come.
     bytes: u64,
-    /// The head that is cut.
+    /// The head that comes in pieces.
     kept: Vec<u8>,
     most: usize,
 }
 
-/// What a body says, in order: for each part one `Part`, any number of `Value` if it is a field, one `End`.
+/// The pieces of a body, in order: for each part one `Part`, any number of `Value` if it is a field, one `End`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A part begins.
     Part(Part<'a>),
-    /// Bytes of a field as they came: pieces have no meaning of their own.
+    /// Bytes of a field. Where it is cut into pieces has no meaning.
     Value(&'a [u8]),
     /// The part is over.
     End {
-        /// Bytes of its content that were seen.
+        /// How many bytes of its content were seen.
         bytes: u64,
-        /// That is all of them.
+        /// The content is complete.
         whole: bool,
     },
-    /// What follows a boundary, or a part's head, is not what has to: [`Reason::MultipartBoundaryInvalid`] or
-    /// [`Reason::HeadTooLong`]. The next part is looked for.
+    /// The line of a boundary is invalid, or the head of a part too long: [`Reason::MultipartBoundaryInvalid`] or
+    /// [`Reason::HeadTooLong`]. The next part is searched for.
     Lost(Reason),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MultipartState {
-    /// Before a delimiter, of which so many bytes have come. `shared`: its line end ends the head before it as
-    /// well, or is the start of the body; it is no content either way.
+    /// In content, where `matched` bytes of a delimiter have come. `shared`: the line end of the delimiter is that of
+    /// the head before it, or the start of the body, so that it is no content.
     Content { matched: usize, shared: bool },
     /// After a delimiter.
     Delimited(DelimiterTail),
-    /// In the head of a part, whose last so many bytes are the first of two line ends.
+    /// In the head of a part, where `ends` bytes of two line ends have come.
     Head { ends: u8 },
     /// After the last delimiter.
     Over,
 }
 
-/// What has come after a delimiter.
+/// What has come behind a delimiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DelimiterTail {
     Nothing,
@@ -72,7 +71,7 @@ enum DelimiterTail {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PartKind {
-    /// No part: before the first one, or where one is lost.
+    /// No part: before the first one, or after an invalid one.
     None,
     Field,
     File,
@@ -81,11 +80,11 @@ enum PartKind {
 const START: MultipartState = MultipartState::Content { matched: LINE_END.len(), shared: true };
 const SEARCH: MultipartState = MultipartState::Content { matched: 0, shared: false };
 const LINE_END: &[u8] = b"\r\n";
-/// A buffer this large is kept for the next head that is cut.
+/// Largest buffer that is kept for the next head, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Parser {
-    /// A parser for parts between which `boundary` is, that keeps at most `most` bytes of a part's head.
+    /// A parser for a body with this boundary. It keeps at most `most` bytes of the head of a part.
     #[must_use]
     pub fn new(boundary: &[u8], most: usize) -> Self {
         let delimiter = [LINE_END, b"--", boundary].concat();
@@ -99,7 +98,7 @@ impl Parser {
         }
     }
 
-    /// Takes bytes of the body and gives what they say to `on`.
+    /// Takes bytes of the body and gives the pieces in them to `on`.
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Piece<'_>)) {
         let mut input = bytes;
         while !input.is_empty() {
@@ -114,8 +113,8 @@ impl Parser {
         }
     }
 
-    /// Bytes of the body are missing here: they may hide the end of the part, so it ends, and the next one is
-    /// looked for.
+    /// Bytes of the body are missing here. They may hide the end of the current part: it ends, and the next one is
+    /// searched for.
     pub fn gap(&mut self, on: impl FnMut(Piece<'_>)) {
         if self.state != MultipartState::Over {
             self.end(false, on);
@@ -156,7 +155,7 @@ impl Parser {
                 self.state = MultipartState::Content { matched, shared };
                 return;
             }
-            // What looked like a delimiter is content.
+            // The bytes that matched the start of a delimiter are content.
             let held = &delimiter[if shared { LINE_END.len() } else { 0 }..matched];
             self.bytes += give(self.part, held, on);
         }
@@ -246,7 +245,7 @@ impl Parser {
     }
 }
 
-/// Gives content of a part; returns how much it was.
+/// Gives content of a part; returns its length.
 fn give(part: PartKind, bytes: &[u8], on: &mut impl FnMut(Piece<'_>)) -> u64 {
     if part == PartKind::Field && !bytes.is_empty() {
         on(Piece::Value(bytes));

@@ -1,4 +1,4 @@
-//! JSON Lines bodies (`application/x-ndjson`, `application/jsonl`), cut into lines as the bytes come.
+//! Cuts a JSON Lines body (`application/x-ndjson`, `application/jsonl`) into lines, incrementally.
 
 use memchr::memchr;
 
@@ -6,28 +6,28 @@ use crate::reassembly::take;
 
 /// Cuts one body into lines.
 ///
-/// Memory: the line that is cut, and of that no more than was said to be kept.
+/// Memory: the line that comes in pieces, up to the bound of [`Parser::new`].
 #[derive(Debug)]
 pub struct Parser {
-    /// The line that is cut.
+    /// The line that comes in pieces.
     kept: Vec<u8>,
     most: usize,
-    /// Bytes of it that are not kept.
+    /// How many bytes of the line were not kept.
     beyond: u64,
-    /// Bytes of it are missing.
+    /// Bytes of the line are missing.
     lost: bool,
 }
 
 /// A line that is not blank, without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Its bytes, or the first of them when it is longer than is kept.
+    /// Its bytes, or the first of them when it is longer than the bound.
     pub bytes: &'a [u8],
-    /// All of it is here.
+    /// `bytes` is all of the line.
     pub whole: bool,
 }
 
-/// A buffer this large is kept for the next line that is cut.
+/// Largest buffer that is kept for the next line, in bytes.
 const KEPT_BUFFER: usize = 4 << 10;
 
 impl Parser {
@@ -37,7 +37,7 @@ impl Parser {
         Self { kept: Vec::new(), most, beyond: 0, lost: false }
     }
 
-    /// Takes bytes of the body and gives every line that has ended to `on`.
+    /// Takes bytes of the body and gives every line that they complete to `on`.
     pub fn feed(&mut self, bytes: &[u8], mut on: impl FnMut(Line<'_>)) {
         let mut input = bytes;
         while let Some(end) = memchr(b'\n', input) {
@@ -52,7 +52,7 @@ impl Parser {
         self.keep(input);
     }
 
-    /// The body is over: its last line may have no end.
+    /// The body is over: gives the last line, which may have no line end.
     pub fn finish(&mut self, mut on: impl FnMut(Line<'_>)) {
         if !self.is_empty() {
             give(&self.kept, self.beyond == 0 && !self.lost, &mut on);
@@ -63,8 +63,7 @@ impl Parser {
         self.lost = false;
     }
 
-    /// Bytes of the body are missing here: the line that is passing is not given as whole, however many lines
-    /// they were.
+    /// Bytes of the body are missing here, which may have held line ends: the current line is not `whole`.
     pub const fn gap(&mut self) {
         self.lost = true;
     }

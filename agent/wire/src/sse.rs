@@ -1,25 +1,25 @@
-//! Server-sent events, as the [HTML standard] parses them (§9.2.6), from bytes cut anywhere.
+//! Cuts a stream into server-sent events, incrementally and as in the [HTML standard] (§9.2.6).
 //!
-//! An event whose data is one line wholly inside the fed slice is given as a piece of that slice; anything
-//! else is put together in a buffer that never grows beyond the bound that [`Parser::new`] takes. Memory: that
-//! bound, plus as much again for each of the event's name, its id and an unfinished line.
+//! An event whose data is one line inside the fed slice is given as a part of that slice. All other events are put
+//! together in a buffer of the size that [`Parser::new`] takes. Memory: that bound, plus as much again for each of
+//! the name of the event, its id and an incomplete line.
 //!
 //! [HTML standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 use memchr::memchr2;
 
-/// An event, or a piece of one that is longer than the parser's bound.
+/// An event, or a piece of one that is longer than the bound of the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// The `event` field; empty when there was none, which means `message`.
+    /// The `event` field; empty when there is none, which means `message`.
     pub name: &'a [u8],
-    /// The `data` lines joined by LF, or the next piece of that.
+    /// The `data` lines joined by LF, or the next piece of them.
     pub data: &'a [u8],
-    /// The last event id: it stays from event to event.
+    /// The last event id, which stays the same until another one is sent.
     pub id: &'a [u8],
     /// Whether `data` begins the event.
     pub first: bool,
-    /// Whether `data` ends the event. Until then `name` is what has been seen so far.
+    /// Whether `data` ends the event. Before that, `name` and `id` may be incomplete.
     pub last: bool,
 }
 
@@ -28,14 +28,14 @@ pub struct Event<'a> {
 pub struct Parser {
     bound: usize,
     state: LineState,
-    /// The next byte is passed over when it is LF: a CR has already ended the line.
+    /// A CR has ended the line: if the next byte is LF, it is skipped.
     after_cr: bool,
-    /// An unfinished line that is not data.
+    /// An incomplete line that is not data.
     line: Vec<u8>,
     data: Vec<u8>,
     /// A data line was seen in this event.
     has_data: bool,
-    /// A piece of this event was given out.
+    /// A piece of this event was given.
     begun: bool,
     name: Vec<u8>,
     id: Vec<u8>,
@@ -45,24 +45,24 @@ pub struct Parser {
 /// Where in the stream the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineState {
-    /// In a byte order mark of which so many bytes were seen.
+    /// In a byte order mark, of which this many bytes have come.
     Mark(usize),
     LineStart,
     /// In a line whose start is in `line`.
     Line,
     /// In the value of a data line.
     Data,
-    /// In a line that means nothing.
+    /// In a line that is ignored.
     Ignored,
-    /// After a gap: in a line of which nobody knows how it began.
+    /// After a gap: in a line whose start is not known.
     LostLine,
-    /// After a gap: at the start of a line, and only a blank one helps.
+    /// After a gap: at the start of a line. A blank line ends the search.
     LostStart,
 }
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Enough of a line to know its field and where the value starts.
+/// How many bytes of a line show its field and where the value starts.
 const FIELD: usize = b"event: ".len();
 
 impl Default for Parser {
@@ -72,8 +72,8 @@ impl Default for Parser {
 }
 
 impl Parser {
-    /// A parser at the start of a stream that buffers at most about `bound` bytes of an event; one that is
-    /// longer and not wholly inside a fed slice is given in pieces.
+    /// A parser at the start of a stream. It buffers at most about `bound` bytes of an event; a longer event that is
+    /// not inside one fed slice is given in pieces.
     #[must_use]
     pub const fn new(bound: usize) -> Self {
         Self {
@@ -90,14 +90,13 @@ impl Parser {
         }
     }
 
-    /// The reconnection time that the stream asked for last, in milliseconds.
+    /// The last reconnection time of the stream (`retry`), in milliseconds.
     #[must_use]
     pub const fn retry(&self) -> Option<u64> {
         self.retry
     }
 
-    /// Bytes are missing here: the event they were in is discarded, and events begin again after the next
-    /// blank line.
+    /// Bytes are missing here: the current event is discarded, and the next one begins after a blank line.
     pub fn gap(&mut self) {
         self.line.clear();
         self.reset();
@@ -150,7 +149,7 @@ impl Parser {
         self.keep(&mut only, &mut on);
     }
 
-    /// Passes over the byte order mark that a stream may begin with.
+    /// Skips the byte order mark that a stream may begin with.
     fn pass_mark<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let LineState::Mark(seen) = self.state else { return bytes };
         let same = bytes.iter().zip(&MARK[seen..]).take_while(|(a, b)| a == b).count();
@@ -160,7 +159,7 @@ impl Parser {
         } else if rest.is_empty() {
             self.state = LineState::Mark(seen + same);
         } else if seen + same > 0 {
-            // No mark after all: what looked like one is the start of a field that nobody knows.
+            // These bytes are no mark but the start of an unknown field.
             self.state = LineState::Ignored;
         } else {
             self.state = LineState::LineStart;
@@ -168,21 +167,21 @@ impl Parser {
         rest
     }
 
-    /// Moves a data line that could have been given as it is into the buffer.
+    /// Moves a data line that was still borrowed from the input into the buffer.
     fn keep(&mut self, only: &mut Option<&[u8]>, on: &mut impl FnMut(Event<'_>)) {
         if let Some(value) = only.take() {
             self.append(value, true, on);
         }
     }
 
-    /// Takes the start of a line whose end is not here.
+    /// Takes the start of an incomplete line.
     fn begin(&mut self, part: &[u8], on: &mut impl FnMut(Event<'_>)) {
         self.line.clear();
         self.state = LineState::Line;
         self.resume(part, false, on);
     }
 
-    /// Takes more of a line whose start is in `line`; `ends` when the line ends after it.
+    /// Takes more of a line whose start is in `line`. `ends`: the line ends behind it.
     fn resume(&mut self, part: &[u8], ends: bool, on: &mut impl FnMut(Event<'_>)) {
         let (head, tail) = part.split_at(FIELD.saturating_sub(self.line.len()).min(part.len()));
         self.line.extend_from_slice(head);
@@ -211,7 +210,7 @@ impl Parser {
         }
     }
 
-    /// Adds to the data of the event; gives a piece out when the buffer is full.
+    /// Adds to the data of the event; gives a piece when the buffer is full.
     fn append(&mut self, value: &[u8], line_start: bool, on: &mut impl FnMut(Event<'_>)) {
         if line_start && std::mem::replace(&mut self.has_data, true) {
             self.data.push(b'\n');
@@ -231,7 +230,7 @@ impl Parser {
         }
     }
 
-    /// A blank line: the event is whole, if it has data.
+    /// A blank line: the event is complete, if it has data.
     fn dispatch(&mut self, only: Option<&[u8]>, on: &mut impl FnMut(Event<'_>)) {
         if self.has_data || only.is_some() {
             self.give(only, true, on);
@@ -251,7 +250,7 @@ impl Parser {
         self.begun = false;
     }
 
-    /// A whole line that is neither blank nor data.
+    /// Takes a complete line that is neither blank nor data.
     fn field(&mut self, line: &[u8]) {
         let set = |to: &mut Vec<u8>, value: &[u8]| {
             to.clear();
@@ -272,7 +271,7 @@ impl Parser {
     }
 }
 
-/// The value of a line, if this is its field; a line without a colon is a field without a value.
+/// The value of a line, if it has this field. A line without a colon is a field without a value.
 fn field_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     match line.strip_prefix(name)? {
         [] => Some(b""),
@@ -285,7 +284,7 @@ fn data_value(line: &[u8]) -> Option<&[u8]> {
     field_value(line, b"data")
 }
 
-/// Whether an unfinished line of at least [`FIELD`] bytes is worth keeping.
+/// Whether an incomplete line of at least [`FIELD`] bytes has a known field besides data.
 fn is_field(line: &[u8]) -> bool {
     [&b"event"[..], b"id", b"retry"].iter().any(|name| field_value(line, name).is_some())
 }

@@ -47,8 +47,8 @@ impl Brotli {
     }
 }
 
-/// Keeps tables for the next meta-block. There is one for each time that the sender flushes, as for every event
-/// of a stream, and each has tables of its own.
+/// Keeps tables for the next meta-block. Each meta-block has tables of its own, and each flush of the sender begins
+/// one: in a stream, every event.
 struct Tables<T> {
     spare: Vec<Table<T>>,
 }

@@ -20,10 +20,10 @@ pub(crate) fn inflate(
     Ok((Progress { taken, given }, status == Status::StreamEnd))
 }
 
-/// The coding `deflate`: the zlib format (RFC 1950), which some senders leave away.
+/// The coding `deflate`: the zlib format (RFC 1950). Some senders leave its header and checksum out.
 pub(super) struct Deflate {
     inflate: Decompress,
-    /// Two bytes have told which of both it is.
+    /// The first two bytes have shown whether there is a zlib header.
     known: bool,
     first: Option<u8>,
     over: bool,

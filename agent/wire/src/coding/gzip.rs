@@ -1,4 +1,4 @@
-//! The gzip format (RFC 1952): members one after the other.
+//! The content coding `gzip` (RFC 1952): one or more members.
 
 use flate2::Decompress;
 
@@ -13,20 +13,20 @@ pub(super) struct Gzip {
 /// Where in a member the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MemberState {
-    /// In the fixed part of the header, after so many bytes; and its flags.
+    /// In the fixed part of the header, after this many bytes; and its flags.
     Header(u8, Flags),
     /// In the length of the extra field, whose first byte may be known.
     ExtraLength(Option<u8>, Flags),
-    /// In the extra field, with so many bytes to come.
+    /// In the extra field, with this many bytes to come.
     Extra(u16, Flags),
     /// In the file name or the comment.
     Text(Flags),
-    /// In the header's checksum, with so many bytes to come.
+    /// In the header's checksum, with this many bytes to come.
     Checksum(u8),
     Data,
-    /// In the checksum and length after the data, with so many bytes to come.
+    /// In the checksum and length after the data, with this many bytes to come.
     Trailer(u8),
-    /// After a member: another one, or bytes that mean nothing.
+    /// After a member: another member, or bytes that are ignored.
     Between,
     Padding,
 }
@@ -78,7 +78,7 @@ impl Gzip {
 }
 
 impl MemberState {
-    /// Where it is after a byte that is not compressed data.
+    /// The state after a byte that is not compressed data.
     fn after(self, byte: u8) -> Result<Self, Reason> {
         Ok(match self {
             Self::Header(0, _) if byte != 0x1f => return Err(Reason::ContentCodingCorrupt),

@@ -1,6 +1,6 @@
-//! How far a codec came.
+//! The progress of a codec.
 
-/// What a codec did in one step.
+/// How many bytes a codec has taken and given in one step.
 pub(crate) struct Progress {
     pub(crate) taken: usize,
     pub(crate) given: usize,

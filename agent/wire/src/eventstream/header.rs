@@ -4,11 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers<'a> {
     block: &'a [u8],
-    /// False when some are missing, are over the bound or cannot be read: those before them are here.
+    /// False when headers are missing, over the bound or invalid; those before them are here.
     pub complete: bool,
 }
 
-/// What a header says.
+/// The value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Types 0 (true) and 1 (false).
@@ -23,7 +23,7 @@ pub enum Value<'a> {
     Long(i64),
     /// Type 6.
     Bytes(&'a [u8]),
-    /// Type 7: text, as UTF-8 unless the sender is wrong.
+    /// Type 7: text in UTF-8, which is not checked.
     Text(&'a [u8]),
     /// Type 8: milliseconds since 1970.
     Timestamp(i64),
@@ -32,7 +32,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Headers of a block that is `whole`, or the first part of one.
+    /// Headers of a block, or of the first part of one if it is not `whole`.
     pub(super) fn new(block: &'a [u8], whole: bool) -> Self {
         let mut headers = Self { block, complete: whole };
         if whole {
@@ -49,13 +49,13 @@ impl<'a> Headers<'a> {
         std::iter::from_fn(move || next(&mut rest))
     }
 
-    /// The first value of a header, by its name as it is written.
+    /// The first value of a header, by its exact name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         self.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// The same, if it is text: as `:event-type`, `:message-type` and `:exception-type` are.
+    /// The first value of a header if it is text, as `:event-type`, `:message-type` and `:exception-type` are.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&'a [u8]> {
         match self.get(name)? {
@@ -65,7 +65,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Takes the next header off the block; nothing is taken when that is none, or cut.
+/// Takes the next header off the block, unless it is invalid or incomplete.
 fn next<'a>(block: &mut &'a [u8]) -> Option<(&'a [u8], Value<'a>)> {
     let (&length, rest) = block.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(length))?;

@@ -1,5 +1,5 @@
-//! gRPC-Web: messages as in gRPC, the trailers as one more message, and all of it in base64 where a client can
-//! only read text (the gRPC-Web protocol).
+//! gRPC-Web: messages as in gRPC, the trailers as one more message, and all of it in base64 for clients that can only
+//! read text (the gRPC-Web protocol).
 
 use super::GrpcMessage;
 use crate::{Reason, base64};
@@ -35,7 +35,7 @@ impl Parser {
         Self { text: text.then(base64::Decoder::new), messages }
     }
 
-    /// Takes bytes of the body and gives every message that is whole to `on`. After an error, nothing more is
+    /// Takes bytes of the body and gives every message that they complete to `on`. After an error, no more messages are
     /// given.
     ///
     /// # Errors
@@ -57,8 +57,8 @@ impl Parser {
         fed.and(decoded)
     }
 
-    /// Bytes of the body are missing here, or nobody knows how many. How many bytes missing text stood for is
-    /// not known, as there may be padding in it.
+    /// Bytes of the body are missing here. `None`: it is not known how many. In text it is never known how many decoded
+    /// bytes are missing, as padding may be among them.
     pub fn gap(&mut self, missing: Option<u64>) {
         match &mut self.text {
             None => self.messages.gap(missing),
@@ -71,7 +71,7 @@ impl Parser {
     }
 }
 
-/// The fields of a message that holds trailers, as (name, value). Lines that are no field are passed over.
+/// The fields of a message that holds trailers, as (name, value). Lines that are no field are skipped.
 pub fn trailers(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     message.split(|&b| b == b'\n').filter_map(|line| {
         let colon = memchr::memchr(b':', line)?;

@@ -1,7 +1,7 @@
 //! Cuts one direction of an HTTP/1 connection into heads, framing and bodies.
 //!
-//! Only a head that comes in pieces is buffered. The length of a response's body depends on its request, so the caller of
-//! a [`Framer`] has to tell it after each head how the body ends.
+//! Only a head that comes in pieces is buffered. The length of a response's body depends on its request, so the
+//! caller of a [`Framer`] has to tell it after each head how the body ends.
 
 use memchr::memchr;
 
@@ -60,7 +60,8 @@ pub(super) enum MessageGap {
     Ends(u64),
     /// They hide how the current message continues.
     Lost,
-    /// They hide how the current message, which is in chunks, continues: [`Framer::seek_chunk`] may find the next chunk.
+    /// They hide how the current message, which is in chunks, continues: [`Framer::seek_chunk`] may find the next
+    /// chunk.
     Chunks,
     /// They began between two messages.
     Between,

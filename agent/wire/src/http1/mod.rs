@@ -17,7 +17,7 @@
 //!
 //! | Ending | when |
 //! |---|---|
-//! | Complete, Undecodable | the response is Done, or the sink knows its end; and the request is not Open, unless its body was omitted |
+//! | Complete, Undecodable | the response is Done or complete for the sink, and the request not Open or its body omitted |
 //! | Malformed | a message breaks a rule |
 //! | Lost | missing bytes hide the end of the response |
 //! | Stale | no byte passed for the configured time |

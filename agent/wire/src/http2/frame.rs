@@ -118,8 +118,8 @@ pub(super) enum FrameGap {
     Data(u32, u64),
     /// Nothing that matters is missing, or it will be reported with its field block.
     Hidden,
-    /// The direction is out of sync. If the frame that was cut carries content: its stream, how many bytes of the content
-    /// are missing, and whether this side of the stream ends with it.
+    /// The direction is out of sync. If the frame that was cut carries content: its stream, how many bytes of the
+    /// content are missing, and whether this side of the stream ends with it.
     Lost(Option<(u32, u64, bool)>),
 }
 

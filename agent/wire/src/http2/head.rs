@@ -17,7 +17,7 @@ pub(super) struct PseudoHeaders<'a> {
 }
 
 impl<'a> PseudoHeaders<'a> {
-    /// Sorts the fields of a block; those that are no pseudo-header fields go to `plain`.
+    /// Takes the pseudo-header fields of a block; the other fields go to `plain`.
     pub(super) fn split(fields: &'a Fields, plain: &mut PlainFields<'a>) -> Self {
         let mut pseudo = Self::default();
         for (name, value) in fields.iter() {
@@ -34,7 +34,7 @@ impl<'a> PseudoHeaders<'a> {
         pseudo
     }
 
-    /// The request target as HTTP/1 writes it: CONNECT has none but its authority.
+    /// The request target as in HTTP/1, where that of CONNECT is the authority.
     pub(super) fn target(&self) -> &'a [u8] {
         match self.method {
             Some(b"CONNECT") => self.path.or(self.authority).unwrap_or_default(),

@@ -3,29 +3,30 @@
 mod resync;
 
 use super::{
+    position::{Container, JsonState, ParserPosition},
     prefix_cache::PrefixCache,
     report::DeferredReports,
     scan,
-    schema::{ESCAPED, MAX_DEPTH, MAX_KEY, NodeId, Schema},
+    schema::{ESCAPED, MAX_KEY, NodeId, Schema},
     value::{MAX_NUMBER, Number, Str, Value, unescape},
 };
 use crate::Reason;
 
-/// Brackets in brackets, beyond which a document is [`Status::Malformed`]. What servers accept is below 1,000.
+/// Deepest nesting: a deeper document is [`Status::Malformed`]. Servers accept less than 1,000.
 const MAX_NESTING: u32 = 1024;
 
-/// What became of a document.
+/// How a document ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Nothing but white space.
     Empty,
-    /// It ends before its value does.
+    /// The end of the value is missing.
     Partial,
-    /// One whole value.
+    /// One complete value.
     Complete,
     /// Bytes were missing: see [`Extractor::gap`].
     Gapped,
-    /// Not JSON, or more of it than is followed. Values reported before stand.
+    /// Not JSON, or nested too deep. The values that were reported before are valid.
     Malformed(Reason),
 }
 
@@ -34,98 +35,25 @@ pub enum Status {
 pub struct Extractor<F: 'static> {
     schema: &'static Schema<F>,
     position: ParserPosition,
-    /// The last byte was a backslash inside a string; after a gap: may have been one.
+    /// The last byte was a backslash inside a string, or after a gap may have been one.
     escaped: bool,
-    /// Start of the token that the last cut fell into.
+    /// The start of a token that comes in pieces.
     token: Vec<u8>,
-    /// The token is longer than what is kept of it.
+    /// More of the token has come than is kept.
     cut: bool,
     gapped: bool,
-    /// What was read after a gap, until the end shows that it was read rightly.
+    /// The values after a gap, until the end of the document proves them.
     deferred: DeferredReports<F>,
-    /// More than one document is read.
+    /// This is not the first document.
     many: bool,
     prefix: PrefixCache<F, ParserPosition>,
 }
 
-/// Where in a document the parser is.
-#[derive(Clone, Copy, Debug)]
-struct ParserPosition {
-    state: JsonState,
-    /// Containers around the current position that something is wanted of.
-    stack: [Container; MAX_DEPTH],
-    depth: usize,
-    /// Position in each array of the stack.
-    indices: [u32; MAX_DEPTH],
-    arrays: usize,
-    /// What the schema says of the value at hand; `None`: nobody wants it.
-    child: Option<NodeId>,
-    /// Open brackets while skipping.
-    nesting: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JsonState {
-    /// Before the document.
-    Start,
-    /// A value begins.
-    Value,
-    /// After `[`.
-    FirstItem,
-    /// After `{`.
-    FirstKey,
-    /// After `,` in an object.
-    Key,
-    /// Inside a key.
-    InKey,
-    /// After a key.
-    Colon,
-    /// Inside a string value.
-    InString,
-    /// Inside a number or literal.
-    InScalar,
-    /// After a value in a container.
-    Next,
-    /// Inside a container that nobody wants anything of.
-    Skip,
-    /// Inside a string therein.
-    SkipString,
-    /// After the document.
-    Done,
-    /// After a gap: looking for a quote.
-    Lost,
-    /// After a quote that may begin a key.
-    LostKey,
-    Malformed,
-    /// Brackets are nested too deep.
-    TooDeep,
-}
-
-impl Default for ParserPosition {
-    fn default() -> Self {
-        Self {
-            state: JsonState::Start,
-            stack: [Container { node: NodeId::ROOT, array: false }; MAX_DEPTH],
-            depth: 0,
-            indices: [0; MAX_DEPTH],
-            arrays: 0,
-            child: Some(NodeId::ROOT),
-            nesting: 0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Container {
-    node: NodeId,
-    array: bool,
-}
-
-/// Where to go on in the piece; `None`: it is used up.
+/// Where to continue in the piece; `None`: it is used up.
 type NextOffset = Option<usize>;
 
 impl<F: Copy> Extractor<F> {
-    /// For documents of one kind.
+    /// An extractor for documents of one kind.
     #[must_use]
     pub fn new(schema: &'static Schema<F>) -> Self {
         Self {
@@ -141,7 +69,7 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Forgets the document: the next piece begins another one.
+    /// Drops the document: the next piece begins another one.
     pub fn reset(&mut self) {
         self.position.state = JsonState::Start;
         self.position.child = Some(NodeId::ROOT);
@@ -165,9 +93,9 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Says that no more pieces follow, and that the last one ended the document as it was sent: one that was cut
-    /// has a [`Extractor::gap`] at its end. Reports what only the end can show: a document that is a bare number
-    /// or literal, and what was found after a gap.
+    /// The last piece ended the document as it was sent; where the document was cut, [`Extractor::gap`] has to be
+    /// called before. Reports the values that only the end proves: a document that is a bare number or literal, and
+    /// those after a gap.
     pub fn finish(&mut self, mut visit: impl FnMut(F, &[u32], Value<'_>)) -> Status {
         if self.position.state == JsonState::InScalar && self.position.depth == 0 {
             self.push(b" ", &mut visit);
@@ -186,7 +114,7 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Passes over as much of a document as begins like the ones before it.
+    /// Skips the first bytes of a document that are those of the documents before it.
     #[inline]
     fn begin(&mut self, piece: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) -> usize {
         match self.prefix.replay(piece, visit) {
@@ -303,7 +231,7 @@ impl<F: Copy> Extractor<F> {
         self.ended();
     }
 
-    /// A value is over.
+    /// A value has ended.
     #[inline]
     fn ended(&mut self) {
         self.position.state = if self.position.depth == 0 { JsonState::Done } else { JsonState::Next };
@@ -425,7 +353,7 @@ impl<F: Copy> Extractor<F> {
         }
         let end = end?;
         self.ended();
-        // Takes what ended it along, as what was a number up to here could be another one with another end.
+        // Takes the byte behind the value, too: with another byte there, the number would be another one.
         if self.position.state == JsonState::Next { self.next(piece, end, visit) } else { Some(end) }
     }
 
@@ -457,7 +385,7 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Position of the quote that ends the string at hand, of which `piece[at..]` is the rest.
+    /// Position of the quote that ends the current string, of which `piece[at..]` is the rest.
     #[inline]
     fn string_end(&mut self, piece: &[u8], mut at: usize) -> Option<usize> {
         if self.escaped && at < piece.len() {
@@ -484,7 +412,7 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
-    /// Keeps bytes of a token that goes on in the next piece.
+    /// Keeps bytes of a token that continues in the next piece.
     fn keep(&mut self, bytes: &[u8], cap: usize) {
         let room = cap.saturating_sub(self.token.len()).min(bytes.len());
         self.token.extend_from_slice(&bytes[..room]);
@@ -502,8 +430,7 @@ impl<F: Copy> Extractor<F> {
         self.escaped = false;
     }
 
-    /// The byte at `at` cannot be there. What follows a gap may be something else than it seemed: goes on
-    /// looking for keys.
+    /// The byte at `at` is invalid. After a gap, the bytes before it were misread: the search for keys continues.
     #[cold]
     fn fail(&mut self, at: usize) -> NextOffset {
         self.fail_as(JsonState::Malformed, at)
@@ -518,7 +445,7 @@ impl<F: Copy> Extractor<F> {
     }
 }
 
-/// Looks a key up as it was written; one with escapes is rare, but means the same.
+/// Looks up a key as it was written, and decoded if it has escapes, which is rare.
 #[inline]
 fn child<F: Copy>(schema: &Schema<F>, node: NodeId, text: &[u8], from: usize, to: usize) -> Option<NodeId> {
     let known = schema.child(node, text, from, to);

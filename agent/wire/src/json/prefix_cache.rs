@@ -1,25 +1,25 @@
-//! How the documents of a stream begin: all alike, up to what changes from one to the next.
+//! A cache for the common prefix of the documents of a stream.
 //!
-//! A chunk of a streamed chat completion says mostly what the one before said. Parsing is a function of the
-//! bytes, so a document that begins with the same bytes as an earlier one needs no parsing up to there: the
-//! reports are made again, and the parser goes on from where it was. Nothing differs but the time it takes.
+//! Most chunks of a streamed chat completion begin with the same bytes. Parsing is a function of the bytes, so the
+//! common prefix needs no parsing: its values are reported again, and the parser continues from its position behind
+//! the prefix. Only the time differs.
 
 use super::{report::Reports, value::Value};
 
-/// Longest beginning that is remembered, in bytes.
+/// Longest prefix that is cached, in bytes.
 const LONGEST: usize = 512;
 
-/// Shortest beginning that is worth it, in bytes.
+/// Shortest prefix that is cached, in bytes.
 const SHORTEST: usize = 16;
 
-/// Documents in a row that begin differently before another beginning is learned: an event of another kind in
-/// between is no reason.
+/// How many documents in a row have to begin differently before another prefix is learned: not one event of another
+/// kind.
 const PATIENCE: u8 = 2;
 
-/// What is remembered of the documents so far. `P` is where the parser is.
+/// The cached prefix. `P` is a position of the parser.
 #[derive(Debug)]
 pub(super) struct PrefixCache<F, P> {
-    /// The first bytes of a document, of which so many are understood.
+    /// The first bytes of a document, `known` of which are the prefix.
     bytes: Vec<u8>,
     known: usize,
     misses: u8,
@@ -34,7 +34,8 @@ impl<F, P: Default> Default for PrefixCache<F, P> {
 }
 
 impl<F: Copy, P: Copy> PrefixCache<F, P> {
-    /// Makes the reports of a document that begins as is known; returns where to go on, and from what state.
+    /// Reports the values of the prefix, if the document begins with it. Returns the length of the prefix and the
+    /// position of the parser behind it.
     #[inline]
     pub(super) fn replay(
         &mut self,
@@ -49,8 +50,8 @@ impl<F: Copy, P: Copy> PrefixCache<F, P> {
         Some((self.known, self.position))
     }
 
-    /// Takes a document that is not known. Returns how many of its first bytes it shares with the remembered
-    /// one: what is worth learning.
+    /// Takes a document that does not begin with the prefix. Returns how many first bytes it has in common with the
+    /// cached document, which can become the prefix.
     pub(super) fn compare(&mut self, piece: &[u8]) -> usize {
         self.misses = self.misses.saturating_add(1);
         if self.known != 0 && self.misses < PATIENCE {
@@ -68,14 +69,14 @@ impl<F: Copy, P: Copy> PrefixCache<F, P> {
         0
     }
 
-    /// Learns a report made while parsing `piece`.
+    /// Records a report that was made while `piece` was parsed.
     pub(super) fn record(&mut self, piece: &[u8], field: F, indices: &[u32], value: &Value<'_>) {
         // Whole tokens of a first piece are borrowed from it.
         let from = value.text().map_or(0, |text| text.as_ptr().addr() - piece.as_ptr().addr());
         self.reports.push(field, indices, value, from);
     }
 
-    /// What was recorded so far is what the first `known` bytes say.
+    /// The recorded reports are those of the first `known` bytes.
     pub(super) fn commit(&mut self, known: usize, position: P) {
         self.known = known;
         self.position = position;

@@ -1,11 +1,11 @@
-//! Reports that are kept, to be made again or later.
+//! Recorded reports, to be made again or later.
 
 use super::{
     schema::ESCAPED,
     value::{MAX_NUMBER, Number, Str, Value},
 };
 
-/// Reports in the order in which they were made. The text of their values is kept beside them.
+/// Reports in the order in which they were made. The text of their values is kept elsewhere.
 #[derive(Debug)]
 pub(super) struct Reports<F> {
     list: Vec<Report<F>>,
@@ -15,12 +15,12 @@ pub(super) struct Reports<F> {
 #[derive(Debug)]
 struct Report<F> {
     field: F,
-    /// Where its indices end in `Reports::indices`; they begin where those of the one before end.
+    /// The end of its indices in `Reports::indices`, which begin at the end of those of the report before.
     indices_end: usize,
     value: KeptValue,
 }
 
-/// A value by its place in the text.
+/// A value whose text is a range of a buffer.
 #[derive(Clone, Copy, Debug)]
 enum KeptValue {
     Null,
@@ -39,7 +39,7 @@ impl<F> Default for Reports<F> {
 }
 
 impl<F: Copy> Reports<F> {
-    /// Adds one, of a value whose text, if it has one, begins at `from`.
+    /// Records a report of a value whose text, if it has one, begins at `from` of the buffer.
     pub(super) fn push(&mut self, field: F, indices: &[u32], value: &Value<'_>, from: usize) {
         self.indices.extend_from_slice(indices);
         let value = match value {
@@ -56,7 +56,7 @@ impl<F: Copy> Reports<F> {
         self.list.push(Report { field, indices_end: self.indices.len(), value });
     }
 
-    /// Makes all of them, with values that lie in `text`.
+    /// Makes all reports, with the buffer `text`.
     #[inline]
     pub(super) fn make(&self, text: &[u8], visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
         let mut from = 0;
@@ -70,7 +70,7 @@ impl<F: Copy> Reports<F> {
         self.list.len()
     }
 
-    /// Forgets all after the first `count`.
+    /// Drops all reports behind the first `count`.
     pub(super) fn truncate(&mut self, count: usize) {
         self.list.truncate(count);
         self.indices.truncate(self.list.last().map_or(0, |report| report.indices_end));
@@ -92,13 +92,13 @@ impl KeptValue {
     }
 }
 
-/// Most reports that wait.
+/// Most deferred reports.
 const MOST: usize = 64;
 
-/// Most bytes of the values of reports that wait.
+/// Most bytes of the values of deferred reports.
 const LONGEST: usize = 4 << 10;
 
-/// Reports that are made only when it has turned out that they are right.
+/// Reports that are made once the end of the document proves them.
 #[derive(Debug)]
 pub(super) struct DeferredReports<F> {
     reports: Reports<F>,
@@ -113,8 +113,8 @@ impl<F> Default for DeferredReports<F> {
 }
 
 impl<F: Copy> DeferredReports<F> {
-    /// Takes a report. After the first one for which there is no room, it takes no more: who sees an object end
-    /// has seen all that is wanted of it.
+    /// Takes a report. After the first one for which there is no room, no more are taken, so that no object ends
+    /// without its fields.
     pub(super) fn take(&mut self, field: F, indices: &[u32], value: Value<'_>) {
         // What is over a value's limit is never read.
         let value = match value {
@@ -135,14 +135,14 @@ impl<F: Copy> DeferredReports<F> {
         }
     }
 
-    /// They were wrong.
+    /// The reports were wrong.
     pub(super) fn drop_all(&mut self) {
         self.reports.truncate(0);
         self.text.clear();
         self.full = false;
     }
 
-    /// They are right: makes them, once.
+    /// The reports are proven: makes them, once.
     pub(super) fn make(&mut self, visit: &mut impl FnMut(F, &[u32], Value<'_>)) {
         self.reports.make(&self.text, visit);
         self.drop_all();

@@ -1,4 +1,4 @@
-//! Finding the bytes that matter among those that do not.
+//! Finds the bytes that structure JSON.
 
 /// Position of the first `"` or `\` at or after `from`.
 ///

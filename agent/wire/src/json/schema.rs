@@ -1,4 +1,4 @@
-//! Which values of a document are wanted, compiled into a trie.
+//! The wanted values of a document, compiled into a trie.
 
 /// One wanted path.
 ///
@@ -108,10 +108,10 @@ impl<F> Schema<F> {
     }
 }
 
-/// Nesting of wanted values: keys and `[]` in a path.
+/// Most keys and `[]` in a path.
 pub const MAX_DEPTH: usize = 12;
 
-/// Length of a wanted key in bytes.
+/// Longest wanted key, in bytes.
 pub const MAX_KEY: usize = 40;
 
 /// Longest form of a byte of text: `\u0041`.
@@ -127,11 +127,11 @@ impl NodeId {
 #[derive(Debug)]
 pub(super) struct Node<F> {
     pub(super) want: Option<(F, u16)>,
-    /// Of every item, when this is an array that somebody wants something of.
+    /// The node of every item of an array in which something is wanted.
     pub(super) items: Option<NodeId>,
     /// Sorted by length once the schema is complete.
     keys: Vec<Key>,
-    /// `keys[by_len[n]..by_len[n + 1]]` have length n: most keys of a document are dismissed by it alone.
+    /// `keys[by_len[n]..by_len[n + 1]]` have length n: the length alone rules most keys of a document out.
     by_len: [u8; MAX_KEY + 2],
 }
 
@@ -142,7 +142,7 @@ struct Key {
     child: NodeId,
 }
 
-/// The first 8 bytes of `text[from..from + length]`, fewer are filled up with zeros.
+/// The first 8 bytes of `text[from..from + length]`, padded with zeros.
 #[inline]
 fn first_word(text: &[u8], from: usize, length: usize) -> u64 {
     match text.get(from..from + 8) {

@@ -1,4 +1,4 @@
-//! Values as they are reported: borrowed from the input, decoded only when somebody looks.
+//! Reported values: borrowed from the input, and decoded only when they are read.
 
 use memchr::memchr;
 
@@ -17,13 +17,13 @@ pub enum Value<'a> {
     Object,
     /// An array begins.
     Array,
-    /// The object or array that began as this field ends. Missing when the document is cut.
+    /// The object or array of this field ends. Missing where the document is cut.
     End,
 }
 
 impl<'a> Value<'a> {
-    /// As an integer, tolerating what serializers make of one: `12`, `12.0`, `1.2e1` and, as protobuf's JSON
-    /// mapping does for int64, `"12"`.
+    /// As an integer, in all forms that serializers use: `12`, `12.0`, `1.2e1` and, in protobuf's JSON mapping of
+    /// int64, `"12"`.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
         match self {
@@ -69,7 +69,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A number as it was written, or what Python's `json` writes for one that is none: `NaN`, `Infinity`.
+/// A number as it was written, or `NaN` and `Infinity`, which Python's `json` writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Number<'a> {
     pub(super) raw: &'a [u8],
@@ -97,7 +97,7 @@ impl Number<'_> {
         self.text()?.parse().ok().filter(|value: &f64| value.is_finite())
     }
 
-    /// What nearly all are: a few digits.
+    /// The value of a few digits, which nearly all numbers are.
     #[inline]
     fn short(&self) -> Option<i64> {
         const DIGITS: usize = 18;
@@ -124,7 +124,7 @@ impl Number<'_> {
     }
 }
 
-/// Longest number that is read, in bytes; 17 digits and an exponent carry all that a double can.
+/// Longest number that is read, in bytes: 17 digits and an exponent are all that a double can hold.
 pub(super) const MAX_NUMBER: usize = 64;
 
 /// A string as it was written, escapes and all, up to its cap.
@@ -133,12 +133,12 @@ pub struct Str<'a> {
     pub(super) raw: &'a [u8],
     /// Limit of the decoded length in bytes.
     pub(super) cap: u16,
-    /// There was more of it than `raw`.
+    /// The string is longer than `raw`.
     pub(super) cut: bool,
 }
 
 impl Str<'_> {
-    /// Whether it is `""`. Known for every string, however little of it is kept.
+    /// Whether it is `""`. This is known also where nothing of the string is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && !self.cut

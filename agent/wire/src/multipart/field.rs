@@ -1,4 +1,4 @@
-//! What the head of a part, and the type of the body, say.
+//! Fields in the head of a part, and the boundary in the type of the body.
 
 use memchr::memchr;
 
@@ -13,7 +13,7 @@ pub struct Part<'a> {
     pub filename: Option<&'a [u8]>,
     /// The type of the content.
     pub content_type: Option<&'a [u8]>,
-    /// The part is a file: it has a name of one, be it empty.
+    /// The part is a file: it has a file name, which may be empty.
     pub file: bool,
 }
 

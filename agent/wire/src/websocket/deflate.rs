@@ -110,8 +110,8 @@ impl Inflater {
         self.lost.map_or(Ok(()), Err)
     }
 
-    /// Takes bytes of a message and gives all that they become to `give`, with a flag for the end of the message. `last`:
-    /// they are its last ones. After an error, no more messages can be decompressed.
+    /// Takes bytes of a message and gives all that they become to `give`, with a flag for the end of the message.
+    /// `last`: they are its last ones. After an error, no more messages can be decompressed.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],

@@ -185,9 +185,9 @@ impl WsFrameHeader {
         self.opcode() >= opcode::CLOSE
     }
 
-    /// Checks the header by itself (RFC 6455 §5.2, §5.5). `reserved`: the reserved bits that may be set, RSV1 at the start
-    /// of a message only (RFC 7692 §6), all three of them anywhere. Masking is not checked: some peers accept frames
-    /// that are masked or not against the rules.
+    /// Checks the header by itself (RFC 6455 §5.2, §5.5). `reserved`: the reserved bits that may be set, RSV1 at the
+    /// start of a message only (RFC 7692 §6), all three of them anywhere. Masking is not checked: some peers accept
+    /// frames that are masked or not against the rules.
     pub(super) fn check(self, reserved: u8) -> Result<(), Reason> {
         let starts = matches!(self.opcode(), opcode::TEXT | opcode::BINARY);
         let reserved = if starts || reserved == RESERVED { reserved } else { 0 };

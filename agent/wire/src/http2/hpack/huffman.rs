@@ -2,7 +2,7 @@
 
 use crate::Reason;
 
-/// Appends what `coded` stands for to `out`.
+/// Appends the decoded string to `out`.
 pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     let mut node = 0;
     for &byte in coded {
@@ -19,8 +19,8 @@ pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
     if MACHINE.may_end[node as usize] { Ok(()) } else { Err(Reason::HuffmanInvalid) }
 }
 
-/// Bits of the code of each byte, and of the end of string. The code is canonical: among codes of one length
-/// it counts up, and a longer one follows on the last shorter one.
+/// The length of the code of each byte, and of the end of string, in bits. The code is canonical: codes of one length
+/// are consecutive, and the first one of a length follows the last one of the length before.
 #[rustfmt::skip]
 const LENGTHS: [u8; 257] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
@@ -44,7 +44,7 @@ const LENGTHS: [u8; 257] = [
 
 static MACHINE: Machine = Machine::new();
 
-/// For each inner node of the code's tree what the next four bits do.
+/// The transitions of each inner node of the code's tree, by the next four bits.
 struct Machine {
     steps: [[FrameStep; 16]; 256],
     /// A string may end at this node: the bits since the last symbol are padding (at most 7 ones).
@@ -55,7 +55,7 @@ struct Machine {
 struct FrameStep {
     /// The node after the four bits.
     next: u8,
-    /// What was completed on the way: at most one symbol, as the shortest code has 5 bits.
+    /// The symbol that the four bits complete: at most one, as the shortest code has 5 bits.
     symbol: Symbol,
 }
 

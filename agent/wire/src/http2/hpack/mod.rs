@@ -1,4 +1,4 @@
-//! Header compression (RFC 7541): reads field blocks, also from the middle of a connection on.
+//! Header compression (RFC 7541): decodes field blocks, also of a connection that is joined late.
 
 mod huffman;
 mod static_table;
@@ -9,9 +9,9 @@ mod tests;
 use crate::{Limits, Reason};
 use table::{FrameSearchResult, Table};
 
-/// Reads the field blocks of one direction.
+/// Decodes the field blocks of one direction.
 ///
-/// The sender's SETTINGS_HEADER_TABLE_SIZE needs no look: it only bounds the size updates in the blocks.
+/// SETTINGS_HEADER_TABLE_SIZE is not needed: it only bounds the size updates in the blocks.
 #[derive(Debug)]
 pub(super) struct Decoder {
     table: Table,
@@ -19,31 +19,31 @@ pub(super) struct Decoder {
     max_block: usize,
 }
 
-/// The fields of a block, in order. Keeps its memory for the next one.
+/// The fields of a block, in order. Its allocations are kept for the next block.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     bytes: Vec<u8>,
     /// Where each name and each value ends in `bytes`.
     ends: Vec<(usize, usize)>,
-    /// Every field of the block is here.
+    /// Every field of the block was resolved.
     pub(super) complete: bool,
 }
 
-/// Fields of a block above this number are passed over.
+/// Most fields of a block: further ones are skipped.
 const MAX_FIELDS: usize = 1024;
 
 impl Decoder {
-    /// `from_start`: every block of the direction will be seen.
+    /// `from_start`: the first block of the direction will be seen.
     pub(super) const fn new(limits: &Limits, from_start: bool) -> Self {
         Self { table: Table::new(limits.table, from_start), max_block: limits.head }
     }
 
-    /// A block was missed.
+    /// A block was lost.
     pub(super) fn lose(&mut self) {
         self.table.lose();
     }
 
-    /// Reads a block. A field that refers to what was not seen is left out.
+    /// Decodes a block, without the fields that refer to entries that were not seen.
     pub(super) fn decode(&mut self, block: &[u8], fields: &mut Fields) -> Result<(), Reason> {
         fields.clear();
         fields.complete = true;
@@ -140,7 +140,7 @@ impl Fields {
         self.complete = false;
     }
 
-    /// Takes up what was appended to `bytes`, or takes it away if it is too much.
+    /// Completes the field that was appended to `bytes`, or removes it if it is over the limit.
     fn push(&mut self, begins: usize, name: usize, most: usize) {
         if self.bytes.len() > most || self.ends.len() == MAX_FIELDS {
             self.bytes.truncate(begins);
@@ -151,8 +151,8 @@ impl Fields {
     }
 }
 
-/// What the first fields of a block tell by themselves: whether it begins a request. `None` where they need the
-/// table, or where it begins nothing.
+/// Whether a block begins a request, as far as its first fields show without the dynamic table. `None` where they do
+/// not show it, or the block begins no message.
 pub(super) fn begins_request(mut block: &[u8]) -> Option<bool> {
     while let Some(&first) = block.first() {
         let bits = match first {
@@ -174,7 +174,7 @@ pub(super) fn begins_request(mut block: &[u8]) -> Option<bool> {
     None
 }
 
-/// An integer with a prefix of so many bits (RFC 7541 §5.1).
+/// An integer with a prefix of this many bits (RFC 7541 §5.1).
 fn integer(input: &mut &[u8], bits: u32) -> Result<usize, Reason> {
     let most = (1 << bits) - 1;
     let (&first, mut rest) = input.split_first().ok_or(Reason::HpackTruncated)?;

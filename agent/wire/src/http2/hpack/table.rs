@@ -1,9 +1,8 @@
 //! The dynamic table of one direction, seen from outside (RFC 7541 §2.3.2, §4).
 //!
-//! Dynamic indices count from the newest entry. So whoever joins late still resolves a reference exactly when
-//! it points at an insertion that he saw; what he cannot resolve he knows to be older. That holds even where
-//! he does not know the size of the sender's table: an insertion that did not fit has emptied the table, so
-//! no later reference can reach beyond it.
+//! Dynamic indices count from the newest entry. So an observer that joins late resolves exactly the references to
+//! insertions that it saw; all others are older. That holds also where the size of the sender's table is not known: an
+//! insertion that did not fit has emptied the table, so that no later reference reaches beyond it.
 
 use std::collections::VecDeque;
 
@@ -18,21 +17,21 @@ const OVERHEAD: usize = 32;
 pub(super) struct Table {
     /// Newest first.
     entries: VecDeque<Entry>,
-    /// Sum of the sizes; for an entry whose name is not known the least that it can be.
+    /// Sum of the sizes; of an entry whose name is not known, the smallest possible size.
     size: usize,
     /// The sender's bound on the size; `usize::MAX` while it is not known.
     max: usize,
-    /// Our own bound on it.
+    /// The observer's bound on the size.
     kept: usize,
-    /// The sender may have entries that are older than all of these.
+    /// The sender may have older entries than all of these.
     unseen: bool,
 }
 
-/// What an index points at.
+/// What an index refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FrameSearchResult<'a> {
     Field(&'a [u8], &'a [u8]),
-    /// An entry that was not seen, or not wholly understood.
+    /// An entry that was not seen, or could not be resolved.
     Unknown,
 }
 
@@ -51,7 +50,7 @@ impl Table {
         Self { entries: VecDeque::new(), size: 0, max, kept, unseen: !from_start }
     }
 
-    /// Blocks were missed: nothing that was known of the table holds.
+    /// Blocks were lost: the table is unknown.
     pub(super) fn lose(&mut self) {
         *self = Self::new(self.kept, false);
     }
@@ -98,7 +97,7 @@ impl Table {
         self.evict();
     }
 
-    /// Drops what the sender has dropped for certain, and what is too much for us.
+    /// Evicts the entries that the sender has certainly evicted, and those over the observer's bound.
     fn evict(&mut self) {
         while self.size > self.max.min(self.kept)
             && let Some(oldest) = self.entries.pop_back()

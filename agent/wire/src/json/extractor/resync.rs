@@ -1,19 +1,18 @@
-//! Finding the way again after bytes were lost.
+//! Finds keys again after a gap.
 //!
-//! Nobody knows then whether the next byte is in a string, nor how deep. Two things help:
+//! It is not known whether the byte after a gap is in a string, nor how deep it is nested. Two rules help:
 //!
-//! - A quote that no backslash precedes begins or ends a string. Outside of strings there are no words but
-//!   `true`, `false` and `null`, and those have no quotes around them: a word between two quotes is a string, with
-//!   a colon after it a key.
-//! - What follows is read as if the object of that key were the outermost one. Its end shows whether it was:
-//!   nothing may come after it. Until then nothing is reported, as models and users write objects too.
+//! - A quote without a backslash before it begins or ends a string. Outside of strings there are no words but `true`,
+//!   `false` and `null`, which have no quotes around them. So a word between two quotes is a string, and with a colon
+//!   behind it a key.
+//! - The bytes behind that key are read as if its object were the outermost one, which its end proves: nothing may
+//!   follow. Until then no value is reported, as content may hold objects of its own.
 
 use super::{Container, Extractor, JsonState, NextOffset, NodeId, scan};
 use crate::json::schema::MAX_KEY;
 
 impl<F: Copy> Extractor<F> {
-    /// Bytes are missing here, inside of the document or, when it was cut, at its end. See
-    /// [`Extractor::finish`] for what is reported of what follows.
+    /// Bytes are missing here, inside the document or at its end. [`Extractor::finish`] reports the values that follow.
     pub fn gap(&mut self) {
         let over = match self.position.state {
             JsonState::Malformed | JsonState::TooDeep => true,

@@ -1,5 +1,20 @@
 //! Which files are probed, for whom, and how long.
 //!
+//! ```text
+//!                 ┌───────────────────────── removed ◄────────────────────────────┐
+//!                 │ mapped again                ▲     ▲                           │
+//!                 ▼                             │(b)  │(d)                        │(f)
+//!  mapped ──► not probed ─────(a)──────► process-scoped ──(c)──► host-wide ──(e)──► kept
+//!                 │  └───────────(c)────────────────────────────────▲ ◄─────(g)────┘
+//!                 └──(h)──► refused
+//! ```
+//!
+//! (a) one process that exists is selected; (b) it ended, or unmapped the file; (c) processes are selected that do not exist
+//! yet, the file is a host file, or [`MAX_PROCESS_PROBES`] processes have it; (d) from host-wide: the last user is gone and
+//! nothing is kept for others; (e) the last user is gone, and others may come; (f) the file was deleted, or others were used
+//! later; (g) used again; (h) it cannot be probed, which is logged once. From every state, a file that changed goes to
+//! removed, and is searched again.
+//!
 //! - A process-scoped probe is removed when the process ends or unmaps the file. When many processes have the same file,
 //!   one host-wide probe replaces theirs: it is removed with the last of them.
 //! - A host-wide probe is removed with the last observed process that maps its file. Where processes are wanted that do

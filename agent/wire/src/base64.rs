@@ -7,7 +7,7 @@ use crate::Reason;
 ///
 /// Memory: none but itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     /// The digits of the current group, and how many there are.
     word: u32,
     have: u8,
@@ -22,8 +22,7 @@ const PIECE: usize = 1024;
 
 impl Decoder {
     /// A decoder at the start of a text.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { word: 0, have: 0, padding: false, over: false }
     }
 
@@ -31,7 +30,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Reason::Base64Invalid`] when the text is not base64, once. The bytes before the error are given.
-    pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
+    pub(crate) fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
         let mut out = [0; PIECE / 4 * 3 + 3];
         for piece in text.chunks(PIECE) {
             if self.over {
@@ -68,13 +67,13 @@ impl Decoder {
     }
 
     /// Bytes of the text are missing here: no more bytes are given.
-    pub const fn gap(&mut self) {
+    pub(crate) const fn gap(&mut self) {
         self.over = true;
     }
 
     /// Whether the text can end here: no group of digits is incomplete.
-    #[must_use]
-    pub const fn is_whole(&self) -> bool {
+    #[cfg(test)]
+    const fn is_whole(&self) -> bool {
         self.have == 0 && !self.over
     }
 

@@ -6,7 +6,7 @@
 //! (`\u00e9`) bytes, whatever the length of the document; after a gap, 16 KiB more.
 //!
 //! Limits: brackets in skipped values 1,024 deep, in wanted ones as deep as the schema's paths; wanted keys of
-//! [`MAX_KEY`] bytes, any other key of any length; numbers of 64 bytes, longer ones have no value.
+//! 40 bytes, any other key of any length; numbers of 64 bytes, longer ones have no value.
 
 mod extractor;
 mod position;
@@ -17,7 +17,7 @@ mod schema;
 mod value;
 
 pub use extractor::{Extractor, Status};
-pub use schema::{MAX_DEPTH, MAX_KEY, Schema, WantedField};
+pub use schema::{Schema, WantedField};
 pub use value::{Number, Str, Value};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod field;
 
 use memchr::{memmem::Finder, memrchr};
 
-pub use field::{Part, boundary, parameter};
+pub use field::{Part, boundary};
 
 use crate::{Reason, reassembly::take};
 

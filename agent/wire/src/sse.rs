@@ -39,7 +39,6 @@ pub struct Parser {
     begun: bool,
     name: Vec<u8>,
     id: Vec<u8>,
-    retry: Option<u64>,
 }
 
 /// Where in the stream the next byte is.
@@ -86,14 +85,7 @@ impl Parser {
             begun: false,
             name: Vec::new(),
             id: Vec::new(),
-            retry: None,
         }
-    }
-
-    /// The last reconnection time of the stream (`retry`), in milliseconds.
-    #[must_use]
-    pub const fn retry(&self) -> Option<u64> {
-        self.retry
     }
 
     /// Bytes are missing here: the current event is discarded, and the next one begins after a blank line.
@@ -258,15 +250,10 @@ impl Parser {
         };
         if let Some(value) = field_value(line, b"event") {
             set(&mut self.name, value);
-        } else if let Some(value) = field_value(line, b"id") {
-            if !value.contains(&0) {
-                set(&mut self.id, value);
-            }
-        } else if let Some(value) = field_value(line, b"retry")
-            && value.iter().all(u8::is_ascii_digit)
-            && let Some(ms) = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok())
+        } else if let Some(value) = field_value(line, b"id")
+            && !value.contains(&0)
         {
-            self.retry = Some(ms);
+            set(&mut self.id, value);
         }
     }
 }
@@ -286,7 +273,7 @@ fn data_value(line: &[u8]) -> Option<&[u8]> {
 
 /// Whether an incomplete line of at least [`FIELD`] bytes has a known field besides data.
 fn is_field(line: &[u8]) -> bool {
-    [&b"event"[..], b"id", b"retry"].iter().any(|name| field_value(line, name).is_some())
+    [&b"event"[..], b"id"].iter().any(|name| field_value(line, name).is_some())
 }
 
 #[cfg(test)]
@@ -366,15 +353,6 @@ mod tests {
             &[("", "a", "7"), ("", "b", "7"), ("", "c", "7")],
         );
         check(b"id: 7\n\ndata: b\n\n", &[("", "b", "7")]);
-    }
-
-    #[test]
-    fn retry_takes_digits_only() {
-        let mut parser = Parser::default();
-        parser.feed(b"retry: 12x\n", |_| {});
-        assert_eq!(parser.retry(), None);
-        parser.feed(b"retry: 1500\nretry:\nretry: 99999999999999999999999\n", |_| {});
-        assert_eq!(parser.retry(), Some(1500));
     }
 
     #[test]

@@ -35,8 +35,8 @@ impl<F: Copy> Schema<F> {
     /// Compiles paths.
     ///
     /// # Panics
-    /// When a path is not well-formed, deeper than [`MAX_DEPTH`] or has a key longer than [`MAX_KEY`]: schemas are
-    /// constants of the program.
+    /// When a path is not well-formed, has more than 12 keys and `[]`, or a key of more than 40 bytes: schemas are constants
+    /// of the program.
     #[must_use]
     pub fn new(wants: &[WantedField<F>]) -> Self {
         let mut schema = Self { nodes: vec![Node::new()] };
@@ -109,10 +109,10 @@ impl<F> Schema<F> {
 }
 
 /// Most keys and `[]` in a path.
-pub const MAX_DEPTH: usize = 12;
+pub(super) const MAX_DEPTH: usize = 12;
 
 /// Longest wanted key, in bytes.
-pub const MAX_KEY: usize = 40;
+pub(super) const MAX_KEY: usize = 40;
 
 /// Longest form of a byte of text: `\u0041`.
 pub(super) const ESCAPED: usize = 6;

@@ -53,8 +53,7 @@ pub fn boundary(content_type: &[u8]) -> Option<&[u8]> {
 
 /// A parameter of a field's value (RFC 9110 §5.6.6), by its name in lower case: what is between the quotation
 /// marks, escapes and all, or a token.
-#[must_use]
-pub fn parameter<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(super) fn parameter<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut rest = value;
     loop {
         rest = rest[memchr(b';', rest)? + 1..].trim_ascii_start();

@@ -1,6 +1,6 @@
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{field::parameter, *};
 
 /// What was told, as text: `name=value;`, for a file `name(filename, type)=` and its length, `…` at the end of
 /// what is not whole, `!reason`.

@@ -66,17 +66,17 @@ impl Body<'_> {
                     let mut event = begun.take();
                     event["payload"] = json!(exact(&std::mem::take(&mut content)));
                     if let Err(reason) = ended {
-                        event["error"] = json!(reason);
+                        event["error"] = json!(reason.sentence());
                     }
                     events.push(event);
                 }
-                eventstream::Piece::Lost(reason) => events.push(json!({"lost": reason})),
+                eventstream::Piece::Lost(reason) => events.push(json!({"lost": reason.sentence()})),
                 eventstream::Piece::Gap(missing) => {
                     panic!("{missing} bytes are missing of a body that is whole")
                 }
             });
         }
-        events.extend(parser.finish().err().map(|reason| json!({"cut": reason})));
+        events.extend(parser.finish().err().map(|reason| json!({"cut": reason.sentence()})));
         events
     }
 
@@ -113,10 +113,10 @@ impl Body<'_> {
                     }
                     parts.push(part);
                 }
-                multipart::Piece::Lost(reason) => parts.push(json!({"lost": reason})),
+                multipart::Piece::Lost(reason) => parts.push(json!({"lost": reason.sentence()})),
             });
         }
-        parts.extend(parser.finish().err().map(|reason| json!({"cut": reason})));
+        parts.extend(parser.finish().err().map(|reason| json!({"cut": reason.sentence()})));
         parts
     }
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokentap_abi::{Kind, flags};
 use tokentap_tape::{Entry, TapeReader};
 use tokentap_wire::{
-    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, RequestHead,
-    ResponseHead, Role, Sink, Version,
+    Connection, Ending, ExchangeId, Headers, Interest, Limits, MessageKind, MessagePart, Nanos, Reason,
+    RequestHead, ResponseHead, Role, Sink, Version,
 };
 
 use crate::content::{Body, exact};
@@ -24,7 +24,7 @@ pub struct Traffic {
     /// In the order of their requests.
     pub exchanges: Vec<Exchange>,
     /// Bytes that belong to no exchange, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: BTreeMap<Reason, u64>,
     /// How many exchanges were under way at once.
     pub most_open: usize,
     open: usize,
@@ -336,7 +336,7 @@ impl Sink for Recorder<'_> {
         assert_eq!(before, None, "an exchange ended twice");
     }
 
-    fn dropped(&mut self, reason: &'static str, bytes: u64) {
+    fn dropped(&mut self, reason: Reason, bytes: u64) {
         *self.traffic.dropped.entry(reason).or_default() += bytes;
     }
 }

@@ -35,7 +35,7 @@ fn main() {
     row(&table, "one chunk a frame", Target::Steady, response, parse);
 }
 
-/// Each exchange goes through the frames of a response of so many chunks.
+/// Each exchange goes through the frames of a response of this many chunks.
 fn row(
     table: &Table,
     name: &str,

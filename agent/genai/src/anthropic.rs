@@ -1,4 +1,4 @@
-//! Anthropic Messages (`POST …/v1/messages`), at Anthropic and at everyone who serves the same format.
+//! Anthropic Messages (`POST …/v1/messages`), at Anthropic and at all servers of the same format.
 
 use std::sync::LazyLock;
 

@@ -17,7 +17,7 @@ const FRAME_START: u8 = 9;
 /// The protocol that was detected on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// No byte that tells was seen yet.
+    /// No byte that shows the protocol was seen yet.
     Undecided,
     /// HTTP/1.0 or HTTP/1.1.
     Http1,

@@ -5,7 +5,7 @@ use std::fmt;
 /// Declares [`Reason`]: each reason with its name and sentence in one place.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident, $name:literal, $sentence:literal;)+) => {
-        /// Why bytes were passed over or could not be decoded: in [`crate::Ending`], [`crate::Sink::dropped`] and the
+        /// Why bytes were skipped or could not be decoded: in [`crate::Ending`], [`crate::Sink::dropped`] and the
         /// results of the body parsers.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {

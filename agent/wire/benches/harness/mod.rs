@@ -29,7 +29,7 @@ pub(crate) struct Load {
 pub(crate) enum Target {
     /// Only that.
     Steady,
-    /// So many times 10⁶ bytes in a second.
+    /// This many times 10⁶ bytes in a second.
     Megabytes(u32),
 }
 
@@ -70,7 +70,7 @@ impl Table {
         Self { json, list, rounds, only }
     }
 
-    /// Measures a row. `make` gives the load of so many exchanges of so many chunks.
+    /// Measures a row. `make` gives the load of this many exchanges of this many chunks.
     pub(crate) fn row(
         &self,
         name: &str,

@@ -39,18 +39,18 @@ pub(crate) fn document(number: usize) -> String {
     )
 }
 
-/// So many documents as server-sent events.
+/// This many documents as server-sent events.
 pub(crate) fn events(count: usize) -> Vec<Vec<u8>> {
     let events = (0..count).map(|number| format!("data: {}\n\n", document(number)).into_bytes());
     events.chain([b"data: [DONE]\n\n".to_vec()]).collect()
 }
 
-/// So many documents, one a line.
+/// This many documents, one a line.
 pub(crate) fn lines(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|number| (document(number) + "\n").into_bytes()).collect()
 }
 
-/// So many bytes of nothing in particular.
+/// This many arbitrary bytes.
 pub(crate) fn bulk(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 131 % 251) as u8).collect()
 }
@@ -107,14 +107,14 @@ pub(crate) fn frames(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(frame).collect()
 }
 
-/// A form with a field and a file of so many bytes.
+/// A form with a field and a file of this many bytes.
 pub(crate) fn form(len: usize) -> Vec<u8> {
     let head = "--boundary\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--boundary\r\n\
                 Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\nContent-Type: audio/wav\r\n\r\n";
     [head.as_bytes(), &bulk(len), b"\r\n--boundary--\r\n"].concat()
 }
 
-/// A request with an image of so many bytes in it.
+/// A request with an image of this many bytes in it.
 pub(crate) fn image(len: usize) -> Vec<u8> {
     let image = "iVBORw0KGgo/+=AA".repeat(len / 16);
     let begin = r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,"#;

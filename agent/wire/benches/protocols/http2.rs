@@ -11,7 +11,7 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// What a peer may send unless it was told otherwise.
+/// What a peer may send unless its settings say otherwise.
 const MAX_FRAME: usize = 16 << 10;
 
 /// A connection that is seen from its start.
@@ -137,7 +137,7 @@ impl Fields {
     }
 }
 
-/// An integer with a prefix of so many bits (RFC 7541 §5.1).
+/// An integer with a prefix of this many bits (RFC 7541 §5.1).
 fn integer(out: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
     let most = (1 << bits) - 1;
     if value < most {

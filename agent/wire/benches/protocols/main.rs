@@ -4,7 +4,7 @@
 //! 16 KiB. They are in the processor's cache, as they are there when they were just copied off the ring. A response is
 //! read in as few calls as it takes unless a row says "a chunk a call". Each round plays a whole connection, from its
 //! first byte to its last. MB/s count what was captured (10⁶ bytes), those of a
-//! compressed body what it became. Bodies that are not wanted are passed over without being looked at: their
+//! compressed body what it became. Bodies that are not wanted are skipped without being looked at: their
 //! figures say what the framing costs.
 
 mod bodies;
@@ -57,7 +57,7 @@ fn multiplexed<R: tape::Reader + 'static>(
     connection.tape.load(reader)
 }
 
-/// Nobody wants the bodies.
+/// The bodies are not wanted.
 fn bulk(table: &Table) {
     let (size, target) = ((2, 256), Target::Megabytes(1000));
     table.row("HTTP/1 length, body unwanted", target, size, |exchanges, chunks| {

@@ -23,7 +23,7 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    /// An empty tape of so many exchanges, with so many chunks in each.
+    /// An empty tape of this many exchanges, with this many chunks in each.
     pub(crate) const fn new(exchanges: usize, chunks: usize) -> Self {
         Self { bytes: Vec::new(), frames: Vec::new(), exchanges, chunks: exchanges * chunks, measured: 0 }
     }

@@ -50,7 +50,7 @@ pub(crate) fn tape(messages: usize, sent: Sent) -> Tape {
                 deflate
                     .compress_vec(text.as_bytes(), &mut payload, FlushCompress::Sync)
                     .expect("text that can be compressed");
-                // The empty block that ends it is left away (§7.2.1).
+                // The empty block that ends it is left out (§7.2.1).
                 payload.truncate(payload.len() - 4);
                 frame(&mut bytes, TEXT | COMPRESSED, None, &payload);
             }

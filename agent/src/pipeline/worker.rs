@@ -59,7 +59,8 @@ pub struct Context {
 pub struct Worker {
     context: Context,
     processes: Processes,
-    streams: HashMap<u64, Stream>,
+    /// Boxed: a table that grows holds its entries twice for a moment, and a stream has more than a kilobyte.
+    streams: HashMap<u64, Box<Stream>>,
     sweeps: SweepQueue,
     /// The latest time of a frame.
     latest: Nanos,
@@ -140,7 +141,7 @@ impl Worker {
         }
         let at = self.now();
         for (_, stream) in std::mem::take(&mut self.streams) {
-            self.end(stream, Ending::AgentStop, at);
+            self.end(*stream, Ending::AgentStop, at);
         }
         while let Some(ready) = self.processes.oldest() {
             export(&self.context, ready);
@@ -309,10 +310,10 @@ impl Worker {
             let moved = Nanos(frame.header.time);
             let (seen, verdict, called, due) = ([0; 2], Verdict::All, 0, None);
             let stream = Stream { process, connection, calls, seen, verdict, called, moved, due };
-            self.streams.insert(id, stream);
+            self.streams.insert(id, Box::new(stream));
             self.processes.add_stream(process, id);
         }
-        self.streams.get_mut(&id)
+        self.streams.get_mut(&id).map(|stream| &mut **stream)
     }
 
     fn remove(&mut self, id: u64) -> Option<Stream> {
@@ -321,7 +322,7 @@ impl Worker {
         if let Some(second) = stream.due {
             self.sweeps.remove(id, second);
         }
-        Some(stream)
+        Some(*stream)
     }
 
     fn end_streams(&mut self, key: ProcessKey, ending: Ending) {

@@ -166,7 +166,7 @@ pub extern "C" fn begin_operation() -> u64 {
     let Some(who) = TrackedThread::current() else { return 0 };
     let Some(transfer) = preempted::transfer(&who) else { return 0 };
     // SAFETY: a live map value, of which this part is not written meanwhile.
-    let call = unsafe { &*&raw const (*transfer).operation };
+    let call = unsafe { &(*transfer).operation };
     u64::from(begin::<false>(&who, call).is_some())
 }
 

@@ -101,6 +101,10 @@ impl Admission {
         self.waiting > 0
     }
 
+    fn is_refused(&self, pid: u32) -> bool {
+        self.processes.get(&pid).is_some_and(|process| matches!(process.state, AdmissionState::Refused(_)))
+    }
+
     /// Takes a frame off the ring; `bytes` is what it was decoded from.
     pub(super) fn frame(&mut self, frame: &Frame<'_>, bytes: &[u8], sink: &mut impl FrameSink) {
         let pid = frame.header.tgid;
@@ -120,22 +124,10 @@ impl Admission {
                 }
             }
             Kind::Exit => self.exited(frame::process(frame), frame::was_last_thread(frame), sink),
-            Kind::Map => {
-                if matches!(
-                    self.processes.get(&pid),
-                    Some(ProcessEntry { state: AdmissionState::Accepted, .. })
-                ) {
-                    self.requests.send(Request::Mapped(pid));
-                }
-            }
-            Kind::Unbound => {
-                if matches!(
-                    self.processes.get(&pid),
-                    Some(ProcessEntry { state: AdmissionState::Accepted, .. })
-                ) {
-                    self.requests.send(Request::Unbound(pid));
-                }
-            }
+            // The targets thread may have accepted the process already, and its answer be on its way here.
+            Kind::Map if !self.is_refused(pid) => self.requests.send(Request::Mapped(pid)),
+            Kind::Unbound if !self.is_refused(pid) => self.requests.send(Request::Unbound(pid)),
+            Kind::Map | Kind::Unbound => {}
             Kind::UnknownDescriptor => {
                 if let Some(fd) = frame.descriptor() {
                     self.requests.send(Request::NameDescriptor(frame::process(frame), fd));

@@ -207,6 +207,19 @@ impl Gate {
     }
 }
 
+/// The library that it maps would not be searched for before it maps another one.
+#[test]
+fn what_a_process_maps_before_its_acceptance_arrives_is_reported() {
+    let mut gate = Gate::new();
+    gate.take(&of(7, Kind::Map, 0, b""));
+    assert!(matches!(gate.asked()[..], [Request::Mapped(7)]));
+    gate.process_event(ProcessEvent::Refused(key(7, 0)));
+    gate.take(&of(7, Kind::Map, 0, b""));
+    gate.process_event(ProcessEvent::Accepted(key(8, 80)));
+    gate.take(&of(8, Kind::Map, 0, b""));
+    assert!(matches!(gate.asked()[..], [.., Request::Mapped(8)]));
+}
+
 #[test]
 fn frames_wait_until_their_process_is_accepted_and_keep_their_order() {
     let mut gate = Gate::new();

@@ -93,12 +93,13 @@ fn watch_curl() {
     println!("{calls} calls, {calls} right spans");
 }
 
-/// The program of which this one does what was skipped; the kernel keeps 15 characters of a name.
+/// The program of which this one, with `_second` or `_third` behind its name, does what was skipped. The kernel keeps 15
+/// characters of a name.
 fn first_of(name: &str) -> &str {
-    ["_second", "_secon", "_seco", "_sec", "_se", "_s", "_third"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix).filter(|first| FIRST.contains(first)))
-        .unwrap_or(name)
+    let is_behind = |first: &&&str| {
+        name.strip_prefix(**first).is_some_and(|rest| rest.starts_with("_s") || rest.starts_with("_t"))
+    };
+    FIRST.iter().find(is_behind).copied().unwrap_or(name)
 }
 
 /// Programs that have others behind them.

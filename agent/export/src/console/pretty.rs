@@ -15,7 +15,13 @@ use tokentap_genai::{
     },
 };
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::record::Record;
+
+/// Columns of a terminal.
+const PROCESS_WIDTH: usize = 22;
+const CALL_WIDTH: usize = 34;
 
 /// SGR codes.
 const DIM: &str = "2";
@@ -28,8 +34,8 @@ pub(super) fn headings(color: bool) -> String {
     let mut out = String::new();
     let titles = Columns {
         time: "TIME (UTC)",
-        process: "PROCESS".into(),
-        call: "CALL".into(),
+        process: fitted("PROCESS", PROCESS_WIDTH),
+        call: fitted("CALL", CALL_WIDTH),
         input: "IN".into(),
         output: "OUT".into(),
         first: "TTFT".into(),
@@ -46,8 +52,8 @@ pub(super) fn line(out: &mut String, record: &Record, color: bool) {
     let columns = Columns {
         // `2023-11-14T22:13:20.123Z` without its date and zone.
         time: &time[11..23],
-        process: fitted(&process(record), 22),
-        call: fitted(&call(record), 34),
+        process: fitted(&process(record), PROCESS_WIDTH),
+        call: fitted(&call(record), CALL_WIDTH),
         input: number(record, USAGE_INPUT_TOKENS),
         output: number(record, USAGE_OUTPUT_TOKENS),
         first: first_token(record),
@@ -74,7 +80,7 @@ struct Columns<'a> {
 impl Columns<'_> {
     fn text(&self) -> String {
         format!(
-            "{:<12}  {:<22}  {:<34}  {:>7}  {:>7}  {:>7}  {:>8}",
+            "{:<12}  {}  {}  {:>7}  {:>7}  {:>7}  {:>8}",
             self.time, self.process, self.call, self.input, self.output, self.first, self.duration
         )
     }
@@ -140,14 +146,17 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Cut to so many characters, with a mark where something was left out.
+/// Cut or filled to so many columns of a terminal, with a mark where something was left out.
 fn fitted(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+    let mut fitted = text.to_owned();
+    if text.width() > width {
+        while fitted.width() >= width {
+            fitted.pop();
+        }
+        fitted.push('…');
     }
-    let mut cut: String = text.chars().take(width - 1).collect();
-    cut.push('…');
-    cut
+    fitted.extend(std::iter::repeat_n(' ', width.saturating_sub(fitted.width())));
+    fitted
 }
 
 fn span_of_time(time: Duration) -> String {
@@ -185,6 +194,14 @@ mod tests {
         record.span.attributes.retain(|a| a.key != key);
         record.span.attributes.push(Attribute { key: key.into(), value });
         record
+    }
+
+    #[test]
+    fn wide_characters_take_the_columns_that_they_have() {
+        assert_eq!(fitted("モデル", 8), "モデル  ");
+        assert_eq!(fitted("モデル・サービス", 8), "モデル… ");
+        assert_eq!(fitted("e\u{301}a", 4), "e\u{301}a  ");
+        assert_eq!(fitted("abcdef", 4), "abc…");
     }
 
     #[test]

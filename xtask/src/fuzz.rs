@@ -18,7 +18,7 @@ use clap::Args;
 
 use crate::build::cargo;
 use crate::setup::Part;
-use crate::shell::{run, say};
+use crate::shell::{run, run_logged, say};
 use crate::tree;
 
 /// Edges, counted in place, and what is compared; overflow and debug assertions are findings, too.
@@ -42,6 +42,7 @@ with what earlier runs found worth keeping (target/fuzz/corpus).
     cargo xtask fuzz                            every target, a minute in all
     cargo xtask fuzz --seconds 600 sse json     two targets, ten minutes each as two run at a time
     cargo xtask fuzz sse --input FILE           one input again, with the panic and its backtrace
+    cargo xtask fuzz --minimise                 the corpus in the repository, anew
 
 An input that makes a target fail is written to target/fuzz/findings, and the exit status is 1. Mend what it shows,
 and make a test of it in the crate that was wrong.")]
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// Run the one target that is named on this input only
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Do not fuzz: keep the fewest inputs that reach everything that is known, in tests/fuzz/corpus
+    #[arg(long, conflicts_with = "input")]
+    minimise: bool,
     /// Only these; all of them when none is given
     targets: Vec<String>,
 }
@@ -69,9 +73,80 @@ pub(crate) fn fuzz(options: &Options) -> Result<()> {
         return run(Command::new(program).args(LIMITS).arg(input));
     }
     let chosen = if options.targets.is_empty() { all } else { options.targets.clone() };
+    if options.minimise {
+        return minimise(&chosen);
+    }
     let findings = smoke(chosen, options.seconds)?.iter().filter(|outcome| outcome.finding.is_some()).count();
     ensure!(findings == 0, "{findings} targets failed");
     Ok(())
+}
+
+/// Inputs of the corpus in the repository are no longer than this: longer ones are among the seeds.
+const MAX_KEPT: usize = 2048;
+
+/// Where the corpus of a target lies in the repository: an archive, as there are hundreds of tiny files.
+fn archive(target: &str) -> PathBuf {
+    tree::root().join(format!("tests/fuzz/corpus/{target}.tar.gz"))
+}
+
+/// Writes the corpus in the repository anew, of what all runs here have found.
+fn minimise(targets: &[String]) -> Result<()> {
+    let programs = build(targets)?;
+    for target in targets {
+        let folder = |name: &str| tree::target(format!("fuzz/{name}/{target}"));
+        let kept = folder("minimised");
+        if kept.exists() {
+            fs::remove_dir_all(&kept)?;
+        }
+        for folder in [&kept, &folder("corpus"), &folder("seeds")] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let old = unpack(target)?;
+        let mut merge = Command::new(programs.join(target));
+        merge.args(["-set_cover_merge=1", &format!("-max_len={MAX_KEPT}")]);
+        merge.arg(&kept).args(old).args([folder("corpus"), folder("seeds")]);
+        run_logged(&mut merge, &tree::target(format!("fuzz/{target}.log")))?;
+        let archive = archive(target);
+        fs::create_dir_all(tree::root().join("tests/fuzz/corpus"))?;
+        // The same inputs give the same archive.
+        run(Command::new("tar")
+            .arg("--directory")
+            .arg(&kept)
+            .args([
+                "--create",
+                "--gzip",
+                "--sort=name",
+                "--mtime=@0",
+                "--owner=0",
+                "--group=0",
+                "--numeric-owner",
+            ])
+            .arg("--file")
+            .arg(&archive)
+            .arg("."))?;
+        println!(
+            "{target}: {} inputs, {} bytes",
+            fs::read_dir(&kept)?.count(),
+            fs::metadata(&archive)?.len()
+        );
+    }
+    Ok(())
+}
+
+/// Unpacks the corpus in the repository; `None` when the target has none.
+fn unpack(target: &str) -> Result<Option<PathBuf>> {
+    let archive = archive(target);
+    if !archive.exists() {
+        return Ok(None);
+    }
+    let folder = tree::target(format!("fuzz/kept/{target}"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    run(Command::new("tar")
+        .arg("--directory")
+        .arg(&folder)
+        .args(["--extract", "--gzip", "--file"])
+        .arg(&archive))?;
+    Ok(Some(folder))
 }
 
 /// How a target did.
@@ -154,6 +229,7 @@ impl Run {
             .arg(format!("-artifact_prefix={}/", findings.display()))
             .arg(format!("-dict={}", tree::root().join("tests/fuzz/tokens.dict").display()))
             .args([corpus, seeds])
+            .args(unpack(&target)?)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -503,4 +503,98 @@ mod tests {
             }
         }
     }
+
+    const KINDS: [Kind; 14] = [
+        Kind::Data,
+        Kind::Open,
+        Kind::Close,
+        Kind::Bind,
+        Kind::Exec,
+        Kind::Fork,
+        Kind::Exit,
+        Kind::Loss,
+        Kind::Map,
+        Kind::HalfClose,
+        Kind::UnknownDescriptor,
+        Kind::OverQuota,
+        Kind::IoUring,
+        Kind::Unbound,
+    ];
+
+    #[test]
+    fn every_kind_comes_back_and_no_other_does() {
+        for kind in KINDS {
+            assert_eq!(decode(&frame(kind, &[0; 128])).unwrap().kind, kind);
+        }
+        for byte in [0, 15, 255] {
+            let mut bytes = frame(Kind::Data, b"");
+            bytes[1] = byte;
+            assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Kind(byte));
+        }
+    }
+
+    #[test]
+    fn a_payload_is_read_by_its_kind_alone_and_only_whole() {
+        let payload: Vec<u8> = (1..=128).collect();
+        let word = |at: usize| u64_at(&payload, at);
+        for kind in KINDS {
+            let bytes = frame(kind, &payload);
+            let frame = decode(&bytes).unwrap();
+            let close = frame.close().map(|close| (close.offsets, close.skipped));
+            let whole = ([word(0), word(8)], [word(16), word(24)]);
+            assert_eq!(close, (kind == Kind::Close).then_some(whole), "{kind:?}");
+            assert_eq!(frame.bound(), (kind == Kind::Bind).then_some(word(0)), "{kind:?}");
+            assert_eq!(frame.child(), (kind == Kind::Fork).then_some(0x0403_0201), "{kind:?}");
+            let descriptor = (kind == Kind::UnknownDescriptor).then_some(0x0403_0201);
+            assert_eq!(frame.descriptor(), descriptor, "{kind:?}");
+        }
+        for (kind, least) in [(Kind::Close, Close::LEN), (Kind::Fork, 4), (Kind::UnknownDescriptor, 4)] {
+            assert_eq!(decode(&frame(kind, &payload[..least - 1])).unwrap_err(), DecodeError::Payload(kind));
+            assert!(decode(&frame(kind, &payload[..least])).is_ok(), "{kind:?}");
+        }
+        let shortest = frame(Kind::Close, &payload[..Close::LEN]);
+        assert!(decode(&shortest).unwrap().close().is_some());
+    }
+
+    #[test]
+    fn flags_and_families_have_their_own_bits_and_numbers() {
+        use crate::flags::{LAST_THREAD, LATE, LEFT, SKIPPED, TLS, UNTRACKED};
+        let all = [TLS, LATE, SKIPPED, LEFT, LAST_THREAD, UNTRACKED];
+        assert!(all.iter().all(|flag| flag.is_power_of_two()));
+        assert_eq!(all.iter().fold(0, |sum, flag| sum | flag).count_ones() as usize, all.len());
+        let bytes = frame(Kind::Data, b"");
+        let frame = decode(&bytes).unwrap();
+        assert!(frame.has(TLS) && !frame.has(LATE) && !frame.has(TLS | LATE));
+        let family = |family: u16| Open { family, ..Open::default() }.family();
+        assert_eq!([2, 10, 1, 7].map(family), [Family::V4, Family::V6, Family::Unix, Family::Unknown]);
+    }
+
+    #[test]
+    fn directions_are_indices() {
+        use crate::Direction;
+        for (index, direction) in Direction::ALL.into_iter().enumerate() {
+            assert_eq!(direction.index(), index);
+            assert_eq!(Direction::from_index(index as u8), Some(direction));
+            assert_eq!(direction.opposite().index(), 1 - index);
+        }
+        assert_eq!(Direction::from_index(2), None);
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        use std::string::ToString as _;
+        for (error, part) in
+            [(DecodeError::Version(9), "9"), (DecodeError::Kind(77), "77"), (DecodeError::Direction(5), "5")]
+        {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(!DecodeError::Short.to_string().is_empty());
+        use crate::OLDEST_ABI_VERSION;
+        let mut oldest = frame(Kind::HalfClose, b"")[..HEADER_LEN_V1].to_vec();
+        oldest[0] = OLDEST_ABI_VERSION;
+        let header = decode(&oldest).unwrap().header;
+        assert_eq!((header.version, usize::from(header.header_len)), (OLDEST_ABI_VERSION, HEADER_LEN_V1));
+        assert_eq!(decode(&frame(Kind::Data, b"")[..HEADER_LEN_V1 - 1]).unwrap_err(), DecodeError::Short);
+        assert_eq!(decode(&frame(Kind::Data, b"")[..HEADER_LEN_V1]).unwrap_err(), DecodeError::Short);
+    }
 }

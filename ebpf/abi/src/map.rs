@@ -358,3 +358,22 @@ impl Counter {
         Self::ProgramsSkipped,
     ];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Syscall, TlsFunction};
+
+    #[test]
+    fn functions_whose_result_does_not_matter_are_probed_at_their_entry_only() {
+        use TlsFunction::{BioRead, BioWrite, Clear, Free, Read, UpRef, Write};
+        assert!([Read, Write, BioRead].into_iter().all(TlsFunction::returns));
+        assert!(![Free, UpRef, Clear, BioWrite].into_iter().any(TlsFunction::returns));
+    }
+
+    #[test]
+    fn a_transfer_keeps_the_bits_that_say_how() {
+        let bits = Syscall::RECEIVES | Syscall::SOCKET_ONLY;
+        assert_eq!(Syscall::transfer(bits).0, Syscall::TRANSFER + bits);
+        assert_eq!(Syscall::transfer(Syscall::TRANSFER).0, Syscall::TRANSFER);
+    }
+}

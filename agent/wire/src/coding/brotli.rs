@@ -15,7 +15,8 @@ pub(super) struct Brotli {
 
 impl Brotli {
     pub(super) fn new() -> Self {
-        let state = BrotliState::new(Tables::new(), Tables::new(), Tables::new());
+        // `new` would also take the windows of up to 1 GiB that are no part of RFC 7932.
+        let state = BrotliState::new_strict(Tables::new(), Tables::new(), Tables::new());
         Self { state, total: 0, over: false }
     }
 
@@ -124,6 +125,19 @@ mod tests {
             if given < out.len() && input.is_empty() {
                 return Ok(whole);
             }
+        }
+    }
+
+    #[test]
+    fn a_window_of_more_than_16_mib_is_no_br() {
+        for (large_window, lgwin) in [(false, 24), (true, 28)] {
+            let params = brotli::enc::BrotliEncoderParams { large_window, lgwin, ..Default::default() };
+            let mut encoder = brotli::CompressorWriter::with_params(Vec::new(), 4096, &params);
+            encoder.write_all(b"data: first\n\n").unwrap();
+            let decoded = decode(&mut Brotli::new(), &encoder.into_inner());
+            let expected =
+                if large_window { Err(Reason::ContentCodingCorrupt) } else { Ok(b"data: first\n\n".to_vec()) };
+            assert_eq!(decoded, expected, "a window of 2^{lgwin} bytes");
         }
     }
 

@@ -1,48 +1,104 @@
-//! The registry of LLM APIs.
+//! What an API is: data, and the little code that only it needs.
 
-use tokentap_wire::Headers;
+use std::{fmt, sync::LazyLock};
+
+use tokentap_wire::json::{Schema, WantedField};
 
 use crate::{
-    anthropic::Anthropic,
-    family::{ApiFamily as _, BodyReader, Confidence, FamilyReader},
-    openai_chat::OpenAiChat,
+    decoder::Decoder,
+    facts::{Count, Extra, RequestField, ResponseField, UsageRule},
+    route::Route,
 };
 
-/// An LLM API whose calls become spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Api {
-    /// OpenAI Chat Completions and everything that speaks its dialect.
-    OpenAiChat,
-    /// Anthropic Messages.
-    Anthropic,
+/// An API.
+pub(crate) struct ApiSpec {
+    /// Its name in options and in the table of APIs.
+    pub(crate) name: &'static str,
+    /// `gen_ai.provider.name` where neither the host nor the response tells the provider.
+    pub(crate) provider: &'static str,
+    /// `openai.api.type`
+    pub(crate) openai_api_type: Option<&'static str>,
+    /// The longer templates first.
+    pub(crate) routes: &'static [Route],
+    /// Fields of request bodies.
+    pub(crate) request: &'static LazyLock<Schema<Field>>,
+    /// Fields of response bodies, and of the events of streamed ones.
+    pub(crate) response: &'static LazyLock<Schema<Field>>,
+    /// What the values of [`Field::Kind`] say.
+    pub(crate) kinds: &'static [(&'static str, Kind)],
+    pub(crate) usage: UsageRule,
+    /// Code for what the tables cannot say.
+    pub(crate) decoder: fn() -> Box<dyn Decoder>,
+    /// An exchange whose target is not known may be a call of this API: its bodies tell.
+    pub(crate) by_bodies: bool,
 }
 
-impl Api {
-    /// Every API.
-    pub const ALL: [Self; 2] = [Self::OpenAiChat, Self::Anthropic];
+/// What a value in a body means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Field {
+    Request(RequestField),
+    Response(ResponseField),
+    /// A fact that few calls have.
+    Extra(Extra),
+    /// The kind of a document or event: [`ApiSpec::kinds`] says what it means.
+    Kind,
+    /// An item of an array of documents: begins and ends as an event does.
+    Item,
+    /// A field that only the decoder of the API knows.
+    Own(u8),
+}
 
-    /// Its name in options.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "openai-chat",
-            Self::Anthropic => "anthropic",
-        }
-    }
+/// What the kind of a document or event says of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only this API has such documents.
+    Evidence,
+    /// As [`Self::Evidence`]; there is one choice, number 0.
+    OneChoice,
+    /// The last event of a stream.
+    Last,
+    /// The call failed.
+    Failure,
+}
 
-    /// Whether a POST to this path (without query) is a call.
-    pub(crate) fn match_path(self, path: &str, headers: &Headers<'_>) -> Option<Confidence> {
-        match self {
-            Self::OpenAiChat => OpenAiChat::match_path(path, headers),
-            Self::Anthropic => Anthropic::match_path(path, headers),
-        }
-    }
+pub(crate) type Wanted = WantedField<Field>;
 
-    /// A reader for the bodies of a call to this path.
-    pub(crate) fn reader(self, path: &str) -> Box<dyn BodyReader> {
-        match self {
-            Self::OpenAiChat => Box::new(FamilyReader::<OpenAiChat>::new(path)),
-            Self::Anthropic => Box::new(FamilyReader::<Anthropic>::new(path)),
-        }
+pub(crate) const fn request(path: &'static str, field: RequestField) -> Wanted {
+    Wanted::new(path, Field::Request(field))
+}
+
+pub(crate) const fn response(path: &'static str, field: ResponseField) -> Wanted {
+    Wanted::new(path, Field::Response(field))
+}
+
+/// Generated content, of which nothing is kept.
+pub(crate) const fn content(path: &'static str) -> Wanted {
+    Wanted::presence(path, Field::Response(ResponseField::Content))
+}
+
+pub(crate) const fn counted(path: &'static str, count: Count) -> Wanted {
+    response(path, ResponseField::Count(count))
+}
+
+pub(crate) const fn extra(path: &'static str, extra: Extra) -> Wanted {
+    Wanted::new(path, Field::Extra(extra))
+}
+
+pub(crate) const fn kind(path: &'static str) -> Wanted {
+    Wanted::new(path, Field::Kind)
+}
+
+pub(crate) const fn own(path: &'static str, field: u8) -> Wanted {
+    Wanted::new(path, Field::Own(field))
+}
+
+/// Of a string only whether it is empty.
+pub(crate) const fn own_presence(path: &'static str, field: u8) -> Wanted {
+    Wanted::presence(path, Field::Own(field))
+}
+
+impl fmt::Debug for ApiSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }

@@ -2,9 +2,11 @@
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
-use tokentap_wire::{Ending, ExchangeId, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink};
+use tokentap_wire::{
+    Ending, ExchangeId, Headers, Interest, MessagePart, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
+};
 
-use crate::{Options, Span, Transport, call::Call, recognition::recognise};
+use crate::{Options, Span, Transport, exchange::Exchange, recognition::recognise};
 
 /// How many exchanges a connection has carried: the agent decides by it whether to copy more of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct Traffic {
 /// ```
 ///
 /// Memory: nothing for exchanges that are not LLM calls. A call in flight costs about 4 KiB, and never more
-/// than 100 KiB however long its bodies are (twice that where both APIs are tried). Finished spans wait until
+/// than 100 KiB however long its bodies are (for each API that is tried). Finished spans wait until
 /// they are taken. Once its first events were seen, a stream costs no more allocations.
 #[derive(Debug)]
 pub struct Calls {
@@ -53,7 +55,7 @@ pub struct Calls {
     transport: Transport,
     traffic: Traffic,
     /// Searched linearly: HTTP/1 has one call in flight, and HTTP/2 connections to LLM APIs seldom more than a few.
-    in_flight: Vec<(ExchangeId, Box<Call>)>,
+    in_flight: Vec<(ExchangeId, Box<Exchange>)>,
     finished_spans: VecDeque<Span>,
     /// At most one entry for each reason.
     dropped: Vec<(Reason, u64)>,
@@ -94,8 +96,17 @@ impl Calls {
         self.traffic
     }
 
+    /// Takes the spans of calls that have ended before their exchange.
     #[inline]
-    fn call(&mut self, id: ExchangeId) -> Option<&mut Call> {
+    fn take_ended(&mut self, id: ExchangeId) {
+        let Some((_, call)) = self.in_flight.iter_mut().find(|(known, _)| *known == id) else { return };
+        if call.holds_many() {
+            call.take_ended(&mut |span| self.finished_spans.push_back(span));
+        }
+    }
+
+    #[inline]
+    fn call(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
         self.in_flight.iter_mut().find(|(known, _)| *known == id).map(|(_, call)| &mut **call)
     }
 }
@@ -108,13 +119,13 @@ impl Sink for Calls {
         };
         self.traffic.llm += 1;
         self.traffic.others_in_a_row = 0;
-        self.in_flight.push((id, Box::new(Call::new(head, candidate, at))));
+        self.in_flight.push((id, Box::new(Exchange::new(head, candidate, at))));
         Interest::Body
     }
 
-    fn request_body(&mut self, id: ExchangeId, bytes: &[u8], _at: Nanos) {
+    fn request_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos) {
         if let Some(call) = self.call(id) {
-            call.request_body(bytes);
+            call.request_body(bytes, at);
         }
     }
 
@@ -127,9 +138,11 @@ impl Sink for Calls {
     fn response(&mut self, id: ExchangeId, head: &ResponseHead<'_>, _at: Nanos) -> Interest {
         match self.call(id) {
             Some(call) => {
-                call.response(head);
-                // No known API is spoken after a switch of protocols.
-                if head.status == 101 { Interest::Skip } else { Interest::Body }
+                if call.response(head) {
+                    Interest::Body
+                } else {
+                    Interest::Skip
+                }
             }
             None => Interest::Skip,
         }
@@ -138,21 +151,41 @@ impl Sink for Calls {
     fn response_body(&mut self, id: ExchangeId, bytes: &[u8], at: Nanos) {
         if let Some(call) = self.call(id) {
             call.response_body(bytes, at);
+            self.take_ended(id);
         }
     }
 
-    fn gap(&mut self, id: ExchangeId, from: Role, _missing: Option<u64>) {
+    fn message(&mut self, id: ExchangeId, part: &MessagePart<'_>, at: Nanos) {
         if let Some(call) = self.call(id) {
-            call.gap(from);
+            call.message(part, at);
+            if part.last {
+                self.take_ended(id);
+            }
+        }
+    }
+
+    fn trailers(&mut self, id: ExchangeId, fields: Headers<'_>, _at: Nanos) {
+        if let Some(call) = self.call(id) {
+            call.trailers(fields);
+        }
+    }
+
+    fn gap(&mut self, id: ExchangeId, from: Role, missing: Option<u64>) {
+        if let Some(call) = self.call(id) {
+            call.gap(from, missing);
         }
     }
 
     fn end(&mut self, id: ExchangeId, ending: Ending, at: Nanos) {
         let Some(at_index) = self.in_flight.iter().position(|(known, _)| *known == id) else { return };
         let (_, call) = self.in_flight.swap_remove(at_index);
-        match call.end(ending, at, &self.transport) {
-            Some(span) => self.finished_spans.push_back(span),
-            None => self.traffic.others_in_a_row += 1,
+        let mut is_call = call.had_calls();
+        call.end(ending, at, &self.transport, &mut |span| {
+            is_call = true;
+            self.finished_spans.push_back(span);
+        });
+        if !is_call {
+            self.traffic.others_in_a_row += 1;
         }
     }
 

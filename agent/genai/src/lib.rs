@@ -35,33 +35,36 @@
 //!
 //! # Adding an API
 //!
-//! One file with a type that implements `ApiFamily`: which paths are its own, which fields of its request and response
-//! bodies it needs (a [`tokentap_wire::json::Schema`] each), and what they mean in terms of the shared facts. Then a
-//! variant of [`Api`] and its line in each of that type's functions. Recognition, framing, gaps, times, errors and
-//! attributes are shared. The tests of an API go beside the others, and feed captured bytes.
+//! One file in `apis/` with an `ApiSpec`: its routes, the tables of the fields that matter in its bodies, how its usage is
+//! to be read, and a `Decoder` for what the tables cannot say; one line in `registry.rs`; one folder of tests. Framing,
+//! gaps, times, errors and attributes are shared.
 
-mod anthropic;
 mod api;
-mod call;
+mod apis;
 mod calls;
-mod family;
+mod decoder;
+mod exchange;
+mod facts;
+mod framing;
 mod incomplete;
-mod openai_chat;
 mod options;
+mod outcome;
 mod provider;
+mod reader;
 mod recognition;
-mod request_facts;
+mod registry;
+mod render;
 mod resource;
-mod response_facts;
-pub mod semconv;
+mod route;
 mod span;
 mod trace_context;
 mod transport;
 
-pub use api::Api;
 pub use calls::{Calls, Traffic};
 pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
+pub use registry::Api;
+pub use render::semconv;
 pub use resource::Resource;
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};
 pub use transport::Transport;

@@ -43,8 +43,12 @@ pub enum RuleError {
     #[error("`{0}` is a URL: leave out the scheme and what follows `?`")]
     Url(String),
     /// No such API.
-    #[error("unknown API `{0}`: expected one of {known}", known = Api::ALL.map(Api::name).join(", "))]
+    #[error("unknown API `{0}`: expected one of {known}", known = names())]
     Api(String),
+}
+
+fn names() -> String {
+    Api::all().map(Api::name).collect::<Vec<_>>().join(", ")
 }
 
 impl Rule {
@@ -80,7 +84,7 @@ impl FromStr for Include {
         let Some((api, rule)) = text.split_once('=') else {
             return Ok(Self { rule: text.parse()?, api: None });
         };
-        let known = Api::ALL.into_iter().find(|known| known.name() == api);
+        let known = Api::all().find(|known| known.name() == api);
         Ok(Self { api: Some(known.ok_or_else(|| RuleError::Api(api.to_owned()))?), rule: rule.parse()? })
     }
 }
@@ -146,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_no_rule_is_refused_with_what_would_be_one() {
         let include: Include = "anthropic=h/ask".parse().expect("valid");
-        assert_eq!((include.api, include.rule.path.as_str()), (Some(Api::Anthropic), "/ask"));
+        assert_eq!((include.api.map(Api::name), include.rule.path.as_str()), (Some("anthropic"), "/ask"));
         assert_eq!("h".parse::<Include>().map(|include| include.api), Ok(None));
         for (text, message) in [
             ("", "empty rule: expected HOST[:PORT][/PATH] or /PATH"),

@@ -9,6 +9,7 @@ use tokentap_wire::Headers;
 
 pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
 pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
+pub(crate) const GROQ: &str = "groq";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
@@ -36,7 +37,7 @@ const HOSTS: [(&str, &str); 52] = [
     ("api.cohere.ai", "cohere"),
     ("api.mistral.ai", "mistral_ai"),
     ("codestral.mistral.ai", "mistral_ai"),
-    ("api.groq.com", "groq"),
+    ("api.groq.com", GROQ),
     ("api.deepseek.com", "deepseek"),
     ("api.x.ai", "x_ai"),
     (".api.x.ai", "x_ai"),
@@ -74,11 +75,16 @@ const HOSTS: [(&str, &str); 52] = [
 
 /// The provider that has this host (in lower case).
 pub(crate) fn by_host(host: &str, path: &str) -> Option<&'static str> {
-    let known = HOSTS.iter().find(|(pattern, _)| match pattern.as_bytes()[0] {
-        b'.' | b'-' => host.ends_with(pattern),
-        _ => host == *pattern,
-    });
+    let known = HOSTS.iter().find(|(pattern, _)| is_host(pattern, host));
     known.map(|(_, provider)| *provider).or_else(|| by_cloud_host(host, path))
+}
+
+/// Whether a host is meant by an exact name, or by the end of one, which begins with a dot or dash.
+pub(crate) fn is_host(pattern: &str, host: &str) -> bool {
+    match pattern.as_bytes()[0] {
+        b'.' | b'-' => host.ends_with(pattern),
+        _ => host == pattern,
+    }
 }
 
 /// Hosts that contain a region, or serve several APIs.

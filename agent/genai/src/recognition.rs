@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokentap_wire::{Headers, RequestHead, Role};
 
-use crate::{Api, Options, Transport, family::Confidence, provider};
+use crate::{
+    Api, Options, Transport, provider,
+    route::{Captures, Confidence, Route},
+};
 
 /// The server that a request names.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,28 +19,26 @@ pub(crate) struct Destination {
 }
 
 /// An exchange that may be a call.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CallCandidate {
-    /// The APIs that it may belong to, in the order in which they are tried.
-    pub(crate) apis: Vec<Api>,
+#[derive(Debug)]
+pub(crate) struct CallCandidate<'p> {
+    /// The APIs that it may belong to, in the order in which they are tried, with the route where the path shows it.
+    pub(crate) readers: Vec<(Api, Option<&'static Route>, Captures<'p>)>,
     /// It is a call, whatever its bodies are.
     pub(crate) certain: bool,
     pub(crate) destination: Destination,
 }
 
 /// Classifies a request by its head. Allocates nothing for other requests than LLM calls, unless there are rules.
-pub(crate) fn recognise(
+pub(crate) fn recognise<'h>(
     options: &Options,
-    head: &RequestHead<'_>,
+    head: &RequestHead<'h>,
     transport: &Transport,
-) -> Option<CallCandidate> {
-    let unresolved = head.target.is_empty();
-    if !(head.method == b"POST" || unresolved && head.method.is_empty()) {
-        return None;
-    }
+) -> Option<CallCandidate<'h>> {
+    let unresolved = head.target.is_empty() && (head.method == b"POST" || head.method.is_empty());
     let path = path(head.target);
-    let matched = Api::ALL.into_iter().find_map(|api| Some((api, api.match_path(path, &head.headers)?)));
-    if matched.is_none() && options.include.is_empty() && !unresolved {
+    let mut claims = claims(head, path).peekable();
+    let post = head.method == b"POST";
+    if claims.peek().is_none() && !unresolved && !(post && !options.include.is_empty()) {
         return None;
     }
     let destination = Destination::of(head, transport);
@@ -45,25 +46,74 @@ pub(crate) fn recognise(
     if options.exclude.iter().any(matches) {
         return None;
     }
-    let included = options.include.iter().find(|include| matches(&include.rule));
-    let (apis, certain) = match (included.map(|include| include.api), matched) {
-        (Some(Some(api)), _) => (vec![api], true),
-        (_, Some((api, confidence))) => {
-            let known = provider::by_host(&destination.host, path).is_some();
-            (vec![api], confidence == Confidence::Certain || known)
-        }
-        (Some(None), None) => (by_headers(&head.headers), false),
-        (None, None) if unresolved => (by_headers(&head.headers), false),
-        (None, None) => return None,
+    let included = options.include.iter().filter(|_| post).find(|include| matches(&include.rule));
+    let (readers, certain) = match included.map(|include| include.api) {
+        Some(Some(api)) => (vec![with_route(api, head, path)], true),
+        included => match among(claims.collect(), &destination, path, head) {
+            Some(chosen) => chosen,
+            None if included.is_some() || unresolved => (by_bodies(&head.headers), false),
+            None => return None,
+        },
     };
-    Some(CallCandidate { apis, certain, destination })
+    Some(CallCandidate { readers, certain, destination })
 }
 
-fn by_headers(headers: &Headers<'_>) -> Vec<Api> {
-    match headers.get("anthropic-version") {
-        Some(_) => vec![Api::Anthropic],
-        None => Api::ALL.to_vec(),
+type Claim<'p> = (Api, Option<&'static Route>, Captures<'p>);
+
+/// The APIs that have such a method and path.
+fn claims<'h>(head: &RequestHead<'h>, path: &'h str) -> impl Iterator<Item = Claim<'h>> {
+    let method = head.method;
+    Api::claiming(path)
+        .filter(move |(_, route)| route.method.as_bytes() == method)
+        .filter_map(move |(api, route)| Some((api, Some(route), route.captures(path)?)))
+}
+
+/// The readers among the claims, and whether the exchange is a call whatever its bodies are.
+fn among<'p>(
+    claims: Vec<Claim<'p>>,
+    destination: &Destination,
+    path: &str,
+    head: &RequestHead<'_>,
+) -> Option<(Vec<Claim<'p>>, bool)> {
+    let mut likely: Vec<Claim<'p>> = Vec::new();
+    for claim in claims {
+        let Some(route) = claim.1 else { continue };
+        let certain = match route.confidence {
+            Confidence::Certain => true,
+            Confidence::WithHeader(name) if head.headers.get(name).is_some() => true,
+            Confidence::At(hosts) if hosts.iter().any(|host| provider::is_host(host, &destination.host)) => {
+                true
+            }
+            Confidence::WithHeader(_) | Confidence::At(_) => continue,
+            Confidence::Likely => false,
+        };
+        if certain {
+            return Some((vec![claim], true));
+        }
+        if !likely.iter().any(|(api, ..)| *api == claim.0) {
+            likely.push(claim);
+        }
     }
+    let host = provider::by_host(&destination.host, path);
+    let own = likely.iter().position(|(api, ..)| host == Some(api.spec().provider));
+    match (own, host) {
+        _ if likely.is_empty() => None,
+        (Some(own), _) => Some((vec![likely.swap_remove(own)], true)),
+        (None, Some(_)) if likely.len() == 1 => Some((likely, true)),
+        (None, _) => Some((likely, false)),
+    }
+}
+
+/// An API that a rule names, by the route of the path if it has one.
+fn with_route<'h>(api: Api, head: &RequestHead<'h>, path: &'h str) -> Claim<'h> {
+    let claim = claims(head, path).find(|claim| claim.0 == api);
+    claim.unwrap_or((api, None, Captures::default()))
+}
+
+fn by_bodies<'p>(headers: &Headers<'_>) -> Vec<Claim<'p>> {
+    let anthropic = headers.get("anthropic-version").is_some();
+    let apis = Api::all().filter(|api| api.spec().by_bodies && (!anthropic || api.name() == "anthropic"));
+    apis.map(|api| (api, None, Captures::default())).collect()
 }
 
 /// The path of a request target in origin or absolute form, without query; empty when there is none.
@@ -151,16 +201,21 @@ mod tests {
         target: &str,
         host: &str,
         field: &str,
-    ) -> Option<(Vec<Api>, bool)> {
+    ) -> Option<(Vec<&'static str>, bool)> {
         let fields = [(&b"Host"[..], host.as_bytes()), (field.as_bytes(), &b"x"[..])];
         let transport = Transport { tls: true, peer: None };
-        recognise(options, &head(method, target, &fields), &transport).map(|c| (c.apis, c.certain))
+        recognise(options, &head(method, target, &fields), &transport)
+            .map(|c| (c.readers.iter().map(|(api, ..)| api.name()).collect(), c.certain))
+    }
+
+    fn by_bodies() -> Vec<&'static str> {
+        Api::all().filter(|api| api.spec().by_bodies).map(Api::name).collect()
     }
 
     #[test]
     fn calls_are_told_from_everything_else_by_method_path_host_and_headers() {
-        let openai = || Some((vec![Api::OpenAiChat], true));
-        let anthropic = |certain| Some((vec![Api::Anthropic], certain));
+        let openai = || Some((vec!["openai-chat"], true));
+        let anthropic = |certain| Some((vec!["anthropic"], certain));
         for (method, target, host, field, expected) in [
             ("POST", "/v1/chat/completions", "api.openai.com", "", openai()),
             ("POST", "/v1/chat/completions", "127.0.0.1:8000", "", openai()),
@@ -178,8 +233,8 @@ mod tests {
             ("POST", "/v1/messages?beta=true", "localhost", "Anthropic-Version", anthropic(true)),
             ("POST", "/anthropic/messages", "localhost", "anthropic-version", anthropic(true)),
             ("POST", "/v1/messages", "chat.example.com", "", anthropic(false)),
-            ("POST", "", "h", "", Some((Api::ALL.to_vec(), false))),
-            ("", "", "h", "", Some((Api::ALL.to_vec(), false))),
+            ("POST", "", "h", "", Some((by_bodies(), false))),
+            ("", "", "h", "", Some((by_bodies(), false))),
             ("POST", "", "h", "anthropic-version", anthropic(false)),
             ("GET", "/v1/chat/completions", "api.openai.com", "", None),
             ("GET", "", "h", "", None),
@@ -204,12 +259,12 @@ mod tests {
             exclude: vec!["*.openai.com".parse().expect("valid"), "llm.corp:8443".parse().expect("valid")],
         };
         for (target, host, expected) in [
-            ("/ask?x", "llm.corp", Some((vec![Api::Anthropic], true))),
+            ("/ask?x", "llm.corp", Some((vec!["anthropic"], true))),
             ("/ask", "llm.corp:8443", None),
-            ("/inner/x", "h", Some((Api::ALL.to_vec(), false))),
-            ("/inner/v1/chat/completions", "h", Some((vec![Api::OpenAiChat], true))),
+            ("/inner/x", "h", Some((by_bodies(), false))),
+            ("/inner/v1/chat/completions", "h", Some((vec!["openai-chat"], true))),
             ("/v1/chat/completions", "api.openai.com", None),
-            ("/v1/chat/completions", "h", Some((vec![Api::OpenAiChat], true))),
+            ("/v1/chat/completions", "h", Some((vec!["openai-chat"], true))),
             ("/other", "h", None),
         ] {
             assert_eq!(classify(&rules, "POST", target, host, ""), expected, "{host}{target}");

@@ -42,6 +42,8 @@ pub enum SpanKind {
     Client,
     /// The observed process served the call.
     Server,
+    /// The observed process ran the tool of the call, as a server of tools.
+    Internal,
 }
 
 /// OpenTelemetry span status.

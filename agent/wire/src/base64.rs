@@ -7,7 +7,7 @@ use crate::Reason;
 ///
 /// Memory: none but itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     /// The digits of the current group, and how many there are.
     word: u32,
     have: u8,
@@ -22,7 +22,8 @@ const PIECE: usize = 1024;
 
 impl Decoder {
     /// A decoder at the start of a text.
-    pub(crate) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self { word: 0, have: 0, padding: false, over: false }
     }
 
@@ -30,7 +31,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Reason::Base64Invalid`] when the text is not base64, once. The bytes before the error are given.
-    pub(crate) fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
+    pub fn feed(&mut self, text: &[u8], mut give: impl FnMut(&[u8])) -> Result<(), Reason> {
         let mut out = [0; PIECE / 4 * 3 + 3];
         for piece in text.chunks(PIECE) {
             if self.over {
@@ -67,7 +68,7 @@ impl Decoder {
     }
 
     /// Bytes of the text are missing here: no more bytes are given.
-    pub(crate) const fn gap(&mut self) {
+    pub const fn gap(&mut self) {
         self.over = true;
     }
 

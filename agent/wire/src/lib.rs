@@ -5,7 +5,7 @@
 //! keeps a stated amount of memory per connection and never panics, whatever the bytes are. Missing bytes
 //! become [`Sink::gap`] calls and incomplete exchanges, never wrong ones.
 
-mod base64;
+pub mod base64;
 mod body;
 mod coding;
 mod connection;

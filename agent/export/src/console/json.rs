@@ -33,6 +33,7 @@ pub(super) fn line(out: &mut String, record: &Record) {
         kind: match span.kind {
             SpanKind::Client => "client",
             SpanKind::Server => "server",
+            SpanKind::Internal => "internal",
         },
         trace_id: hex(&record.trace_id),
         span_id: hex(&record.span_id),

@@ -111,7 +111,7 @@ fn process(record: &Record) -> String {
 fn call(record: &Record) -> String {
     match record.span.kind {
         SpanKind::Client => clean(&record.span.name),
-        SpanKind::Server => format!("serve {}", clean(&record.span.name)),
+        SpanKind::Server | SpanKind::Internal => format!("serve {}", clean(&record.span.name)),
     }
 }
 

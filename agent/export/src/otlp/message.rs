@@ -72,6 +72,7 @@ fn span(record: &Record) -> Span {
         kind: match record.span.kind {
             SpanKind::Client => span::SpanKind::Client,
             SpanKind::Server => span::SpanKind::Server,
+            SpanKind::Internal => span::SpanKind::Internal,
         }
         .into(),
         start_time_unix_nano: record.start_unix_nanos,

@@ -135,8 +135,11 @@ mod tests {
             let mut encoder = brotli::CompressorWriter::with_params(Vec::new(), 4096, &params);
             encoder.write_all(b"data: first\n\n").unwrap();
             let decoded = decode(&mut Brotli::new(), &encoder.into_inner());
-            let expected =
-                if large_window { Err(Reason::ContentCodingCorrupt) } else { Ok(b"data: first\n\n".to_vec()) };
+            let expected = if large_window {
+                Err(Reason::ContentCodingCorrupt)
+            } else {
+                Ok(b"data: first\n\n".to_vec())
+            };
             assert_eq!(decoded, expected, "a window of 2^{lgwin} bytes");
         }
     }

@@ -69,6 +69,12 @@ impl<F: Copy> Extractor<F> {
         }
     }
 
+    /// Whether the end of the document has come: what follows is white space or another document.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.position.state == JsonState::Done
+    }
+
     /// Drops the document: the next piece begins another one.
     pub fn reset(&mut self) {
         self.position.state = JsonState::Start;
@@ -315,11 +321,15 @@ impl<F: Copy> Extractor<F> {
             };
             let indices = &self.position.indices[..self.position.arrays];
             if self.token.is_empty() && !self.cut {
-                visit(field, indices, Value::Str(Str { raw: &piece[at..end], cap, cut: false }));
+                visit(
+                    field,
+                    indices,
+                    Value::Str(Str { raw: &piece[at..end], cap, cut: false, plain: false }),
+                );
             } else {
                 self.keep(&piece[at..end], usize::from(cap) * ESCAPED);
                 let indices = &self.position.indices[..self.position.arrays];
-                visit(field, indices, Value::Str(Str { raw: &self.token, cap, cut: self.cut }));
+                visit(field, indices, Value::Str(Str { raw: &self.token, cap, cut: self.cut, plain: false }));
                 self.drop_token();
             }
         }
@@ -453,7 +463,7 @@ fn child<F: Copy>(schema: &Schema<F>, node: NodeId, text: &[u8], from: usize, to
         return known;
     }
     let mut key = String::new();
-    let short = unescape(&text[from..to], |piece| {
+    let short = unescape(&text[from..to], false, |piece| {
         key.push_str(piece);
         key.len() <= MAX_KEY
     });

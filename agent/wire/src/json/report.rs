@@ -49,7 +49,7 @@ impl<F: Copy> Reports<F> {
             Value::Array => KeptValue::Array,
             Value::End => KeptValue::End,
             Value::Number(Number { raw }) => KeptValue::Number { from, to: from + raw.len() },
-            Value::Str(Str { raw, cap, cut }) => {
+            Value::Str(Str { raw, cap, cut, .. }) => {
                 KeptValue::Str { from, to: from + raw.len(), cap: *cap, cut: *cut }
             }
         };
@@ -87,7 +87,9 @@ impl KeptValue {
             Self::Array => Value::Array,
             Self::End => Value::End,
             Self::Number { from, to } => Value::Number(Number { raw: &text[from..to] }),
-            Self::Str { from, to, cap, cut } => Value::Str(Str { raw: &text[from..to], cap, cut }),
+            Self::Str { from, to, cap, cut } => {
+                Value::Str(Str { raw: &text[from..to], cap, cut, plain: false })
+            }
         }
     }
 }
@@ -121,9 +123,9 @@ impl<F: Copy> DeferredReports<F> {
             Value::Number(Number { raw }) => {
                 Value::Number(Number { raw: &raw[..raw.len().min(MAX_NUMBER + 1)] })
             }
-            Value::Str(Str { raw, cap, cut }) => {
+            Value::Str(Str { raw, cap, cut, plain }) => {
                 let most = raw.len().min(usize::from(cap) * ESCAPED);
-                Value::Str(Str { raw: &raw[..most], cap, cut: cut || most < raw.len() })
+                Value::Str(Str { raw: &raw[..most], cap, cut: cut || most < raw.len(), plain })
             }
             value => value,
         };

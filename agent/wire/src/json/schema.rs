@@ -5,8 +5,10 @@
 /// A path is keys and `[]` (every item of an array), joined by dots: `choices[].delta.content`, `[].usage`.
 #[derive(Clone, Copy, Debug)]
 pub struct WantedField<F> {
-    pub(super) path: &'static str,
-    pub(super) field: F,
+    /// The path.
+    pub path: &'static str,
+    /// What its value is reported as.
+    pub field: F,
     pub(super) cap: u16,
 }
 
@@ -39,10 +41,22 @@ impl<F: Copy> Schema<F> {
     /// of the program.
     #[must_use]
     pub fn new(wants: &[WantedField<F>]) -> Self {
+        Self::mounted(&[("", wants)])
+    }
+
+    /// Compiles tables of paths, each below the path that stands before it; the path `""` of a table is that path
+    /// itself. An object that lies in several places of a document needs one table.
+    ///
+    /// # Panics
+    /// As [`Schema::new`], for paths with what stands before them.
+    #[must_use]
+    pub fn mounted(tables: &[(&'static str, &[WantedField<F>])]) -> Self {
         let mut schema = Self { nodes: vec![Node::new()] };
-        for want in wants {
-            let node = schema.insert(want.path);
-            schema.nodes[node.0 as usize].want = Some((want.field, want.cap));
+        for (prefix, wants) in tables {
+            for want in *wants {
+                let node = schema.insert(prefix, want.path);
+                schema.nodes[node.0 as usize].want = Some((want.field, want.cap));
+            }
         }
         for node in &mut schema.nodes {
             node.index();
@@ -50,10 +64,18 @@ impl<F: Copy> Schema<F> {
         schema
     }
 
-    fn insert(&mut self, path: &'static str) -> NodeId {
+    /// What is wanted of a key of the top-level object, for names that do not come from a JSON document: those of form
+    /// fields.
+    #[must_use]
+    pub fn top_level(&self, key: &str) -> Option<F> {
+        let node = self.child(NodeId::ROOT, key.as_bytes(), 0, key.len())?;
+        self.node(node).want.map(|(field, _)| field)
+    }
+
+    fn insert(&mut self, prefix: &'static str, path: &'static str) -> NodeId {
         let mut at = NodeId::ROOT;
         let mut depth = 0;
-        for segment in path.split('.') {
+        for segment in prefix.split('.').chain(path.split('.')) {
             let key = segment.trim_end_matches("[]");
             if !key.is_empty() {
                 assert!(key.len() <= MAX_KEY, "key too long in {path}");
@@ -76,7 +98,7 @@ impl<F: Copy> Schema<F> {
                 depth += 1;
             }
         }
-        assert!(at != NodeId::ROOT && depth <= MAX_DEPTH, "bad path {path}");
+        assert!(at != NodeId::ROOT && depth <= MAX_DEPTH, "bad path {prefix}.{path}");
         at
     }
 

@@ -38,6 +38,7 @@ impl<'a> Value<'a> {
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Number(number) => number.as_f64(),
+            Self::Str(text) if text.plain && !text.cut => Number { raw: text.raw }.as_f64(),
             _ => None,
         }
     }
@@ -131,13 +132,24 @@ pub(super) const MAX_NUMBER: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Str<'a> {
     pub(super) raw: &'a [u8],
+    /// There are no escapes: a backslash is one.
+    pub(super) plain: bool,
     /// Limit of the decoded length in bytes.
     pub(super) cap: u16,
     /// The string is longer than `raw`.
     pub(super) cut: bool,
 }
 
-impl Str<'_> {
+impl<'a> Str<'a> {
+    /// Text that does not come from a JSON document, of which at most 256 bytes are kept: the value of a form field or
+    /// a part of a path.
+    #[must_use]
+    pub fn plain(text: &'a [u8]) -> Self {
+        const CAP: u16 = 256;
+        let kept = text.len().min(usize::from(CAP));
+        Self { raw: &text[..kept], plain: true, cap: CAP, cut: kept < text.len() }
+    }
+
     /// Whether it is `""`. This is known also where nothing of the string is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -148,7 +160,7 @@ impl Str<'_> {
     /// surrogates, unknown escapes and invalid UTF-8 become U+FFFD. Returns whether the text was cut to its cap.
     pub fn read_into(&self, out: &mut String) -> bool {
         out.clear();
-        let whole = unescape(self.raw, |piece| {
+        let whole = unescape(self.raw, self.plain, |piece| {
             let room = usize::from(self.cap) - out.len();
             out.push_str(&piece[..piece.floor_char_boundary(room)]);
             piece.len() <= room
@@ -168,19 +180,19 @@ impl Str<'_> {
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
         // Valid escapes make a string longer, so that only one that is longer can have some and still be `text`.
-        if self.cut || self.raw.len() <= text.len() || memchr(b'\\', self.raw).is_none() {
+        if self.cut || self.plain || self.raw.len() <= text.len() || memchr(b'\\', self.raw).is_none() {
             return !self.cut && self.raw == text.as_bytes();
         }
         let mut rest = text;
-        let same = unescape(self.raw, |piece| rest.strip_prefix(piece).map(|r| rest = r).is_some());
+        let same = unescape(self.raw, false, |piece| rest.strip_prefix(piece).map(|r| rest = r).is_some());
         same && rest.is_empty()
     }
 }
 
 /// Hands the decoded text over in pieces until `push` returns false; returns whether it never did.
-pub(super) fn unescape(mut raw: &[u8], mut push: impl FnMut(&str) -> bool) -> bool {
+pub(super) fn unescape(mut raw: &[u8], plain: bool, mut push: impl FnMut(&str) -> bool) -> bool {
     loop {
-        let plain = memchr(b'\\', raw).unwrap_or(raw.len());
+        let plain = memchr(b'\\', raw).filter(|_| !plain).unwrap_or(raw.len());
         for chunk in raw[..plain].utf8_chunks() {
             if !(push(chunk.valid()) && (chunk.invalid().is_empty() || push("\u{fffd}"))) {
                 return false;
@@ -252,13 +264,13 @@ mod tests {
             ("x", 0, "", true),
         ] {
             let mut out = String::from("old");
-            let value = Str { raw: raw.as_bytes(), cap, cut: false };
+            let value = Str { raw: raw.as_bytes(), cap, cut: false, plain: false };
             assert_eq!((value.read_into(&mut out), out.as_str()), (cut, text), "{raw}");
             let valid = !text.contains(char::REPLACEMENT_CHARACTER);
             assert_eq!(valid && value.is(text), valid && !cut, "{raw}");
             assert!(!value.is("other") && !value.is("other, and longer than it"));
         }
-        let invalid = Str { raw: b"a\xff\xe2\x82z", cap: 99, cut: false };
+        let invalid = Str { raw: b"a\xff\xe2\x82z", cap: 99, cut: false, plain: false };
         assert_eq!(invalid.decode(), "a\u{fffd}\u{fffd}z");
     }
 
@@ -298,7 +310,7 @@ mod tests {
             let number = Number { raw: raw.as_bytes() };
             assert_eq!((number.as_i64(), number.as_f64()), (integer, double), "{raw}");
         }
-        let int64 = Value::Str(Str { raw: b"12", cap: 9, cut: false });
+        let int64 = Value::Str(Str { raw: b"12", cap: 9, cut: false, plain: false });
         assert_eq!((int64.as_i64(), int64.as_f64()), (Some(12), None));
     }
 }

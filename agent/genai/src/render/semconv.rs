@@ -66,6 +66,59 @@ pub const USAGE_AUDIO_INPUT_TOKENS: &str = "gen_ai.usage.audio.input_tokens";
 /// Output tokens that were audio.
 pub const USAGE_AUDIO_OUTPUT_TOKENS: &str = "gen_ai.usage.audio.output_tokens";
 
+/// Id of the conversation, session or thread that the call belongs to.
+pub const CONVERSATION_ID: &str = "gen_ai.conversation.id";
+/// Id of the response that the request continues.
+pub const REQUEST_PREVIOUS_RESPONSE_ID: &str = "gen_ai.request.previous_response.id";
+/// Event after which a stream is taken up again.
+pub const REQUEST_STREAM_CURSOR: &str = "gen_ai.request.stream_cursor";
+/// Status of the response: the provider's own word.
+pub const RESPONSE_STATUS: &str = "gen_ai.response.status";
+/// Encodings of embeddings that were asked for.
+pub const REQUEST_ENCODING_FORMATS: &str = "gen_ai.request.encoding_formats";
+/// Dimensions of embeddings that were asked for.
+pub const EMBEDDINGS_DIMENSION_COUNT: &str = "gen_ai.embeddings.dimension.count";
+/// Most documents that were asked for.
+pub const RETRIEVAL_TOP_K: &str = "gen_ai.retrieval.top_k";
+/// Id of what was searched: a vector store, a collection, an index.
+pub const DATA_SOURCE_ID: &str = "gen_ai.data_source.id";
+/// Id of the agent.
+pub const AGENT_ID: &str = "gen_ai.agent.id";
+/// Name of the agent.
+pub const AGENT_NAME: &str = "gen_ai.agent.name";
+/// Name or id of the prompt that the provider keeps.
+pub const PROMPT_NAME: &str = "gen_ai.prompt.name";
+/// Its version.
+pub const PROMPT_VERSION: &str = "gen_ai.prompt.version";
+/// Name of the tool that is run.
+pub const TOOL_NAME: &str = "gen_ai.tool.name";
+/// Kind of the tool: `function`, `extension` or `datastore`.
+pub const TOOL_TYPE: &str = "gen_ai.tool.type";
+/// Id that the model gave the call of the tool.
+pub const TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
+
+/// Method of the Model Context Protocol.
+pub const MCP_METHOD_NAME: &str = "mcp.method.name";
+/// Version of the Model Context Protocol.
+pub const MCP_PROTOCOL_VERSION: &str = "mcp.protocol.version";
+/// Resource that is read, subscribed to or updated.
+pub const MCP_RESOURCE_URI: &str = "mcp.resource.uri";
+/// Session of the Model Context Protocol.
+pub const MCP_SESSION_ID: &str = "mcp.session.id";
+/// Id of the JSON-RPC request.
+pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
+/// Version of JSON-RPC, where it is not 2.0.
+pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
+/// Error code of the JSON-RPC or gRPC response.
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+/// Application protocol below: `http`, `websocket`.
+pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
+
+/// Guardrail of AWS Bedrock that was applied.
+pub const AWS_BEDROCK_GUARDRAIL_ID: &str = "aws.bedrock.guardrail.id";
+/// Knowledge base of AWS Bedrock that was searched.
+pub const AWS_BEDROCK_KNOWLEDGE_BASE_ID: &str = "aws.bedrock.knowledge_base.id";
+
 /// Which OpenAI API; like every `openai.` attribute only where the provider is `openai`.
 pub const OPENAI_API_TYPE: &str = "openai.api.type";
 /// Service tier that was asked for, when it is not `auto`.
@@ -117,7 +170,7 @@ mod tests {
     use super::documented;
 
     /// Attributes of the conventions, from the table in the repository.
-    const TABLE: &str = include_str!("../../conventions.tsv");
+    const TABLE: &str = include_str!("../../../conventions.tsv");
 
     fn keys() -> Vec<&'static str> {
         documented().map(|(key, _)| key).collect()
@@ -134,7 +187,9 @@ mod tests {
             .collect();
         let keys = keys();
         assert!(keys.len() > 30, "keys are found in the source: {keys:?}");
-        for key in keys.iter().filter(|key| key.starts_with("gen_ai.") || key.starts_with("openai.")) {
+        for key in keys.iter().filter(|key| {
+            ["gen_ai.", "openai.", "mcp.", "jsonrpc.", "aws."].iter().any(|own| key.starts_with(own))
+        }) {
             assert!(current.contains(key), "{key} is not a current attribute");
         }
     }

@@ -2,13 +2,13 @@
 
 use tokentap_wire::json::{Str, Value};
 
-use crate::response_facts::{count, read};
+use super::{count, read};
 
 /// Fields of request bodies. Every API has its own paths for them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RequestField {
-    /// An array that every request of the API has.
-    Messages,
+    /// What every request of the API has, and few others: an array, an object or text.
+    Evidence,
     Model,
     Stream,
     MaxTokens,
@@ -28,6 +28,8 @@ pub(crate) enum RequestField {
     FormatName,
     /// An object that describes a JSON output format.
     FormatSchema,
+    /// The media type of the output: `text/plain`, or a kind of JSON.
+    FormatMediaType,
     /// A kind of output besides text.
     Modality,
     ServiceTier,
@@ -48,18 +50,27 @@ pub(crate) struct RequestFacts {
     pub(crate) presence_penalty: Option<f64>,
     pub(crate) seed: Option<i64>,
     pub(crate) stop: Vec<String>,
-    format: Option<&'static str>,
-    modality: Option<&'static str>,
+    /// `text` or `json`.
+    pub(crate) format: Option<&'static str>,
+    /// `speech` or `image`.
+    pub(crate) modality: Option<&'static str>,
     pub(crate) reasoning_level: String,
     pub(crate) service_tier: String,
-    has_messages: bool,
+    /// The body has what every request of the API has.
+    pub(crate) evidence: bool,
 }
 
 impl RequestFacts {
     /// Takes a field of the body.
     pub(crate) fn read(&mut self, field: RequestField, value: Value<'_>) {
         match field {
-            RequestField::Messages => self.has_messages |= matches!(value, Value::Array),
+            RequestField::Evidence => {
+                self.evidence |= match value {
+                    Value::Array | Value::Object => true,
+                    Value::Str(text) => !text.is_empty(),
+                    _ => false,
+                };
+            }
             RequestField::Model => read(value, &mut self.model),
             RequestField::Stream => self.stream = value.as_bool() == Some(true),
             RequestField::MaxTokens => self.max_tokens = count(value),
@@ -78,8 +89,12 @@ impl RequestFacts {
             }
             RequestField::FormatSchema if matches!(value, Value::Object) => self.format = Some("json"),
             RequestField::FormatSchema => {}
+            RequestField::FormatMediaType => {
+                self.format = value.as_str().map(|name| if name.is("text/plain") { "text" } else { "json" });
+            }
             RequestField::Modality => {
-                let named = |name: &str| value.as_str().is_some_and(|text| text.is(name));
+                let named =
+                    |name: &str| value.as_str().is_some_and(|text| text.decode().eq_ignore_ascii_case(name));
                 let known =
                     [("audio", "speech"), ("image", "image")].into_iter().find(|(name, _)| named(name));
                 self.modality = known.map(|(_, kind)| kind).or(self.modality);
@@ -90,7 +105,7 @@ impl RequestFacts {
 
     /// Whether the body is a request to a model.
     pub(crate) fn is_recognised(&self) -> bool {
-        self.has_messages && (!self.model.is_empty() || self.max_tokens().is_some())
+        self.evidence && (!self.model.is_empty() || self.max_tokens().is_some())
     }
 
     pub(crate) fn max_tokens(&self) -> Option<i64> {

@@ -1,0 +1,4 @@
+//! The APIs, one file each.
+
+pub(crate) mod anthropic;
+pub(crate) mod openai_chat;

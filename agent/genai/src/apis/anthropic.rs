@@ -1,0 +1,89 @@
+//! Anthropic Messages (`POST …/v1/messages`), at Anthropic and at all servers of the same format.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::json::Schema;
+
+use crate::{
+    api::{ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    decoder::tables_only,
+    facts::{Count, Reasoning, RequestField, ResponseField, UsageRule},
+    route::{Confidence, Route},
+};
+
+pub(crate) static API: ApiSpec = ApiSpec {
+    name: "anthropic",
+    provider: "anthropic",
+    openai_api_type: None,
+    routes: &[
+        Route::post("/messages", "chat").confidence(Confidence::WithHeader("anthropic-version")),
+        // Other services have a `/v1/messages` of their own.
+        Route::post("/v1/messages", "chat").likely(),
+    ],
+    request: &REQUEST,
+    response: &RESPONSE,
+    kinds: KINDS,
+    usage: USAGE_RULE,
+    decoder: tables_only,
+    by_bodies: true,
+};
+
+pub(super) const KINDS: &[(&str, Kind)] = &[
+    ("message", Kind::OneChoice),
+    ("message_start", Kind::OneChoice),
+    ("message_stop", Kind::Last),
+    ("error", Kind::Evidence),
+    ("error", Kind::Failure),
+];
+
+/// `message_delta` overrides `message_start` field by field; nothing is added.
+pub(super) const USAGE_RULE: UsageRule =
+    UsageRule { merge: true, flat: false, cache_apart: true, reasoning: Reasoning::Included };
+
+pub(super) const REQUEST_FIELDS: &[Wanted] = &[
+    request("messages", RequestField::Evidence),
+    request("model", RequestField::Model),
+    request("stream", RequestField::Stream),
+    request("max_tokens", RequestField::MaxTokens),
+    request("temperature", RequestField::Temperature),
+    request("top_p", RequestField::TopP),
+    request("top_k", RequestField::TopK),
+    request("stop_sequences[]", RequestField::Stop),
+    request("output_config.effort", RequestField::ReasoningLevel),
+    request("output_config.format", RequestField::FormatSchema),
+    request("output_format", RequestField::FormatSchema),
+];
+
+pub(super) const EVENT: &[Wanted] = &[
+    kind("type"),
+    counted("message.usage.output_tokens", Count::OutputAtStart),
+    counted("usage.output_tokens", Count::Output),
+    response("delta.stop_reason", ResponseField::FinishReason),
+    content("delta.text"),
+    content("delta.thinking"),
+    content("delta.partial_json"),
+    content("content_block.text"),
+    content("content_block.name"),
+    Wanted::presence("error", Field::Response(ResponseField::Error)),
+    response("error.code", ResponseField::ErrorCode),
+    response("error.type", ResponseField::ErrorType),
+];
+
+/// A message: at the top of a plain response, inside `message_start` of a streamed one.
+pub(super) const MESSAGE: &[Wanted] = &[
+    response("id", ResponseField::Id),
+    response("model", ResponseField::Model),
+    response("stop_reason", ResponseField::FinishReason),
+    response("usage", ResponseField::Usage),
+    counted("usage.input_tokens", Count::Input),
+    counted("usage.cache_read_input_tokens", Count::CacheRead),
+    counted("usage.cache_creation_input_tokens", Count::CacheWrite),
+    counted("usage.cache_creation.ephemeral_5m_input_tokens", Count::CacheWrite5m),
+    counted("usage.cache_creation.ephemeral_1h_input_tokens", Count::CacheWrite1h),
+    counted("usage.output_tokens_details.thinking_tokens", Count::Reasoning),
+];
+
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| Schema::new(REQUEST_FIELDS));
+
+static RESPONSE: LazyLock<Schema<Field>> =
+    LazyLock::new(|| Schema::mounted(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));

@@ -1,0 +1,232 @@
+//! An exchange that is, or may be, one LLM call or many, and the spans that come of it.
+//!
+//! ```text
+//!     head of a request that may be a call
+//!                  │  one reader for each API that it may belong to
+//!                  ▼
+//!   ┌─────────────────────────────┐ ◄─┐ bodies, messages, gaps: every reader takes them
+//!   │ in flight                   │ ──┘
+//!   └──┬──────────────────────┬───┘ ──► a call of many (WebSocket, JSON-RPC) ends: span
+//!      │                      │ last event of the API's own stream (`[DONE]`, `message_stop`)
+//!      │                      ▼
+//!      │       ┌─────────────────────────────┐  the wire engine is told that the response is
+//!      │       │ response complete           │  complete, and ends the exchange
+//!      │       └──────┬──────────────────────┘
+//!      ▼              ▼
+//!   end of the exchange (complete, cut, lost, …)
+//!      ├─ no reader recognised its API, or the response is a redirect or 101 ─► no span
+//!      └─ one did ─► span, with an `IncompleteReason` unless the call was seen completely
+//! ```
+
+use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role};
+
+use crate::{
+    Span, SpanKind, TraceContext, Transport,
+    outcome::{Outcome, Seen},
+    provider,
+    reader::Reader,
+    recognition::{self, CallCandidate, Destination},
+    render, trace_context,
+};
+
+/// An exchange whose request head was seen.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    context: ExchangeContext,
+    /// The head of the request was enough to recognise the call.
+    certain: bool,
+    /// One for each API that the call may belong to.
+    readers: Vec<Reader>,
+    request_gap: bool,
+    /// Some header fields could not be resolved.
+    unresolved: bool,
+    /// When the last event of the API's own stream came.
+    done: Option<Nanos>,
+    /// A call of many has ended.
+    had_calls: bool,
+}
+
+/// What all calls of an exchange have in common.
+#[derive(Debug)]
+pub(crate) struct ExchangeContext {
+    pub(crate) kind: SpanKind,
+    pub(crate) start: Nanos,
+    pub(crate) parent: Option<TraceContext>,
+    pub(crate) destination: Destination,
+    /// The provider that the host or a header shows.
+    pub(crate) provider: Option<&'static str>,
+    /// 0 before the head of the response, and where that could not be resolved.
+    pub(crate) status: u16,
+    /// When the first bytes of the response body came.
+    pub(crate) first_chunk: Option<Nanos>,
+    pub(crate) response_gap: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(head: &RequestHead<'_>, candidate: CallCandidate<'_>, at: Nanos) -> Self {
+        let path = recognition::path(head.target);
+        let readers =
+            candidate.readers.iter().map(|(api, route, captures)| Reader::new(*api, *route, head, captures));
+        Self {
+            readers: readers.collect(),
+            context: ExchangeContext {
+                kind: match head.role {
+                    Role::Client => SpanKind::Client,
+                    Role::Server => SpanKind::Server,
+                },
+                start: at,
+                parent: trace_context::parse(&head.headers),
+                provider: provider::by_host(&candidate.destination.host, path),
+                destination: candidate.destination,
+                status: 0,
+                first_chunk: None,
+                response_gap: false,
+            },
+            certain: candidate.certain,
+            request_gap: false,
+            unresolved: !head.headers.complete || head.target.is_empty(),
+            done: None,
+            had_calls: false,
+        }
+    }
+
+    pub(crate) fn request_body(&mut self, bytes: &[u8], at: Nanos) {
+        for reader in &mut self.readers {
+            reader.body(Role::Client, bytes, at);
+        }
+    }
+
+    pub(crate) fn request_end(&mut self) {
+        for reader in &mut self.readers {
+            reader.request_end();
+        }
+    }
+
+    /// Whether what follows the head is read.
+    pub(crate) fn response(&mut self, head: &ResponseHead<'_>) -> bool {
+        let context = &mut self.context;
+        context.status = head.status;
+        self.unresolved |= !head.headers.complete || head.status == 0;
+        context.provider = context.provider.or_else(|| provider::by_headers(&head.headers));
+        for reader in &mut self.readers {
+            reader.response_head(head);
+        }
+        // What is spoken after a switch of protocols is known only of a WebSocket that was expected.
+        head.status != 101 || self.readers.iter().any(|reader| reader.web_socket)
+    }
+
+    pub(crate) fn response_body(&mut self, bytes: &[u8], at: Nanos) {
+        if self.context.first_chunk.is_none() && !bytes.is_empty() {
+            self.context.first_chunk = Some(at);
+        }
+        for reader in &mut self.readers {
+            reader.body(Role::Server, bytes, at);
+            if self.done.is_none() && reader.facts().response.done && !reader.calls.many {
+                self.done = Some(at);
+            }
+        }
+    }
+
+    pub(crate) fn message(&mut self, part: &MessagePart<'_>, at: Nanos) {
+        for reader in self.readers.iter_mut().filter(|reader| reader.web_socket) {
+            reader.message(part, at);
+        }
+    }
+
+    pub(crate) fn trailers(&mut self, fields: Headers<'_>) {
+        for reader in &mut self.readers {
+            reader.trailers(fields);
+        }
+    }
+
+    /// Bytes of the body that this peer sends are missing.
+    pub(crate) fn gap(&mut self, from: Role, missing: Option<u64>) {
+        match from {
+            Role::Client => self.request_gap = true,
+            Role::Server => self.context.response_gap = true,
+        }
+        for reader in &mut self.readers {
+            reader.gap(from, missing);
+        }
+    }
+
+    pub(crate) const fn is_response_complete(&self) -> bool {
+        self.done.is_some()
+    }
+
+    /// The exchange holds many calls.
+    pub(crate) fn holds_many(&self) -> bool {
+        self.readers.iter().any(|reader| reader.calls.many)
+    }
+
+    /// A call of many has ended before the exchange.
+    pub(crate) const fn had_calls(&self) -> bool {
+        self.had_calls
+    }
+
+    /// The calls that have ended although the exchange has not.
+    pub(crate) fn take_ended(&mut self, give: &mut dyn FnMut(Span)) {
+        for reader in self.readers.iter_mut().filter(|reader| reader.calls.has_closed()) {
+            self.had_calls = true;
+            for facts in reader.calls.take_closed() {
+                let seen = Seen { gap: facts.response.gapped, ..Seen::default() };
+                let outcome = Outcome::new(Ending::Complete, &self.context, &facts.response, seen);
+                give(render::span(&self.context, reader, facts, outcome, self.context.start));
+            }
+        }
+    }
+
+    /// The exchange is over. Gives no span if it turned out to be no call, or was answered by a redirect.
+    pub(crate) fn end(
+        mut self,
+        ending: Ending,
+        at: Nanos,
+        transport: &Transport,
+        give: &mut dyn FnMut(Span),
+    ) {
+        let complete = ending == Ending::Complete;
+        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.finish(complete)).collect();
+        // The peer may have become known since the request.
+        let peer = transport
+            .peer
+            .filter(|_| self.context.kind == SpanKind::Client && self.context.destination.host.is_empty());
+        if let Some(peer) = peer {
+            let destination = &mut self.context.destination;
+            (destination.host, destination.port) = recognition::by_address(peer);
+        }
+        self.take_ended(give);
+        let Some(index) = self.confirmed() else { return };
+        if (300..400).contains(&self.context.status) {
+            return;
+        }
+        let mut reader = self.readers.swap_remove(index);
+        let at = self.done.unwrap_or(at);
+        if reader.calls.many {
+            for facts in reader.calls.take_open() {
+                // The exchange may have ended regularly, but this call has not.
+                let ending = if ending == Ending::Complete { Ending::Cut } else { ending };
+                let seen = Seen { gap: facts.response.gapped, ..Seen::default() };
+                let outcome = Outcome::new(ending, &self.context, &facts.response, seen);
+                give(render::span(&self.context, &reader, facts, outcome, at));
+            }
+        } else if self.context.status != 101 {
+            let facts = std::mem::take(&mut reader.calls.current);
+            let seen = Seen {
+                gap: self.request_gap || self.context.response_gap,
+                unresolved: self.unresolved,
+                malformed: malformed[index],
+            };
+            let outcome = Outcome::new(ending, &self.context, &facts.response, seen);
+            give(render::span(&self.context, &reader, facts, outcome, at));
+        }
+    }
+
+    /// The index of the reader whose API the call belongs to.
+    fn confirmed(&self) -> Option<usize> {
+        if self.certain {
+            return Some(0);
+        }
+        let answered = self.readers.iter().position(|reader| reader.facts().response.is_recognised);
+        answered.or_else(|| self.readers.iter().position(|reader| reader.facts().request.is_recognised()))
+    }
+}

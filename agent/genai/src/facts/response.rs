@@ -1,0 +1,241 @@
+//! The facts of a response, in terms that all APIs share. Nothing here holds a completion.
+
+use tokentap_wire::{Nanos, json::Value};
+
+use super::{
+    Counts, Usage, UsageRule, read, read_first,
+    usage::{Count, UsageReader},
+};
+
+/// Fields of responses, and of the events of streamed responses. Every API has its own paths for them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ResponseField {
+    /// What every response of the API has, and few others.
+    Evidence,
+    Id,
+    Model,
+    ServiceTier,
+    Fingerprint,
+    /// One of the alternatives that the request asked for.
+    Choice,
+    ChoiceIndex,
+    /// Why the choice that is read ended; outside of choices: why the only one did.
+    FinishReason,
+    /// Generated content, of which nothing is kept.
+    Content,
+    /// The object with the counts.
+    Usage,
+    Count(Count),
+    Error,
+    ErrorCode,
+    ErrorType,
+}
+
+/// The facts of a response. Empty strings and `None`: the response does not have the field.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseFacts {
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) service_tier: String,
+    pub(crate) fingerprint: String,
+    /// The server software, where its dialect shows it.
+    pub(crate) server: Option<&'static str>,
+    pub(crate) failure: Failure,
+    /// The body has what every response of this API has.
+    pub(crate) is_recognised: bool,
+    /// The last event of the API's own stream was seen.
+    pub(crate) done: bool,
+    /// Bytes of the body were lost.
+    pub(crate) gapped: bool,
+    /// The body is a stream of events.
+    pub(crate) streamed: bool,
+    /// When the first generated content came.
+    pub(crate) first_token: Option<Nanos>,
+    /// When the current bytes were captured.
+    pub(crate) now: Nanos,
+    choices: Vec<Choice>,
+    choice: CurrentChoice,
+    usage: UsageReader,
+    /// The usage that something else than the usage object says.
+    pub(crate) other_usage: Option<Usage>,
+}
+
+/// The choice that is read. Its `index` may come after its other fields.
+#[derive(Debug, Default)]
+struct CurrentChoice {
+    open: bool,
+    index: u32,
+    reason: String,
+}
+
+impl ResponseFacts {
+    /// Takes a field of the body.
+    #[inline]
+    pub(crate) fn read(&mut self, field: ResponseField, indices: &[u32], value: Value<'_>, rule: UsageRule) {
+        match field {
+            ResponseField::Evidence => self.is_recognised |= !matches!(value, Value::Null),
+            ResponseField::Id => read_first(value, &mut self.id),
+            ResponseField::Model => read_first(value, &mut self.model),
+            ResponseField::ServiceTier => read_first(value, &mut self.service_tier),
+            ResponseField::Fingerprint => read_first(value, &mut self.fingerprint),
+            ResponseField::Choice => match value {
+                Value::Object => {
+                    self.is_recognised = true;
+                    self.choice.open = true;
+                    self.choice.index = indices.last().copied().unwrap_or_default();
+                    self.choice.reason.clear();
+                }
+                Value::End => self.end_choice(),
+                _ => {}
+            },
+            ResponseField::ChoiceIndex => {
+                self.choice.index =
+                    value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
+            }
+            ResponseField::FinishReason if self.choice.open => read(value, &mut self.choice.reason),
+            ResponseField::FinishReason => {
+                if let Value::Str(text) = value {
+                    self.choice(0, &text.decode());
+                }
+            }
+            ResponseField::Content => match value {
+                Value::Str(text) if !text.is_empty() => self.content(),
+                // Mistral's content may be a list of parts.
+                Value::Object | Value::Array => self.content(),
+                _ => {}
+            },
+            ResponseField::Usage => self.usage.object(value, rule),
+            ResponseField::Count(which) => self.usage.count(which, value),
+            ResponseField::Error => self.failure.seen |= matches!(value, Value::Object | Value::Str(_)),
+            ResponseField::ErrorCode => self.failure.read_code(value),
+            ResponseField::ErrorType => read(value, &mut self.failure.kind),
+        }
+    }
+
+    /// A document begins.
+    #[inline]
+    pub(crate) const fn begin_document(&mut self) {
+        self.choice.open = false;
+    }
+
+    /// A document ends, or is cut here.
+    #[inline]
+    pub(crate) fn end_document(&mut self) {
+        if self.choice.open {
+            self.end_choice();
+        }
+    }
+
+    fn end_choice(&mut self) {
+        self.choice.open = false;
+        let reason = std::mem::take(&mut self.choice.reason);
+        self.choice(self.choice.index, &reason);
+        self.choice.reason = reason;
+    }
+
+    /// Sets a count that stands outside of bodies: in a header field, say.
+    pub(crate) fn set_count(&mut self, which: Count, n: i64) {
+        self.usage.set(which, n);
+    }
+
+    /// The numbers that count, as they were sent.
+    pub(crate) fn counts(&self, rule: UsageRule) -> Option<Counts> {
+        self.usage.counts(rule)
+    }
+
+    /// Token counts in the conventions' terms.
+    pub(crate) fn usage(&self, rule: UsageRule) -> Usage {
+        let complete = self.done && !self.gapped;
+        let sent = self.usage.counts(rule).map(|counts| counts.into_usage(rule, complete));
+        let mut usage = sent.or(self.other_usage).unwrap_or_default();
+        usage.cache_read = usage.cache_read.or(self.other_usage.and_then(|other| other.cache_read));
+        usage
+    }
+
+    /// There is generated content in the current bytes.
+    #[inline]
+    pub(crate) fn content(&mut self) {
+        if self.first_token.is_none() {
+            self.first_token = Some(self.now);
+        }
+    }
+
+    /// A choice was seen, with a finish reason unless `reason` is empty.
+    pub(crate) fn choice(&mut self, index: u32, reason: &str) {
+        // `n` is at most 128 at OpenAI.
+        const MOST: usize = 128;
+        let at = self.choices.iter().position(|choice| choice.index == index);
+        let at = at.unwrap_or_else(|| {
+            if self.choices.len() < MOST {
+                self.choices.push(Choice { index, reason: String::new() });
+            }
+            self.choices.len() - 1
+        });
+        let choice = &mut self.choices[at];
+        if choice.index == index && !reason.is_empty() {
+            reason.clone_into(&mut choice.reason);
+        }
+    }
+
+    /// Whether a choice has no finish reason.
+    pub(crate) fn has_unfinished_choice(&self) -> bool {
+        self.choices.iter().any(|choice| choice.reason.is_empty())
+    }
+
+    /// Whether there are choices, and all have a finish reason.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && !self.has_unfinished_choice()
+    }
+
+    /// The finish reasons of all choices by index, with `unknown` for those that have none. Empty where one has none
+    /// and `unknown` is `None`, or where no choice was seen.
+    pub(crate) fn finish_reasons(&mut self, unknown: Option<&str>) -> Vec<String> {
+        let mut choices = std::mem::take(&mut self.choices);
+        choices.sort_by_key(|choice| choice.index);
+        let reasons = choices.into_iter().map(|choice| match (choice.reason.is_empty(), unknown) {
+            (false, _) => Some(choice.reason),
+            (true, unknown) => unknown.map(str::to_owned),
+        });
+        reasons.collect::<Option<_>>().unwrap_or_default()
+    }
+}
+
+#[derive(Debug)]
+struct Choice {
+    index: u32,
+    reason: String,
+}
+
+/// The error that a body reports.
+#[derive(Debug, Default)]
+pub(crate) struct Failure {
+    /// The body reports an error, whatever the status code is.
+    pub(crate) seen: bool,
+    pub(crate) code: String,
+    pub(crate) kind: String,
+}
+
+impl Failure {
+    /// The provider's name of the error: its code, else its type. A code of digits is not a name.
+    pub(crate) fn name(&self) -> Option<&str> {
+        [&self.code, &self.kind]
+            .into_iter()
+            .map(String::as_str)
+            .find(|name| !name.is_empty() && !name.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// Takes `error.code`, which may be a number.
+    pub(crate) fn read_code(&mut self, value: Value<'_>) {
+        match value {
+            Value::Str(text) => {
+                text.read_into(&mut self.code);
+            }
+            Value::Number(number) => {
+                if let Some(code) = number.as_i64() {
+                    self.code = code.to_string();
+                }
+            }
+            _ => {}
+        }
+    }
+}

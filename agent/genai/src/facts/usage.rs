@@ -1,0 +1,227 @@
+//! Token counts: as sent, and in the conventions' terms.
+
+use tokentap_wire::json::Value;
+
+use super::count;
+
+/// A number in a usage object, by what it counts. Where it stands is a matter of each API's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Input,
+    Output,
+    /// What the first event of a stream says of the output: a few tokens, and final only where no other count follows.
+    OutputAtStart,
+    Total,
+    CacheRead,
+    CacheWrite,
+    /// Parts of what was written to the cache, by how long it is kept.
+    CacheWrite5m,
+    CacheWrite1h,
+    Reasoning,
+    /// Input that is counted beside `Input`: the results of tools at Gemini.
+    ToolInput,
+    TextInput,
+    TextOutput,
+    ImageInput,
+    ImageOutput,
+    AudioInput,
+    AudioOutput,
+}
+
+const COUNTS: usize = Count::AudioOutput as usize + 1;
+const ABSENT: i64 = -1;
+
+/// Numbers as they were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts([i64; COUNTS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([ABSENT; COUNTS])
+    }
+}
+
+impl Counts {
+    pub(crate) const fn get(&self, which: Count) -> Option<i64> {
+        match self.0[which as usize] {
+            ABSENT => None,
+            n => Some(n),
+        }
+    }
+
+    pub(crate) const fn set(&mut self, which: Count, n: i64) {
+        self.0[which as usize] = n;
+    }
+
+    /// Takes a value; what is no count leaves the one before.
+    pub(crate) fn read(&mut self, which: Count, value: Value<'_>) {
+        if let Some(n) = count(value) {
+            self.set(which, n);
+        }
+    }
+
+    /// Whether something says how many tokens went in or came out.
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.get(Count::Input).or(self.get(Count::Output)).or(self.get(Count::Total)).is_some()
+    }
+
+    /// Takes the numbers of a later object.
+    fn update(&mut self, newer: &Self) {
+        for (known, &n) in self.0.iter_mut().zip(&newer.0) {
+            if n != ABSENT {
+                *known = n;
+            }
+        }
+    }
+}
+
+/// How the usage of an API is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsageRule {
+    /// A later usage object overrides an earlier one field by field, instead of as a whole.
+    pub(crate) merge: bool,
+    /// The numbers stand beside other fields, without an object of their own that could be incomplete.
+    pub(crate) flat: bool,
+    /// The input does not include the cached tokens (wire.md: Anthropic, all hostings).
+    pub(crate) cache_apart: bool,
+    pub(crate) reasoning: Reasoning,
+}
+
+/// Whether the output includes the reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reasoning {
+    Included,
+    /// Reasoning is counted beside the output.
+    Apart,
+    /// The total shows it: some servers of the format include it, and others do not.
+    ByTotal,
+}
+
+impl UsageRule {
+    /// One object, in which the input includes cached tokens and the output reasoning.
+    pub(crate) const PLAIN: Self =
+        Self { merge: false, flat: false, cache_apart: false, reasoning: Reasoning::Included };
+}
+
+/// The usage objects of one call, as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UsageReader {
+    /// The object that is read.
+    current: Counts,
+    last: Option<Counts>,
+}
+
+impl UsageReader {
+    pub(super) fn object(&mut self, value: Value<'_>, rule: UsageRule) {
+        match value {
+            Value::Object => self.current = Counts::default(),
+            // An incomplete object may lack what others have to be added to: it is ignored.
+            Value::End if rule.merge => {
+                let current = std::mem::take(&mut self.current);
+                self.last.get_or_insert_default().update(&current);
+            }
+            Value::End if self.current.has_tokens() => self.last = Some(self.current),
+            _ => {}
+        }
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, which: Count, value: Value<'_>) {
+        self.current.read(which, value);
+    }
+
+    pub(super) fn set(&mut self, which: Count, n: i64) {
+        self.current.set(which, n);
+        self.last.get_or_insert_default().set(which, n);
+    }
+
+    pub(super) fn counts(&self, rule: UsageRule) -> Option<Counts> {
+        match self.last {
+            None if rule.flat && self.current != Counts::default() => Some(self.current),
+            last => last,
+        }
+    }
+}
+
+/// Token counts, in the convention's terms: input includes what was cached, output includes reasoning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) input: Option<i64>,
+    pub(crate) output: Option<i64>,
+    pub(crate) cache_read: Option<i64>,
+    pub(crate) cache_write: Option<i64>,
+    pub(crate) reasoning: Option<i64>,
+    pub(crate) text_input: Option<i64>,
+    pub(crate) text_output: Option<i64>,
+    pub(crate) image_input: Option<i64>,
+    pub(crate) image_output: Option<i64>,
+    pub(crate) audio_input: Option<i64>,
+    pub(crate) audio_output: Option<i64>,
+}
+
+impl Counts {
+    /// `complete`: all events came, so that a count of the first event is final where no other one followed.
+    pub(super) fn into_usage(self, rule: UsageRule, complete: bool) -> Usage {
+        let get = |which| self.get(which);
+        let by_age = [get(Count::CacheWrite5m), get(Count::CacheWrite1h)]
+            .into_iter()
+            .flatten()
+            .reduce(i64::saturating_add);
+        let cache_write = get(Count::CacheWrite).or(by_age);
+        let (cache_read, reasoning) = (get(Count::CacheRead), get(Count::Reasoning));
+        let mut input = get(Count::Input);
+        let mut output = get(Count::Output).or_else(|| get(Count::OutputAtStart).filter(|_| complete));
+        let add = |to: &mut Option<i64>, n: Option<i64>| {
+            *to = to.map(|to| to.saturating_add(n.unwrap_or(0)));
+        };
+        if rule.cache_apart {
+            add(&mut input, cache_read);
+            add(&mut input, cache_write);
+        }
+        add(&mut input, get(Count::ToolInput));
+        match rule.reasoning {
+            Reasoning::Included => {}
+            Reasoning::Apart if output.is_none() => output = reasoning,
+            Reasoning::Apart => add(&mut output, reasoning),
+            Reasoning::ByTotal => {
+                let (cached_apart, reasoning_apart) = self.apart_by_total();
+                add(&mut input, cache_read.filter(|_| cached_apart));
+                add(&mut output, reasoning.filter(|_| reasoning_apart));
+            }
+        }
+        Usage {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            text_input: get(Count::TextInput),
+            text_output: get(Count::TextOutput),
+            image_input: get(Count::ImageInput),
+            image_output: get(Count::ImageOutput),
+            audio_input: get(Count::AudioInput),
+            audio_output: get(Count::AudioOutput),
+        }
+    }
+
+    /// Whether cached tokens and reasoning are counted beside input and output. Most servers include them; where they
+    /// do not (xAI's reasoning, Azure's Grok), only the total shows it.
+    fn apart_by_total(&self) -> (bool, bool) {
+        let (Some(input), Some(output), Some(total)) =
+            (self.get(Count::Input), self.get(Count::Output), self.get(Count::Total))
+        else {
+            return (false, false);
+        };
+        let (reasoning, cached) =
+            (self.get(Count::Reasoning).unwrap_or(0), self.get(Count::CacheRead).unwrap_or(0));
+        match total.saturating_sub(input).saturating_sub(output) {
+            apart if apart <= 0 => (false, false),
+            apart if apart == reasoning => (false, true),
+            apart if apart == cached => (true, false),
+            apart => {
+                let both = apart == reasoning.saturating_add(cached);
+                (both, both)
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! How documents lie in bodies: the only user of the parsers of `tokentap-wire`.
+//!
+//! A body becomes documents, and each document the fields that the tables of its API name, in order. Where the pieces of
+//! a body are cut has no meaning.
+
+mod base64_field;
+mod form;
+
+use tokentap_wire::{
+    Headers, MessagePart, Reason, Role, eventstream,
+    json::{Extractor, Schema, Status, Value},
+    multipart, sse,
+};
+
+use crate::{
+    api::{ApiSpec, Field, Kind},
+    decoder::{Decoder, Event, OpenCalls},
+    route::Framing,
+};
+use base64_field::Base64Field;
+use form::Form;
+
+/// Receives the documents of a body and their fields.
+pub(crate) struct Visitor<'a> {
+    pub(crate) api: &'static ApiSpec,
+    pub(crate) decoder: &'a mut dyn Decoder,
+    pub(crate) calls: &'a mut OpenCalls,
+    /// Who sent the body.
+    pub(crate) from: Role,
+}
+
+impl Visitor<'_> {
+    fn begin(&mut self, name: &[u8], error: bool) {
+        if self.from == Role::Server {
+            let response = &mut self.calls.current.response;
+            response.begin_document();
+            response.failure.seen |= error;
+        }
+        self.decoder.begin(&Event { from: self.from, name, error }, self.calls);
+    }
+
+    fn end(&mut self, whole: bool) {
+        if self.from == Role::Server {
+            self.calls.current.response.end_document();
+        }
+        self.decoder.end(whole, self.calls);
+    }
+
+    #[inline]
+    fn field(&mut self, field: Field, indices: &[u32], value: Value<'_>) {
+        match field {
+            Field::Response(field) => {
+                self.calls.current.response.read(field, indices, value, self.api.usage);
+            }
+            Field::Request(field) => self.calls.current.request.read(field, value),
+            Field::Kind => self.kind(value),
+            Field::Item => self.item(value),
+            Field::Extra(extra) => self.calls.current.read(extra, value),
+            Field::Own(field) => self.decoder.field(field, indices, value, self.calls),
+        }
+    }
+
+    fn kind(&mut self, value: Value<'_>) {
+        let Value::Str(text) = value else { return };
+        let response = &mut self.calls.current.response;
+        for (name, kind) in self.api.kinds {
+            if !text.is(name) {
+                continue;
+            }
+            match kind {
+                Kind::Evidence => response.is_recognised = true,
+                Kind::OneChoice => {
+                    response.is_recognised = true;
+                    response.choice(0, "");
+                }
+                Kind::Last => {
+                    response.is_recognised = true;
+                    response.done = true;
+                }
+                Kind::Failure => response.failure.seen = true,
+            }
+        }
+    }
+
+    #[cold]
+    fn item(&mut self, value: Value<'_>) {
+        match value {
+            Value::Object => self.begin(b"", false),
+            Value::End => self.end(true),
+            _ => {}
+        }
+    }
+}
+
+/// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
+#[inline(never)]
+fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
+    extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));
+}
+
+#[cold]
+fn finish(extractor: &mut Extractor<Field>, visitor: &mut Visitor<'_>) -> Status {
+    extractor.finish(|field, indices, value| visitor.field(field, indices, value))
+}
+
+/// One body, or the messages of one peer of a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Body {
+    framing: Framing,
+    schema: &'static Schema<Field>,
+    extractor: Extractor<Field>,
+    state: BodyState,
+}
+
+#[derive(Debug)]
+enum BodyState {
+    /// Not known before the first byte that is not white space.
+    Undetected {
+        announced: Announced,
+    },
+    Document,
+    Events(Box<sse::Parser>),
+    /// `between`: the next byte that is not white space begins a document.
+    Lines {
+        between: bool,
+        gapped: bool,
+    },
+    EventStream {
+        parser: Box<eventstream::Parser>,
+        base64: Option<Base64Field>,
+    },
+    Form(Box<Form>),
+    Opaque,
+}
+
+/// What the content type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    Nothing,
+    Document,
+    Events,
+    Lines,
+}
+
+/// Events up to this length, in bytes, are put together before they are read; longer ones are read in pieces.
+const EVENT_PIECE: usize = 4 << 10;
+/// The same for the header blocks of an event stream.
+const EVENT_HEADERS: usize = 4 << 10;
+
+impl Body {
+    pub(crate) fn new(framing: Framing, schema: &'static Schema<Field>) -> Self {
+        let state = match framing {
+            Framing::Opaque => BodyState::Opaque,
+            _ => BodyState::Undetected { announced: Announced::Nothing },
+        };
+        Self { framing, schema, extractor: Extractor::new(schema), state }
+    }
+
+    /// Takes the header fields of the message.
+    pub(crate) fn headers(&mut self, headers: &Headers<'_>) {
+        let kind = headers.get("content-type").unwrap_or_default();
+        let is = |name: &str| kind.get(..name.len()).is_some_and(|k| k.eq_ignore_ascii_case(name.as_bytes()));
+        if self.framing == Framing::Multipart
+            && let Some(boundary) = multipart::boundary(kind)
+        {
+            self.state = BodyState::Form(Box::new(Form::new(boundary)));
+        }
+        if let BodyState::Undetected { announced } = &mut self.state {
+            *announced = if is("text/event-stream") {
+                Announced::Events
+            } else if is("application/x-ndjson")
+                || is("application/stream+json")
+                || is("application/jsonl")
+                || is("application/x-jsonl")
+                || is("application/json-lines")
+            {
+                Announced::Lines
+            } else if is("application/json") {
+                Announced::Document
+            } else {
+                Announced::Nothing
+            };
+        }
+    }
+
+    /// Detects the framing from the first byte. The announced type does not decide alone: errors are documents also where
+    /// a stream was requested, some servers send documents as `text/event-stream`, and some streams come without that
+    /// type.
+    fn detect(&mut self, bytes: &[u8], visitor: &mut Visitor<'_>) {
+        let BodyState::Undetected { announced } = self.state else { return };
+        let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
+        let events = announced == Announced::Events;
+        let binary = matches!(self.framing, Framing::EventStream | Framing::EventStreamBase64);
+        let stream = match first {
+            0 | 1 if binary => {
+                self.state = self.event_stream();
+                visitor.calls.current.response.streamed = true;
+                return;
+            }
+            b'{' | b'[' | b'<' => false,
+            // `data:`, `event:`, `id:`, `retry:`, a comment, or a byte order mark before one.
+            b'd' | b'e' | b'i' | b'r' | b':' | 0xef => events || visitor.calls.current.request.stream,
+            _ => events,
+        };
+        let lines = announced == Announced::Lines
+            || self.framing == Framing::Lines && announced != Announced::Document;
+        if stream && visitor.from == Role::Server {
+            self.state = event_framing(visitor);
+        } else if lines && *first == b'{' {
+            self.state = BodyState::Lines { between: true, gapped: false };
+            visitor.calls.current.response.streamed |= visitor.from == Role::Server;
+        } else {
+            self.state = BodyState::Document;
+            visitor.begin(b"", false);
+        }
+    }
+
+    fn event_stream(&self) -> BodyState {
+        let base64 = (self.framing == Framing::EventStreamBase64).then(Base64Field::default);
+        BodyState::EventStream { parser: Box::new(eventstream::Parser::new(EVENT_HEADERS)), base64 }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8], visitor: &mut Visitor<'_>) {
+        if let BodyState::Undetected { .. } = self.state {
+            self.detect(bytes, visitor);
+        }
+        let Self { extractor, state, schema, .. } = self;
+        match state {
+            BodyState::Undetected { .. } | BodyState::Opaque => {}
+            BodyState::Document => push(extractor, bytes, visitor),
+            BodyState::Events(parser) => parser.feed(bytes, |event| {
+                if event.first {
+                    if event.data.starts_with(b"[DONE]") {
+                        visitor.calls.current.response.done = true;
+                        return;
+                    }
+                    extractor.reset();
+                    visitor.begin(event.name, event.name == b"error");
+                }
+                push(extractor, event.data, visitor);
+                if event.last {
+                    visitor.end(true);
+                }
+            }),
+            BodyState::Lines { between, gapped } => {
+                for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+                    if *between {
+                        if line.trim_ascii().is_empty() {
+                            continue;
+                        }
+                        *between = false;
+                        extractor.reset();
+                        visitor.begin(b"", false);
+                    }
+                    push(extractor, line, visitor);
+                    if line.ends_with(b"\n") && (extractor.is_complete() || *gapped) {
+                        visitor.end(!*gapped);
+                        (*between, *gapped) = (true, false);
+                    }
+                }
+            }
+            BodyState::EventStream { parser, base64 } => {
+                parser.feed(bytes, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
+            }
+            BodyState::Form(form) => {
+                form.push(bytes, schema, |field, value| visitor.field(field, &[], value));
+            }
+        }
+    }
+
+    /// Bytes are missing here.
+    pub(crate) fn gap(&mut self, missing: Option<u64>, visitor: &mut Visitor<'_>) {
+        if let BodyState::Undetected { announced } = self.state {
+            self.state = match (self.framing, announced) {
+                (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {
+                    self.event_stream()
+                }
+                (_, Announced::Events) if visitor.from == Role::Server => event_framing(visitor),
+                (Framing::Lines, Announced::Nothing) | (_, Announced::Lines) => {
+                    BodyState::Lines { between: false, gapped: true }
+                }
+                _ => BodyState::Document,
+            };
+        }
+        let Self { extractor, state, .. } = self;
+        match state {
+            BodyState::Events(parser) => parser.gap(),
+            BodyState::EventStream { parser, base64 } => {
+                parser.gap(missing, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
+            }
+            BodyState::Form(form) => form.gap(),
+            BodyState::Lines { between, gapped } => {
+                extractor.gap();
+                (*between, *gapped) = (false, true);
+            }
+            BodyState::Undetected { .. } | BodyState::Document | BodyState::Opaque => extractor.gap(),
+        }
+    }
+
+    /// The body is over; `complete`: by protocol. Returns what is malformed in it.
+    pub(crate) fn finish(&mut self, complete: bool, visitor: &mut Visitor<'_>) -> Option<Reason> {
+        match self.state {
+            BodyState::Document => {}
+            BodyState::Lines { between: false, .. } => {
+                let status = finish(&mut self.extractor, visitor);
+                visitor.end(status == Status::Complete);
+                return None;
+            }
+            _ => return None,
+        }
+        if !complete {
+            self.extractor.gap();
+        }
+        let status = finish(&mut self.extractor, visitor);
+        visitor.end(status == Status::Complete);
+        self.state = BodyState::Opaque;
+        match status {
+            Status::Malformed(reason) => Some(reason),
+            Status::Partial => Some(Reason::JsonTruncated),
+            Status::Empty | Status::Complete | Status::Gapped => None,
+        }
+    }
+
+    /// Takes a part of a message of a WebSocket.
+    pub(crate) fn message(&mut self, part: &MessagePart<'_>, visitor: &mut Visitor<'_>) {
+        if part.first {
+            self.extractor.reset();
+            visitor.begin(b"", false);
+        }
+        push(&mut self.extractor, part.bytes, visitor);
+        if part.last {
+            visitor.end(self.extractor.is_complete());
+        }
+    }
+}
+
+fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
+    visitor.calls.current.response.streamed = true;
+    BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
+}
+
+fn read_event(
+    extractor: &mut Extractor<Field>,
+    base64: Option<&mut Base64Field>,
+    piece: eventstream::Piece<'_>,
+    visitor: &mut Visitor<'_>,
+) {
+    match piece {
+        eventstream::Piece::Head { headers, .. } => {
+            let text = |name| headers.text(name).unwrap_or_default();
+            let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
+            let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+            let error = matches!(text(":message-type"), b"exception" | b"error");
+            extractor.reset();
+            if let Some(base64) = base64 {
+                // An exception is a document itself.
+                *base64 = if error { Base64Field::plain() } else { Base64Field::default() };
+            }
+            visitor.begin(name, error);
+            if error {
+                String::from_utf8_lossy(name)
+                    .chars()
+                    .take(64)
+                    .collect::<String>()
+                    .clone_into(&mut visitor.calls.current.response.failure.kind);
+            }
+        }
+        eventstream::Piece::Payload(bytes) => match base64 {
+            Some(base64) => base64.push(bytes, |bytes| push(extractor, bytes, visitor)),
+            None => push(extractor, bytes, visitor),
+        },
+        eventstream::Piece::Gap(_) => extractor.gap(),
+        eventstream::Piece::End(result) => visitor.end(result.is_ok()),
+        eventstream::Piece::Lost(_) => visitor.calls.current.response.gapped = true,
+    }
+}

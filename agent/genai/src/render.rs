@@ -1,0 +1,225 @@
+//! From the facts of a call to its span: the OpenTelemetry GenAI dialect. Nothing else knows an attribute's name.
+
+pub mod semconv;
+
+use std::{borrow::Cow, time::Duration};
+
+use tokentap_wire::Nanos;
+
+use crate::{
+    Attribute, Span, SpanKind, SpanStatus, Value,
+    api::ApiSpec,
+    exchange::ExchangeContext,
+    facts::{Extra, ExtraValue, Facts, RequestFacts, ResponseFacts, UsageRule},
+    outcome::Outcome,
+    provider,
+    reader::Reader,
+};
+
+/// The span of a call that has ended. `end`: the last byte of its exchange.
+pub(crate) fn span(
+    exchange: &ExchangeContext,
+    reader: &Reader,
+    mut facts: Facts,
+    outcome: Outcome,
+    end: Nanos,
+) -> Span {
+    let Outcome { incomplete, error } = outcome;
+    let (api, operation) = (reader.api, facts.operation.unwrap_or(reader.operation));
+    let start = facts.start.unwrap_or(exchange.start);
+    let extras = facts.take_extras();
+    let subject = facts.subject.take();
+    let Facts { request, response, .. } = &mut facts;
+    let status =
+        error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
+    let mut attributes = Attributes(Vec::with_capacity(32));
+    let name = match subject {
+        Some(subject) => format!("{operation} {subject}"),
+        None if request.model.is_empty() => operation.to_owned(),
+        None => format!("{operation} {}", request.model),
+    };
+    let provider = exchange.provider.or(response.server).unwrap_or(api.provider);
+    attributes.put(semconv::OPERATION_NAME, operation);
+    attributes.put(semconv::PROVIDER_NAME, provider);
+    // Where the call failed, the error is the finish reason of a choice without one.
+    let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
+    attributes.provider(provider, api, request, response);
+    attributes.request(request, response.streamed);
+    attributes.response(response, api.usage, unknown);
+    attributes.times(response, start, exchange.first_chunk);
+    for (extra, value) in extras {
+        attributes.put(key(extra), value);
+    }
+    if !exchange.destination.host.is_empty() {
+        attributes.put(semconv::SERVER_ADDRESS, exchange.destination.host.clone());
+        attributes.put(semconv::SERVER_PORT, i64::from(exchange.destination.port));
+    }
+    if exchange.status != 0 {
+        attributes.put(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(exchange.status));
+    }
+    if let Some(error) = error {
+        attributes.put(semconv::ERROR_TYPE, error.name);
+    }
+    if let Some(reason) = incomplete {
+        attributes.put(semconv::INCOMPLETE, true);
+        attributes.put(semconv::INCOMPLETE_REASON, reason.text());
+    }
+    let kind = match exchange.kind {
+        SpanKind::Server if facts.runs_tool => SpanKind::Internal,
+        kind => kind,
+    };
+    Span {
+        name,
+        kind,
+        parent: facts.parent.or_else(|| exchange.parent.clone()),
+        start,
+        end: facts.end.unwrap_or(end),
+        status,
+        attributes: attributes.0,
+        incomplete,
+    }
+}
+
+struct Attributes(Vec<Attribute>);
+
+impl Attributes {
+    fn put(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.0.push(Attribute { key: Cow::Borrowed(key), value: value.into() });
+    }
+
+    fn put_some(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    fn put_text(&mut self, key: &'static str, text: &mut String) {
+        if !text.is_empty() {
+            self.put(key, std::mem::take(text));
+        }
+    }
+
+    /// Attributes that the conventions of one provider add.
+    fn provider(
+        &mut self,
+        provider: &str,
+        api: &ApiSpec,
+        request: &mut RequestFacts,
+        response: &mut ResponseFacts,
+    ) {
+        match provider {
+            provider::OPENAI => {
+                self.put_some(semconv::OPENAI_API_TYPE, api.openai_api_type);
+                if request.service_tier != "auto" {
+                    self.put_text(semconv::OPENAI_REQUEST_SERVICE_TIER, &mut request.service_tier);
+                }
+                self.put_text(semconv::OPENAI_RESPONSE_SERVICE_TIER, &mut response.service_tier);
+                self.put_text(semconv::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, &mut response.fingerprint);
+            }
+            provider::AZURE_INFERENCE => {
+                self.put(semconv::AZURE_RESOURCE_PROVIDER_NAMESPACE, "Microsoft.CognitiveServices");
+            }
+            _ => {}
+        }
+    }
+
+    fn request(&mut self, request: &mut RequestFacts, streamed: bool) {
+        self.put_text(semconv::REQUEST_MODEL, &mut request.model);
+        self.put_some(semconv::REQUEST_MAX_TOKENS, request.max_tokens());
+        self.put_some(semconv::REQUEST_CHOICE_COUNT, request.choices.filter(|&n| n != 1));
+        self.put_some(semconv::REQUEST_TEMPERATURE, request.temperature);
+        self.put_some(semconv::REQUEST_TOP_P, request.top_p);
+        self.put_some(semconv::REQUEST_TOP_K, request.top_k);
+        self.put_some(semconv::REQUEST_FREQUENCY_PENALTY, request.frequency_penalty);
+        self.put_some(semconv::REQUEST_PRESENCE_PENALTY, request.presence_penalty);
+        self.put_some(semconv::REQUEST_SEED, request.seed);
+        if !request.stop.is_empty() {
+            self.put(semconv::REQUEST_STOP_SEQUENCES, std::mem::take(&mut request.stop));
+        }
+        if request.stream || streamed {
+            self.put(semconv::REQUEST_STREAM, true);
+        }
+        self.put_text(semconv::REQUEST_REASONING_LEVEL, &mut request.reasoning_level);
+        self.put_some(semconv::OUTPUT_TYPE, request.output_type());
+    }
+
+    fn response(&mut self, response: &mut ResponseFacts, rule: UsageRule, unknown: Option<&str>) {
+        self.put_text(semconv::RESPONSE_ID, &mut response.id);
+        self.put_text(semconv::RESPONSE_MODEL, &mut response.model);
+        let reasons = response.finish_reasons(unknown);
+        if !reasons.is_empty() {
+            self.put(semconv::RESPONSE_FINISH_REASONS, reasons);
+        }
+        let usage = response.usage(rule);
+        for (key, tokens) in [
+            (semconv::USAGE_INPUT_TOKENS, usage.input),
+            (semconv::USAGE_OUTPUT_TOKENS, usage.output),
+            (semconv::USAGE_CACHE_READ_INPUT_TOKENS, usage.cache_read),
+            (semconv::USAGE_CACHE_WRITE_INPUT_TOKENS, usage.cache_write),
+            (semconv::USAGE_REASONING_OUTPUT_TOKENS, usage.reasoning),
+        ] {
+            self.put_some(key, tokens);
+        }
+        // Servers send zeros for modalities that the call did not use.
+        for (key, tokens) in [
+            (semconv::USAGE_TEXT_INPUT_TOKENS, usage.text_input),
+            (semconv::USAGE_TEXT_OUTPUT_TOKENS, usage.text_output),
+            (semconv::USAGE_IMAGE_INPUT_TOKENS, usage.image_input),
+            (semconv::USAGE_IMAGE_OUTPUT_TOKENS, usage.image_output),
+            (semconv::USAGE_AUDIO_INPUT_TOKENS, usage.audio_input),
+            (semconv::USAGE_AUDIO_OUTPUT_TOKENS, usage.audio_output),
+        ] {
+            self.put_some(key, tokens.filter(|&n| n > 0));
+        }
+    }
+
+    fn times(&mut self, response: &ResponseFacts, start: Nanos, first_chunk: Option<Nanos>) {
+        let since_start = |at: Nanos| Duration::from_nanos(at.0.saturating_sub(start.0)).as_secs_f64();
+        if response.streamed {
+            self.put_some(semconv::RESPONSE_TIME_TO_FIRST_CHUNK, first_chunk.map(since_start));
+            self.put_some(semconv::TIME_TO_FIRST_TOKEN, response.first_token.map(since_start));
+        }
+    }
+}
+
+/// What the conventions call a fact that few calls have.
+const fn key(extra: Extra) -> &'static str {
+    match extra {
+        Extra::AgentId => semconv::AGENT_ID,
+        Extra::AgentName => semconv::AGENT_NAME,
+        Extra::ConversationId => semconv::CONVERSATION_ID,
+        Extra::DataSourceId => semconv::DATA_SOURCE_ID,
+        Extra::EmbeddingsDimensions => semconv::EMBEDDINGS_DIMENSION_COUNT,
+        Extra::EncodingFormats => semconv::REQUEST_ENCODING_FORMATS,
+        Extra::GuardrailId => semconv::AWS_BEDROCK_GUARDRAIL_ID,
+        Extra::JsonRpcRequestId => semconv::JSONRPC_REQUEST_ID,
+        Extra::JsonRpcVersion => semconv::JSONRPC_PROTOCOL_VERSION,
+        Extra::KnowledgeBaseId => semconv::AWS_BEDROCK_KNOWLEDGE_BASE_ID,
+        Extra::McpMethod => semconv::MCP_METHOD_NAME,
+        Extra::McpProtocolVersion => semconv::MCP_PROTOCOL_VERSION,
+        Extra::McpResourceUri => semconv::MCP_RESOURCE_URI,
+        Extra::McpSessionId => semconv::MCP_SESSION_ID,
+        Extra::NetworkProtocolName => semconv::NETWORK_PROTOCOL_NAME,
+        Extra::PreviousResponseId => semconv::REQUEST_PREVIOUS_RESPONSE_ID,
+        Extra::PromptName => semconv::PROMPT_NAME,
+        Extra::PromptVersion => semconv::PROMPT_VERSION,
+        Extra::ResponseStatus => semconv::RESPONSE_STATUS,
+        Extra::RetrievalTopK => semconv::RETRIEVAL_TOP_K,
+        Extra::RpcStatusCode => semconv::RPC_RESPONSE_STATUS_CODE,
+        Extra::StreamCursor => semconv::REQUEST_STREAM_CURSOR,
+        Extra::ToolCallId => semconv::TOOL_CALL_ID,
+        Extra::ToolName => semconv::TOOL_NAME,
+        Extra::ToolType => semconv::TOOL_TYPE,
+    }
+}
+
+impl From<ExtraValue> for Value {
+    fn from(value: ExtraValue) -> Self {
+        match value {
+            ExtraValue::Text(text) => text.into(),
+            ExtraValue::Int(value) => value.into(),
+            ExtraValue::Bool(value) => value.into(),
+            ExtraValue::List(list) => list.into(),
+        }
+    }
+}

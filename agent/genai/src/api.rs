@@ -38,6 +38,8 @@ pub(crate) struct ApiSpec {
 pub(crate) enum Field {
     Request(RequestField),
     Response(ResponseField),
+    /// As [`Self::Response`], of a value that all events of a stream repeat.
+    Once(ResponseField),
     /// A fact that few calls have.
     Extra(Extra),
     /// The kind of a document or event: [`ApiSpec::kinds`] says what it means.
@@ -57,11 +59,18 @@ pub(crate) enum Kind {
     OneChoice,
     /// The last event of a stream.
     Last,
-    /// The call failed.
+    /// The call failed: many APIs have such documents.
     Failure,
+    /// As [`Self::Evidence`]; the call failed.
+    OwnFailure,
 }
 
 pub(crate) type Wanted = WantedField<Field>;
+
+/// Compiles tables, each mounted at the path before it.
+pub(crate) fn schema(tables: &[(&'static str, &[Wanted])]) -> Schema<Field> {
+    Schema::mounted(tables).once(|field| matches!(field, Field::Once(_) | Field::Kind))
+}
 
 pub(crate) const fn request(path: &'static str, field: RequestField) -> Wanted {
     Wanted::new(path, Field::Request(field))
@@ -69,6 +78,11 @@ pub(crate) const fn request(path: &'static str, field: RequestField) -> Wanted {
 
 pub(crate) const fn response(path: &'static str, field: ResponseField) -> Wanted {
     Wanted::new(path, Field::Response(field))
+}
+
+/// A value that all events of a stream repeat.
+pub(crate) const fn once(path: &'static str, field: ResponseField) -> Wanted {
+    Wanted::new(path, Field::Once(field))
 }
 
 /// Generated content, of which nothing is kept.

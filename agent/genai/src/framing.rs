@@ -49,7 +49,7 @@ impl Visitor<'_> {
     #[inline]
     fn field(&mut self, field: Field, indices: &[u32], value: Value<'_>) {
         match field {
-            Field::Response(field) => {
+            Field::Response(field) | Field::Once(field) => {
                 self.calls.current.response.read(field, indices, value, self.api.usage);
             }
             Field::Request(field) => self.calls.current.request.read(field, value),
@@ -63,22 +63,13 @@ impl Visitor<'_> {
     fn kind(&mut self, value: Value<'_>) {
         let Value::Str(text) = value else { return };
         let response = &mut self.calls.current.response;
-        for (name, kind) in self.api.kinds {
-            if !text.is(name) {
-                continue;
-            }
-            match kind {
-                Kind::Evidence => response.is_recognised = true,
-                Kind::OneChoice => {
-                    response.is_recognised = true;
-                    response.choice(0, "");
-                }
-                Kind::Last => {
-                    response.is_recognised = true;
-                    response.done = true;
-                }
-                Kind::Failure => response.failure.seen = true,
-            }
+        let Some((_, kind)) = self.api.kinds.iter().find(|(name, _)| text.is(name)) else { return };
+        response.is_recognised |= *kind != Kind::Failure;
+        match kind {
+            Kind::Evidence => {}
+            Kind::OneChoice => response.choice(0, ""),
+            Kind::Last => response.done = true,
+            Kind::Failure | Kind::OwnFailure => response.failure.seen = true,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tokentap_wire::json::Schema;
 
 use crate::{
-    api::{ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
     decoder::tables_only,
     facts::{Count, Reasoning, RequestField, ResponseField, UsageRule},
     route::{Confidence, Route},
@@ -32,8 +32,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
     ("message", Kind::OneChoice),
     ("message_start", Kind::OneChoice),
     ("message_stop", Kind::Last),
-    ("error", Kind::Evidence),
-    ("error", Kind::Failure),
+    ("error", Kind::OwnFailure),
 ];
 
 /// `message_delta` overrides `message_start` field by field; nothing is added.
@@ -83,7 +82,7 @@ pub(super) const MESSAGE: &[Wanted] = &[
     counted("usage.output_tokens_details.thinking_tokens", Count::Reasoning),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| Schema::new(REQUEST_FIELDS));
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS)]));
 
 static RESPONSE: LazyLock<Schema<Field>> =
-    LazyLock::new(|| Schema::mounted(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));
+    LazyLock::new(|| api::schema(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));

@@ -13,7 +13,10 @@ use tokentap_wire::{
 };
 
 use crate::{
-    api::{ApiSpec, Field, Kind, Wanted, content, counted, kind, own, own_presence, request, response},
+    api::{
+        self, ApiSpec, Field, Kind, Wanted, content, counted, kind, once, own, own_presence, request,
+        response,
+    },
     decoder::{Decoder, OpenCalls},
     facts::{Count, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
     provider,
@@ -60,7 +63,7 @@ pub(super) const SAMPLING: &[Wanted] = &[
 ];
 
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    Schema::mounted(&[
+    api::schema(&[
         ("", SAMPLING),
         (
             "",
@@ -110,10 +113,10 @@ pub(super) const FAILURE: &[Wanted] = &[
 /// What every document of the format may have at its top.
 pub(super) const TOP: &[Wanted] = &[
     kind("object"),
-    response("id", ResponseField::Id),
-    response("model", ResponseField::Model),
-    response("service_tier", ResponseField::ServiceTier),
-    response("system_fingerprint", ResponseField::Fingerprint),
+    once("id", ResponseField::Id),
+    once("model", ResponseField::Model),
+    once("service_tier", ResponseField::ServiceTier),
+    once("system_fingerprint", ResponseField::Fingerprint),
     response("choices[]", ResponseField::Choice),
     response("choices[].index", ResponseField::ChoiceIndex),
     response("choices[].finish_reason", ResponseField::FinishReason),
@@ -141,7 +144,7 @@ pub(super) const SOFTWARE: &[Wanted] = &[
 ];
 
 static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    Schema::mounted(&[
+    api::schema(&[
         ("", TOP),
         (
             "choices[].delta",

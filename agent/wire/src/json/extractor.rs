@@ -139,10 +139,13 @@ impl<F: Copy> Extractor<F> {
             return 0;
         }
         let mut prefix = std::mem::take(&mut self.prefix);
+        let once = self.schema.once;
         let (mut at, mut sure) = (0, 0);
         while at < alike {
             let next = self.step(piece, at, &mut |field, indices, value| {
-                prefix.record(piece, field, indices, &value);
+                if !once(field) {
+                    prefix.record(piece, field, indices, &value);
+                }
                 visit(field, indices, value);
             });
             at = next.unwrap_or(piece.len());

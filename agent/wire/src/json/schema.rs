@@ -31,6 +31,8 @@ impl<F> WantedField<F> {
 #[derive(Debug)]
 pub struct Schema<F> {
     nodes: Vec<Node<F>>,
+    /// Fields that are not reported again where a document begins with the same bytes as the one before.
+    pub(super) once: fn(F) -> bool,
 }
 
 impl<F: Copy> Schema<F> {
@@ -51,7 +53,7 @@ impl<F: Copy> Schema<F> {
     /// As [`Schema::new`], for paths with what stands before them.
     #[must_use]
     pub fn mounted(tables: &[(&'static str, &[WantedField<F>])]) -> Self {
-        let mut schema = Self { nodes: vec![Node::new()] };
+        let mut schema = Self { nodes: vec![Node::new()], once: |_| false };
         for (prefix, wants) in tables {
             for want in *wants {
                 let node = schema.insert(prefix, want.path);
@@ -62,6 +64,13 @@ impl<F: Copy> Schema<F> {
             node.index();
         }
         schema
+    }
+
+    /// Of the fields for which `once` is true, a value that the first bytes of every document of a stream repeat may be
+    /// reported for the first of them only: for facts of the stream, as its id.
+    #[must_use]
+    pub fn once(self, once: fn(F) -> bool) -> Self {
+        Self { once, ..self }
     }
 
     /// What is wanted of a key of the top-level object, for names that do not come from a JSON document: those of form

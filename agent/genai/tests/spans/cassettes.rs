@@ -1,17 +1,18 @@
 //! Recorded traffic of real providers, beside what a whole parser makes of it.
 
-use std::{collections::BTreeMap, fs, io::Read as _, path::Path, sync::LazyLock};
+use std::{collections::BTreeMap, io::Read as _, sync::LazyLock};
 
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value as Json, json};
 use tokentap_genai::{Options, Span};
 
-use crate::exchange::{Capture, Exchange, lines};
+use crate::{
+    exchange::{Capture, Exchange, lines},
+    recordings,
+};
 
-/// Every recorded call of the APIs that are read.
+/// Every recorded call of Chat Completions and Messages.
 static CALLS: LazyLock<Vec<(String, Exchange)>> = LazyLock::new(|| {
-    // The build script found it there.
-    let root = Path::new(option_env!("RECORDINGS").unwrap_or_default());
     let folders = [
         "openai-chat",
         "azure-openai",
@@ -26,89 +27,12 @@ static CALLS: LazyLock<Vec<(String, Exchange)>> = LazyLock::new(|| {
         "xai",
         "others",
     ];
-    let mut calls = Vec::new();
-    for folder in folders {
-        let files = fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
-        let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
-        files.sort();
-        for file in files {
-            let name = file.file_name().expect("a name").to_string_lossy().into_owned();
-            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let interactions = interactions(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            for (number, interaction) in interactions.iter().enumerate() {
-                let call = call(interaction)
-                    .unwrap_or_else(|what| panic!("{name}: interaction {number} has no {what}"));
-                calls.extend(call.map(|call| (name.clone(), call)));
-            }
-        }
-    }
-    calls
+    let calls = folders.into_iter().flat_map(recordings::load).filter(|(_, exchange)| {
+        let path = exchange.target.split(['?', '#']).next().unwrap_or_default();
+        exchange.method == "POST" && (path.ends_with("/chat/completions") || path.ends_with("/v1/messages"))
+    });
+    calls.collect()
 });
-
-fn interactions(text: &str) -> Result<Vec<Json>, serde_saphyr::Error> {
-    // Bodies in base64 get their own name, as JSON has no tags.
-    let text = text.replace("string: !!binary |", "base64: |").replace("string: !binary |", "base64: |");
-    let mut whole: BTreeMap<String, Json> = serde_saphyr::from_str(&text)?;
-    let list = whole.remove("interactions").or_else(|| whole.remove("http_interactions"));
-    let list = list.and_then(|list| list.as_array().cloned()).filter(|list| !list.is_empty());
-    Ok(list.expect("a recording has interactions"))
-}
-
-/// The exchange, if it is a call of an API that is read; what it lacks when it cannot be told.
-fn call(interaction: &Json) -> Result<Option<Exchange>, &'static str> {
-    let (request, response) = (&interaction["request"], &interaction["response"]);
-    let uri = request["uri"].as_str().ok_or("URI")?;
-    let (_scheme, rest) = uri.split_once("://").ok_or("scheme")?;
-    let (host, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let path = target.split(['?', '#']).next().unwrap_or_default();
-    let post = request["method"].as_str().ok_or("method")?.eq_ignore_ascii_case("POST");
-    if !(post && (path.ends_with("/chat/completions") || path.ends_with("/v1/messages"))) {
-        return Ok(None);
-    }
-    let body = body(response);
-    let kept = |name: &str| match name {
-        "transfer-encoding" | "content-length" => false,
-        "content-encoding" => body.starts_with(&[0x1f, 0x8b]),
-        _ => true,
-    };
-    let fields =
-        response["headers"].as_object().ok_or("response headers")?.iter().flat_map(|(name, values)| {
-            let first = values.as_str().or_else(|| values[0].as_str()).unwrap_or_default();
-            kept(&name.to_ascii_lowercase()).then(|| (name.clone(), first.to_owned()))
-        });
-    let status = response["status"]["code"].as_u64().and_then(|code| code.try_into().ok());
-    Ok(Some(Exchange {
-        host: host.to_owned(),
-        target: target.to_owned(),
-        request_fields: Vec::new(),
-        request: self::body(request),
-        status: status.ok_or("status")?,
-        response_fields: fields.collect(),
-        response: body,
-    }))
-}
-
-fn body(message: &Json) -> Vec<u8> {
-    if message["parsed_body"].is_object() {
-        return message["parsed_body"].to_string().into_bytes();
-    }
-    let body = &message["body"];
-    if let Some(text) = body.as_str().or_else(|| body["string"].as_str()) {
-        return text.as_bytes().to_vec();
-    }
-    base64(body["base64"].as_str().unwrap_or_default())
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits: Vec<u32> =
-        text.bytes().filter_map(|b| alphabet.iter().position(|a| *a == b)).map(|n| n as u32).collect();
-    let group = |group: &[u32]| {
-        let word = group.iter().fold(0, |word, digit| word << 6 | digit) << (6 * (4 - group.len()));
-        word.to_be_bytes()[1..group.len()].to_vec()
-    };
-    digits.chunks(4).flat_map(group).collect()
-}
 
 /// What a span must say, from the whole bodies.
 fn expected(exchange: &Exchange) -> Vec<String> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokentap_genai::{Calls, Options, Span, Transport, Value};
 use tokentap_wire::{Connection, Direction, Ending, Limits, Nanos};
 
-/// A POST and its response. Time is the number of the captured piece, in milliseconds.
+/// A request and its response. Time is the number of the captured piece, in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
+    pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) target: String,
     pub(crate) request_fields: Vec<(String, String)>,
@@ -30,6 +31,7 @@ impl Exchange {
         let kind =
             if response.trim_start().starts_with('{') { "application/json" } else { "text/event-stream" };
         Self {
+            method: "POST".into(),
             host: host.into(),
             target: target.into(),
             request_fields: Vec::new(),
@@ -52,7 +54,8 @@ impl Exchange {
 
     pub(crate) fn request_bytes(&self) -> Vec<u8> {
         let mut bytes = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n",
+            "{} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n",
+            self.method,
             self.target,
             self.host,
             self.request.len()

@@ -7,4 +7,5 @@ mod incomplete;
 mod losses;
 mod openai_chat;
 mod properties;
+mod recordings;
 mod spans;

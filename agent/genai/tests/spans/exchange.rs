@@ -70,11 +70,7 @@ impl Exchange {
 
     /// Chunked, as servers send what they stream.
     pub(crate) fn response_bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("HTTP/1.1 {} X\r\nTransfer-Encoding: chunked\r\n", self.status);
-        for (name, value) in &self.response_fields {
-            bytes += &format!("{name}: {value}\r\n");
-        }
-        let mut bytes = (bytes + "\r\n").into_bytes();
+        let mut bytes = self.head_bytes_with("Transfer-Encoding: chunked\r\n");
         for chunk in self.response.chunks(1000) {
             bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
             bytes.extend_from_slice(chunk);
@@ -82,6 +78,19 @@ impl Exchange {
         }
         bytes.extend(b"0\r\n\r\n");
         bytes
+    }
+
+    /// The head of a response without body.
+    pub(crate) fn head_bytes(&self) -> Vec<u8> {
+        self.head_bytes_with("")
+    }
+
+    fn head_bytes_with(&self, first: &str) -> Vec<u8> {
+        let mut bytes = format!("HTTP/1.1 {} X\r\n{first}", self.status);
+        for (name, value) in &self.response_fields {
+            bytes += &format!("{name}: {value}\r\n");
+        }
+        (bytes + "\r\n").into_bytes()
     }
 
     /// The one span that comes of it, in two pieces each way.
@@ -137,6 +146,11 @@ impl Capture {
         self.data(1, bytes);
     }
 
+    /// Bytes of one side: 0 for the client, 1 for the server.
+    pub(crate) fn piece(&mut self, side: usize, bytes: &[u8]) {
+        self.data(side, bytes);
+    }
+
     fn data(&mut self, side: usize, bytes: &[u8]) {
         self.now += 1;
         if self.turns.0.replace(side) != Some(side) {
@@ -156,7 +170,8 @@ impl Capture {
         self.lose(1, len);
     }
 
-    fn lose(&mut self, side: usize, len: usize) {
+    /// Bytes of one side are lost.
+    pub(crate) fn lose(&mut self, side: usize, len: usize) {
         let at = Nanos(self.now * 1_000_000);
         self.connection.lost(self.directions[side], self.offsets[side], len as u64, at, &mut self.calls);
         self.offsets[side] += len as u64;

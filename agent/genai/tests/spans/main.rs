@@ -1,6 +1,8 @@
 //! Captured bytes in, spans out: through the whole of `wire` and `genai`.
 
 mod anthropic;
+mod apis;
+mod body;
 mod cassettes;
 mod exchange;
 mod incomplete;

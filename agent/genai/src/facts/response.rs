@@ -95,7 +95,9 @@ impl ResponseFacts {
             ResponseField::FinishReason if self.choice.open => read(value, &mut self.choice.reason),
             ResponseField::FinishReason => {
                 if let Value::Str(text) = value {
-                    self.choice(0, &text.decode());
+                    text.read_into(&mut self.choice.reason);
+                    self.choice.index = 0;
+                    self.end_choice();
                 }
             }
             ResponseField::Content => match value {

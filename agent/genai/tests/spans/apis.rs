@@ -8,6 +8,7 @@ use tokentap_wire::Ending;
 
 use crate::{
     body,
+    counting::cost,
     exchange::{Capture, Exchange, lines},
 };
 
@@ -17,6 +18,8 @@ struct Case {
     name: String,
     /// Bytes in the order in which they pass, with their side: 0 for the client, 1 for the server.
     segments: Vec<(usize, Vec<u8>)>,
+    /// The body of the response.
+    response: Vec<u8>,
     /// Name and attributes of each span.
     spans: Vec<Vec<String>>,
 }
@@ -86,7 +89,7 @@ fn case(name: String, text: &str) -> Case {
         attributes.sort();
         attributes
     });
-    Case { name, segments, spans: spans.collect() }
+    Case { name, segments, response: exchange.response, spans: spans.collect() }
 }
 
 /// A request or response as a case has it.
@@ -250,8 +253,51 @@ proptest! {
                 bytes[position] = byte;
             }
         }
-        let damaged = Case { name: case.name.clone(), segments, spans: Vec::new() };
+        let damaged = Case { name: case.name.clone(), segments, response: Vec::new(), spans: Vec::new() };
         let count = spans(&damaged, Capture::new(Options::default()), size).len();
         prop_assert!(count <= 20, "{} spans", count);
     }
+}
+
+/// Each event of a stream but its last one, sent again and again, costs no memory.
+#[test]
+fn events_of_a_stream_are_read_without_allocating() {
+    for case in CASES.iter() {
+        let Some(events) = server_sent_events(case) else { continue };
+        for (number, event) in events.iter().enumerate().take(events.len() - 1) {
+            let mut capture = Capture::new(Options::default());
+            capture.piece(0, &case.segments[0].1);
+            let (head, _) = split_head(&case.segments[1].1);
+            capture.piece(1, head);
+            let chunk = |event: &[u8]| {
+                let length = format!("{:x}\r\n", event.len());
+                [length.as_bytes(), event, b"\r\n"].concat()
+            };
+            for earlier in &events[..number] {
+                capture.piece(1, &chunk(earlier));
+            }
+            let chunk = chunk(event);
+            let mut repeat = |times: usize| (0..times).for_each(|_| capture.piece(1, &chunk));
+            repeat(20);
+            let text = String::from_utf8_lossy(event);
+            assert_eq!(cost(|| repeat(20)), (0, 0, 0), "{}: {text}", case.name);
+        }
+    }
+}
+
+fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    bytes.split_at(end)
+}
+
+/// The events of the response, if it is a stream of them.
+fn server_sent_events(case: &Case) -> Option<Vec<Vec<u8>>> {
+    let (head, _) = split_head(&case.segments[1].1);
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    if !head.contains("content-type: text/event-stream") {
+        return None;
+    }
+    let body = String::from_utf8_lossy(&case.response).replace("\r\n", "\n");
+    let events = body.split_inclusive("\n\n").map(|event| event.as_bytes().to_vec());
+    Some(events.collect::<Vec<_>>()).filter(|events| events.len() > 1)
 }

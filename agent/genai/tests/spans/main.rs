@@ -4,6 +4,8 @@ mod anthropic;
 mod apis;
 mod body;
 mod cassettes;
+#[path = "../../../wire/tests/counting/mod.rs"]
+mod counting;
 mod exchange;
 mod incomplete;
 mod losses;

@@ -69,8 +69,22 @@ pub(crate) type Wanted = WantedField<Field>;
 
 /// Compiles tables, each mounted at the path before it.
 pub(crate) fn schema(tables: &[(&'static str, &[Wanted])]) -> Schema<Field> {
-    Schema::mounted(tables).once(|field| matches!(field, Field::Once(_) | Field::Kind))
+    let errors = tables
+        .iter()
+        .flat_map(|(prefix, wants)| wants.iter().map(move |want| (*prefix, want)))
+        .filter(|(_, want)| matches!(want.field, Field::Response(ResponseField::Error)))
+        .map(|(prefix, want)| ([prefix, want.path], ERROR_TEXT));
+    let tables = tables.iter().map(|(prefix, wants)| ([*prefix, ""], *wants));
+    Schema::mounted(errors.chain(tables)).once(|field| matches!(field, Field::Once(_) | Field::Kind))
 }
+
+/// What error objects have where the tables of an API do not say more.
+const ERROR_TEXT: &[Wanted] = &[
+    Wanted::presence("message", Field::Response(ResponseField::ErrorText)),
+    Wanted::presence("detail", Field::Response(ResponseField::ErrorText)),
+    Wanted::presence("details", Field::Response(ResponseField::ErrorText)),
+    Wanted::presence("status", Field::Response(ResponseField::ErrorText)),
+];
 
 pub(crate) const fn request(path: &'static str, field: RequestField) -> Wanted {
     Wanted::new(path, Field::Request(field))

@@ -57,8 +57,6 @@ pub(crate) struct ExchangeContext {
     pub(crate) provider: Option<&'static str>,
     /// 0 before the head of the response, and where that could not be resolved.
     pub(crate) status: u16,
-    /// When the first bytes of the response body came.
-    pub(crate) first_chunk: Option<Nanos>,
     pub(crate) response_gap: bool,
 }
 
@@ -79,7 +77,6 @@ impl Exchange {
                 provider: provider::by_host(&candidate.destination.host, path),
                 destination: candidate.destination,
                 status: 0,
-                first_chunk: None,
                 response_gap: false,
             },
             certain: candidate.certain,
@@ -116,9 +113,6 @@ impl Exchange {
     }
 
     pub(crate) fn response_body(&mut self, bytes: &[u8], at: Nanos) {
-        if self.context.first_chunk.is_none() && !bytes.is_empty() {
-            self.context.first_chunk = Some(at);
-        }
         for reader in &mut self.readers {
             reader.body(Role::Server, bytes, at);
             if self.done.is_none() && reader.facts().response.done && !reader.calls.many {

@@ -4,6 +4,7 @@
 //! a body are cut has no meaning.
 
 mod base64_field;
+mod encoding;
 mod form;
 
 use tokentap_wire::{
@@ -18,6 +19,7 @@ use crate::{
     route::Framing,
 };
 use base64_field::Base64Field;
+use encoding::Encoding;
 use form::Form;
 
 /// Receives the documents of a body and their fields.
@@ -35,8 +37,20 @@ impl Visitor<'_> {
             let response = &mut self.calls.current.response;
             response.begin_document();
             response.failure.seen |= error;
+            if response.first_chunk.is_none() && !response.gapped {
+                response.first_chunk = Some(self.calls.now);
+            }
         }
         self.decoder.begin(&Event { from: self.from, name, error }, self.calls);
+    }
+
+    /// Bytes came of which nothing is read.
+    fn opaque(&mut self) {
+        let response = &mut self.calls.current.response;
+        if self.from == Role::Server && !response.is_recognised {
+            response.is_recognised = true;
+            response.first_chunk = Some(self.calls.now);
+        }
     }
 
     fn end(&mut self, whole: bool) {
@@ -101,6 +115,7 @@ pub(crate) struct Body {
     schema: &'static Schema<Field>,
     extractor: Extractor<Field>,
     state: BodyState,
+    encoding: Encoding,
 }
 
 #[derive(Debug)]
@@ -144,7 +159,7 @@ impl Body {
             Framing::Opaque => BodyState::Opaque,
             _ => BodyState::Undetected { announced: Announced::Nothing },
         };
-        Self { framing, schema, extractor: Extractor::new(schema), state }
+        Self { framing, schema, extractor: Extractor::new(schema), state, encoding: Encoding::default() }
     }
 
     /// Takes the header fields of the message.
@@ -189,8 +204,8 @@ impl Body {
                 return;
             }
             b'{' | b'[' | b'<' => false,
-            // `data:`, `event:`, `id:`, `retry:`, a comment, or a byte order mark before one.
-            b'd' | b'e' | b'i' | b'r' | b':' | 0xef => events || visitor.calls.current.request.stream,
+            // `data:`, `event:`, `id:`, `retry:` or a comment.
+            b'd' | b'e' | b'i' | b'r' | b':' => events || visitor.calls.current.request.stream,
             _ => events,
         };
         let lines = announced == Announced::Lines
@@ -212,12 +227,23 @@ impl Body {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8], visitor: &mut Visitor<'_>) {
+        match self.encoding {
+            Encoding::Utf8 => self.push_utf8(bytes, visitor),
+            mut encoding => {
+                encoding.decode(bytes, &mut |bytes| self.push_utf8(bytes, visitor));
+                self.encoding = encoding;
+            }
+        }
+    }
+
+    fn push_utf8(&mut self, bytes: &[u8], visitor: &mut Visitor<'_>) {
         if let BodyState::Undetected { .. } = self.state {
             self.detect(bytes, visitor);
         }
         let Self { extractor, state, schema, .. } = self;
         match state {
-            BodyState::Undetected { .. } | BodyState::Opaque => {}
+            BodyState::Undetected { .. } => {}
+            BodyState::Opaque => visitor.opaque(),
             BodyState::Document => push(extractor, bytes, visitor),
             BodyState::Events(parser) => parser.feed(bytes, |event| {
                 if event.first {
@@ -261,6 +287,9 @@ impl Body {
 
     /// Bytes are missing here.
     pub(crate) fn gap(&mut self, missing: Option<u64>, visitor: &mut Visitor<'_>) {
+        if let Encoding::Start { .. } = self.encoding {
+            self.encoding = Encoding::Utf8;
+        }
         if let BodyState::Undetected { announced } = self.state {
             self.state = match (self.framing, announced) {
                 (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {

@@ -25,11 +25,13 @@ pub enum IncompleteReason {
     Malformed(Reason),
     /// The content coding of a body could not be undone.
     Undecodable(Reason),
+    /// A successful response in which nothing of the API was found: an empty stream, another document.
+    Unrecognized,
 }
 
 impl IncompleteReason {
     /// The name of each, with its meaning, for pages of documentation.
-    pub const DOCUMENTED: [(&str, &str); 9] = [
+    pub const DOCUMENTED: [(&str, &str); 10] = [
         ("cut", "The connection was closed before the response was complete"),
         ("cancelled", "The caller closed the connection before the response was complete"),
         ("process_exit", "The observed process ended during the call"),
@@ -42,6 +44,7 @@ impl IncompleteReason {
             "The bytes stopped being HTTP, or the response is not the JSON document that it should be",
         ),
         ("undecodable", "The content coding of a body could not be undone"),
+        ("unrecognized", "A successful response in which nothing of the API was found"),
     ];
 
     /// The stable name for machines, without the details of the last two: for counters.
@@ -57,6 +60,7 @@ impl IncompleteReason {
             Self::LateJoin => "late_join",
             Self::Malformed(_) => "malformed",
             Self::Undecodable(_) => "undecodable",
+            Self::Unrecognized => "unrecognized",
         }
     }
 

@@ -42,7 +42,8 @@ impl Outcome {
     ) -> Self {
         let ending = call_ending(ending, exchange, response);
         Self {
-            incomplete: incomplete(ending, exchange.status, seen),
+            incomplete: incomplete(ending, exchange.status, seen)
+                .or_else(|| unrecognized(exchange.status, response)),
             error: error(ending, exchange.status, response),
         }
     }
@@ -83,6 +84,26 @@ fn incomplete(ending: Ending, status: u16, seen: Seen) -> Option<IncompleteReaso
     })
 }
 
+/// A success in which nothing was understood is none.
+fn unrecognized(status: u16, response: &ResponseFacts) -> Option<IncompleteReason> {
+    let success = (200..300).contains(&status) && status != 204;
+    let understood = response.is_recognised || response.failure.seen || !response.id.is_empty();
+    (success && !understood).then_some(IncompleteReason::Unrecognized)
+}
+
+/// Finish reasons that say that the call failed.
+const FAILED: [&str; 9] = [
+    "error",
+    "ERROR",
+    "ERROR_LIMIT",
+    "TIMEOUT",
+    "OTHER_ERROR",
+    "insufficient_system_resource",
+    "malformed_model_output",
+    "malformed_tool_use",
+    "MALFORMED_FUNCTION_CALL",
+];
+
 fn error(ending: Ending, status: u16, response: &ResponseFacts) -> Option<CallError> {
     let name = response.failure.name().map(|name| Cow::Owned(name.to_owned()));
     if status >= 400 {
@@ -94,6 +115,10 @@ fn error(ending: Ending, status: u16, response: &ResponseFacts) -> Option<CallEr
             Some(&response.failure.code).filter(|code| !code.is_empty()).map(|code| code.clone().into());
         let name = name.or(code).unwrap_or(Cow::Borrowed("_OTHER"));
         return Some(CallError { name, description: "the response says that the call failed".into() });
+    }
+    if let Some(reason) = FAILED.iter().find(|reason| response.has_finish_reason(reason)) {
+        let description = "a finish reason says that the call failed".into();
+        return Some(CallError { name: Cow::Borrowed(reason), description });
     }
     let (name, description) = match ending {
         Ending::Cut => ("connection_closed", "the connection was closed before the response was whole"),

@@ -46,7 +46,7 @@ pub(crate) fn span(
     attributes.provider(provider, api, request, response);
     attributes.request(request, response.streamed);
     attributes.response(response, api.usage, unknown);
-    attributes.times(response, start, exchange.first_chunk);
+    attributes.times(response, start);
     for (extra, value) in extras {
         attributes.put(key(extra), value);
     }
@@ -173,10 +173,10 @@ impl Attributes {
         }
     }
 
-    fn times(&mut self, response: &ResponseFacts, start: Nanos, first_chunk: Option<Nanos>) {
+    fn times(&mut self, response: &ResponseFacts, start: Nanos) {
         let since_start = |at: Nanos| Duration::from_nanos(at.0.saturating_sub(start.0)).as_secs_f64();
         if response.streamed {
-            self.put_some(semconv::RESPONSE_TIME_TO_FIRST_CHUNK, first_chunk.map(since_start));
+            self.put_some(semconv::RESPONSE_TIME_TO_FIRST_CHUNK, response.first_chunk.map(since_start));
             self.put_some(semconv::TIME_TO_FIRST_TOKEN, response.first_token.map(since_start));
         }
     }

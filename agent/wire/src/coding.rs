@@ -50,6 +50,14 @@ pub(crate) const SMALL: u64 = 1 << 20;
 /// 8 MiB, the most that RFC 9659 lets a content coding ask for.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
+/// Whether a name means that there is no coding: `identity`, and what servers write instead. `none` keeps proxies from
+/// buffering; the others belong into other fields.
+fn is_no_coding(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 9] =
+        [b"identity", b"none", b"null", b"plain", b"text", b"utf-8", b"utf8", b"8bit", b"binary"];
+    NAMES.iter().any(|none| name.eq_ignore_ascii_case(none))
+}
+
 impl Decoder {
     /// A decoder for codings in the order in which they were applied; `None` when there is nothing to undo.
     pub(crate) fn new<'a>(
@@ -57,7 +65,7 @@ impl Decoder {
         limits: Limits,
     ) -> Result<Option<Self>, Reason> {
         let mut stages = Vec::new();
-        for coding in codings.filter(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        for coding in codings.filter(|coding| !is_no_coding(coding)) {
             if stages.len() == MAX_STAGES {
                 return Err(Reason::TooManyContentCodings);
             }
@@ -276,7 +284,9 @@ mod tests {
         }
         check("br", BR.1, BOTH, Ok(()));
         check("br, gzip", &gzip(BR.1), BOTH, Ok(()));
-        assert!(decoder("identity", Limits::default()).unwrap().is_none());
+        for none in ["identity", "none", "UTF-8", "identity, none"] {
+            assert!(decoder(none, Limits::default()).unwrap().is_none(), "{none}");
+        }
         check("gzip", b"", b"", Ok(()));
     }
 

@@ -1,5 +1,10 @@
 //! Cuts a stream into server-sent events, incrementally and as in the [HTML standard] (§9.2.6).
 //!
+//! Two things that servers do, and the standard does not have, are read as they are meant. JSON objects in data lines
+//! that follow each other without a blank line are events of their own (GLM and Kimi hosts part events by one line end):
+//! `}` at the end of a line and `{` at the start of the next are no JSON. A field `error` with a JSON object is the data
+//! of an event of that name (llama.cpp of 2025).
+//!
 //! An event whose data is one line inside the fed slice is given as a part of that slice. All other events are put
 //! together in a buffer of the size that [`Parser::new`] takes. Memory: that bound, plus as much again for each of
 //! the name of the event, its id and an incomplete line.
@@ -37,6 +42,8 @@ pub struct Parser {
     has_data: bool,
     /// A piece of this event was given.
     begun: bool,
+    /// The data begins with `{`, and ends with `}` so far.
+    object: (bool, bool),
     name: Vec<u8>,
     id: Vec<u8>,
 }
@@ -62,7 +69,7 @@ enum LineState {
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How many bytes of a line show its field and where the value starts.
-const FIELD: usize = b"event: ".len();
+const FIELD: usize = b"error: {".len();
 
 impl Default for Parser {
     fn default() -> Self {
@@ -83,6 +90,7 @@ impl Parser {
             data: Vec::new(),
             has_data: false,
             begun: false,
+            object: (false, false),
             name: Vec::new(),
             id: Vec::new(),
         }
@@ -117,7 +125,12 @@ impl Parser {
                             self.keep(&mut only, &mut on);
                             self.append(value, true, &mut on);
                         }
-                        None => self.field(part),
+                        None => {
+                            if part.starts_with(b"error") {
+                                self.keep(&mut only, &mut on);
+                            }
+                            self.field(part, &mut on);
+                        }
                     },
                     None => {
                         self.keep(&mut only, &mut on);
@@ -188,6 +201,14 @@ impl Parser {
             self.line = line;
             return;
         }
+        if let Some(value) = self.error_value(&line) {
+            self.name.extend_from_slice(b"error");
+            self.append(value, true, on);
+            self.append(tail, false, on);
+            self.state = LineState::Data;
+            self.line = line;
+            return;
+        }
         self.line = line;
         if !is_field(&self.line) {
             self.state = LineState::Ignored;
@@ -197,15 +218,26 @@ impl Parser {
         self.line.extend_from_slice(&tail[..room]);
         if ends {
             let line = std::mem::take(&mut self.line);
-            self.field(&line);
+            self.field(&line, on);
             self.line = line;
         }
     }
 
     /// Adds to the data of the event; gives a piece when the buffer is full.
     fn append(&mut self, value: &[u8], line_start: bool, on: &mut impl FnMut(Event<'_>)) {
+        if line_start && self.has_data && self.object == (true, true) && begins_document(value) {
+            let name = std::mem::take(&mut self.name);
+            self.give(None, true, on);
+            self.reset();
+            self.name = name;
+        }
         if line_start && std::mem::replace(&mut self.has_data, true) {
             self.data.push(b'\n');
+        } else if line_start {
+            self.object.0 = value.starts_with(b"{");
+        }
+        if let Some(last) = value.last() {
+            self.object.1 = *last == b'}';
         }
         if self.data.len() + value.len() <= self.bound {
             self.data.extend_from_slice(value);
@@ -240,10 +272,17 @@ impl Parser {
         self.name.clear();
         self.has_data = false;
         self.begun = false;
+        self.object = (false, false);
+    }
+
+    /// The JSON object that a line of the field `error` begins, where that is all of the event.
+    fn error_value<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let alone = !self.has_data && self.name.is_empty();
+        field_value(line, b"error").filter(|value| alone && value.starts_with(b"{"))
     }
 
     /// Takes a complete line that is neither blank nor data.
-    fn field(&mut self, line: &[u8]) {
+    fn field(&mut self, line: &[u8], on: &mut impl FnMut(Event<'_>)) {
         let set = |to: &mut Vec<u8>, value: &[u8]| {
             to.clear();
             to.extend_from_slice(&value[..value.len().min(self.bound)]);
@@ -254,6 +293,9 @@ impl Parser {
             && !value.contains(&0)
         {
             set(&mut self.id, value);
+        } else if let Some(value) = self.error_value(line) {
+            set(&mut self.name, b"error");
+            self.append(value, true, on);
         }
     }
 }
@@ -269,6 +311,11 @@ fn field_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 fn data_value(line: &[u8]) -> Option<&[u8]> {
     field_value(line, b"data")
+}
+
+/// Whether a data line begins JSON, or says that the stream is over: `[DONE]`.
+fn begins_document(value: &[u8]) -> bool {
+    value.starts_with(b"{") || value.starts_with(b"[")
 }
 
 /// Whether an incomplete line of at least [`FIELD`] bytes has a known field besides data.
@@ -319,6 +366,23 @@ mod tests {
         );
         check(b"data\n\ndata\ndata\n\ndata:", &[("", "", ""), ("", "\n", "")]);
         check(b"data:test\n\ndata: test\n\n", &[("", "test", ""), ("", "test", "")]);
+    }
+
+    #[test]
+    fn objects_that_one_line_end_parts_are_events() {
+        check(
+            b"data: {\"a\":1}\ndata: {\"a\":2}\ndata: [DONE]\n\n",
+            &[("", "{\"a\":1}", ""), ("", "{\"a\":2}", ""), ("", "[DONE]", "")],
+        );
+        check(b"event: x\ndata: {\ndata:  \"a\": {}\ndata: }\n\n", &[("x", "{\n \"a\": {}\n}", "")]);
+        check(b"data: {\"a\":[{}\ndata: ,{}]}\n\n", &[("", "{\"a\":[{}\n,{}]}", "")]);
+        check(b"data: a}\ndata: {b\n\n", &[("", "a}\n{b", "")]);
+    }
+
+    #[test]
+    fn a_field_named_error_is_an_event_of_that_name() {
+        check(b"data: 1\n\nerror: {\"code\":400}\n\n", &[("", "1", ""), ("error", "{\"code\":400}", "")]);
+        check(b"error: text\ndata: 1\nerror: {}\n\n", &[("", "1", "")]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The facts of a response, in terms that all APIs share. Nothing here holds a completion.
 
+use std::fmt::Write as _;
+
 use tokentap_wire::{Nanos, json::Value};
 
 use super::{
@@ -26,9 +28,12 @@ pub(crate) enum ResponseField {
     /// The object with the counts.
     Usage,
     Count(Count),
+    /// What says that the call failed: text, or an object that says anything. Gateways add empty ones to good answers.
     Error,
     ErrorCode,
     ErrorType,
+    /// Text that an error object has; tables get it with [`Self::Error`].
+    ErrorText,
 }
 
 /// The facts of a response. Empty strings and `None`: the response does not have the field.
@@ -49,6 +54,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) gapped: bool,
     /// The body is a stream of events.
     pub(crate) streamed: bool,
+    /// When the first document, event or byte of audio came.
+    pub(crate) first_chunk: Option<Nanos>,
     /// When the first generated content came.
     pub(crate) first_token: Option<Nanos>,
     /// When the current bytes were captured.
@@ -108,9 +115,20 @@ impl ResponseFacts {
             },
             ResponseField::Usage => self.usage.object(value, rule),
             ResponseField::Count(which) => self.usage.count(which, value),
-            ResponseField::Error => self.failure.seen |= matches!(value, Value::Object | Value::Str(_)),
+            ResponseField::Error => match value {
+                Value::Object => self.failure.inside = true,
+                Value::End => self.failure.inside = false,
+                Value::Str(text) => self.failure.seen |= !text.is_empty(),
+                Value::Bool(failed) => self.failure.seen |= failed,
+                _ => {}
+            },
             ResponseField::ErrorCode => self.failure.read_code(value),
-            ResponseField::ErrorType => read(value, &mut self.failure.kind),
+            ResponseField::ErrorType => self.failure.read_type(value),
+            ResponseField::ErrorText => match value {
+                Value::Str(text) => self.failure.seen |= !text.is_empty(),
+                Value::Object | Value::Array => self.failure.seen = true,
+                _ => {}
+            },
         }
     }
 
@@ -184,6 +202,10 @@ impl ResponseFacts {
         self.choices.iter().any(|choice| choice.reason.is_empty())
     }
 
+    pub(crate) fn has_finish_reason(&self, reason: &str) -> bool {
+        self.choices.iter().any(|choice| choice.reason == reason)
+    }
+
     /// Whether there are choices, and all have a finish reason.
     pub(crate) fn is_finished(&self) -> bool {
         !self.choices.is_empty() && !self.has_unfinished_choice()
@@ -215,29 +237,45 @@ pub(crate) struct Failure {
     pub(crate) seen: bool,
     pub(crate) code: String,
     pub(crate) kind: String,
+    /// The error object is being read.
+    inside: bool,
 }
 
 impl Failure {
-    /// The provider's name of the error: its code, else its type. A code of digits is not a name.
+    /// The provider's name of the error: its code, else its type. A code of digits is not a name, and neither is what
+    /// serializers write for nothing.
     pub(crate) fn name(&self) -> Option<&str> {
-        [&self.code, &self.kind]
-            .into_iter()
-            .map(String::as_str)
-            .find(|name| !name.is_empty() && !name.bytes().all(|b| b.is_ascii_digit()))
+        let is_name = |name: &&str| {
+            let nothing = ["none", "null", "nil", "undefined", "unknown"];
+            !name.is_empty()
+                && !name.bytes().all(|b| b.is_ascii_digit())
+                && !nothing.iter().any(|nothing| name.eq_ignore_ascii_case(nothing))
+        };
+        [&self.code, &self.kind].into_iter().map(String::as_str).find(is_name)
     }
 
     /// Takes `error.code`, which may be a number.
     pub(crate) fn read_code(&mut self, value: Value<'_>) {
         match value {
-            Value::Str(text) => {
+            Value::Str(text) if !text.is_empty() => {
                 text.read_into(&mut self.code);
+                self.seen |= self.inside;
             }
             Value::Number(number) => {
-                if let Some(code) = number.as_i64() {
-                    self.code = code.to_string();
+                if let Some(code) = number.as_i64().filter(|&code| code != 0) {
+                    self.code.clear();
+                    // Writing to a string cannot fail.
+                    let _ = write!(self.code, "{code}");
+                    self.seen |= self.inside;
                 }
             }
             _ => {}
         }
+    }
+
+    /// Takes `error.type`.
+    fn read_type(&mut self, value: Value<'_>) {
+        read(value, &mut self.kind);
+        self.seen |= self.inside && !self.kind.is_empty();
     }
 }

@@ -65,10 +65,15 @@ impl Counts {
         self.get(Count::Input).or(self.get(Count::Output)).or(self.get(Count::Total)).is_some()
     }
 
-    /// Takes the numbers of a later object.
+    /// Takes the numbers of a later object. One in which no token went in says nothing about the input, and zero says
+    /// nothing about the output: servers that do not count a thing again send zeros.
     fn update(&mut self, newer: &Self) {
-        for (known, &n) in self.0.iter_mut().zip(&newer.0) {
-            if n != ABSENT {
+        const INPUT: [Count; 3] = [Count::Input, Count::CacheRead, Count::CacheWrite];
+        let no_input = INPUT.iter().all(|&which| newer.0[which as usize] <= 0);
+        for (index, (known, &n)) in self.0.iter_mut().zip(&newer.0).enumerate() {
+            let uncounted = no_input && INPUT.iter().any(|&which| which as usize == index);
+            let taken_back = n == 0 && index == Count::Output as usize && *known != ABSENT;
+            if n != ABSENT && !uncounted && !taken_back {
                 *known = n;
             }
         }
@@ -186,7 +191,7 @@ impl Counts {
             Reasoning::ByTotal => {
                 let (cached_apart, reasoning_apart) = self.apart_by_total();
                 add(&mut input, cache_read.filter(|_| cached_apart));
-                add(&mut output, reasoning.filter(|_| reasoning_apart));
+                add(&mut output, reasoning_apart);
             }
         }
         Usage {
@@ -204,24 +209,24 @@ impl Counts {
         }
     }
 
-    /// Whether cached tokens and reasoning are counted beside input and output. Most servers include them; where they
-    /// do not (xAI's reasoning, Azure's Grok), only the total shows it.
-    fn apart_by_total(&self) -> (bool, bool) {
+    /// Whether cached tokens are counted beside the input, and how much reasoning beside the output. Most servers include
+    /// both; where they do not (xAI's reasoning, Azure's Grok), only the total shows it, and behind Gemini's
+    /// compatible endpoint the total is all that shows reasoning.
+    fn apart_by_total(&self) -> (bool, Option<i64>) {
         let (Some(input), Some(output), Some(total)) =
             (self.get(Count::Input), self.get(Count::Output), self.get(Count::Total))
         else {
-            return (false, false);
+            return (false, None);
         };
         let (reasoning, cached) =
             (self.get(Count::Reasoning).unwrap_or(0), self.get(Count::CacheRead).unwrap_or(0));
         match total.saturating_sub(input).saturating_sub(output) {
-            apart if apart <= 0 => (false, false),
-            apart if apart == reasoning => (false, true),
-            apart if apart == cached => (true, false),
-            apart => {
-                let both = apart == reasoning.saturating_add(cached);
-                (both, both)
-            }
+            apart if apart <= 0 => (false, None),
+            apart if apart == reasoning => (false, Some(reasoning)),
+            apart if apart == cached => (true, None),
+            apart if apart == reasoning.saturating_add(cached) => (true, Some(reasoning)),
+            apart if reasoning == 0 && cached == 0 => (false, Some(apart)),
+            _ => (false, None),
         }
     }
 }

@@ -151,7 +151,8 @@ fn the_first_token_is_generated_content_and_not_the_first_chunk() {
         capture.response(b"data: [DONE]\n\n");
         let span = capture.taken().pop().expect("the stream is over");
         let token = if generated { &["tokentap.time_to_first_token=0.003"][..] } else { &[] };
-        let expected = [&["response.time_to_first_chunk=0.001"], token].concat();
+        // A comment is no chunk.
+        let expected = [&["response.time_to_first_chunk=0.002"], token].concat();
         check(&span, &["response.time", "tokentap"], &expected);
         assert_eq!(span.end.0, 6_000_000, "{content}");
     }

@@ -43,19 +43,23 @@ impl<F: Copy> Schema<F> {
     /// of the program.
     #[must_use]
     pub fn new(wants: &[WantedField<F>]) -> Self {
-        Self::mounted(&[("", wants)])
+        Self::mounted([(["", ""], wants)])
     }
 
-    /// Compiles tables of paths, each below the path that stands before it; the path `""` of a table is that path
-    /// itself. An object that lies in several places of a document needs one table.
+    /// Compiles tables of paths, each below the two parts of a path that stand before it; the path `""` of a table is
+    /// that path itself. An object that lies in several places of a document needs one table; a later table
+    /// overrides an earlier one.
     ///
     /// # Panics
     /// As [`Schema::new`], for paths with what stands before them.
     #[must_use]
-    pub fn mounted(tables: &[(&'static str, &[WantedField<F>])]) -> Self {
+    pub fn mounted<'t>(tables: impl IntoIterator<Item = ([&'static str; 2], &'t [WantedField<F>])>) -> Self
+    where
+        F: 't,
+    {
         let mut schema = Self { nodes: vec![Node::new()], once: |_| false };
         for (prefix, wants) in tables {
-            for want in *wants {
+            for want in wants {
                 let node = schema.insert(prefix, want.path);
                 schema.nodes[node.0 as usize].want = Some((want.field, want.cap));
             }
@@ -81,10 +85,10 @@ impl<F: Copy> Schema<F> {
         self.node(node).want.map(|(field, _)| field)
     }
 
-    fn insert(&mut self, prefix: &'static str, path: &'static str) -> NodeId {
+    fn insert(&mut self, prefix: [&'static str; 2], path: &'static str) -> NodeId {
         let mut at = NodeId::ROOT;
         let mut depth = 0;
-        for segment in prefix.split('.').chain(path.split('.')) {
+        for segment in prefix.into_iter().chain([path]).flat_map(|part| part.split('.')) {
             let key = segment.trim_end_matches("[]");
             if !key.is_empty() {
                 assert!(key.len() <= MAX_KEY, "key too long in {path}");
@@ -107,7 +111,7 @@ impl<F: Copy> Schema<F> {
                 depth += 1;
             }
         }
-        assert!(at != NodeId::ROOT && depth <= MAX_DEPTH, "bad path {prefix}.{path}");
+        assert!(at != NodeId::ROOT && depth <= MAX_DEPTH, "bad path {prefix:?} {path}");
         at
     }
 

@@ -5,8 +5,8 @@ use std::{fmt, sync::LazyLock};
 use tokentap_wire::json::{Schema, WantedField};
 
 use crate::{
-    decoder::Decoder,
-    facts::{Count, Extra, RequestField, ResponseField, UsageRule},
+    decoder::{Decoder, tables_only},
+    facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
     route::Route,
 };
 
@@ -31,6 +31,36 @@ pub(crate) struct ApiSpec {
     pub(crate) decoder: fn() -> Box<dyn Decoder>,
     /// An exchange whose target is not known may be a call of this API: its bodies tell.
     pub(crate) by_bodies: bool,
+    /// Whether a request body alone shows that the exchange is a call.
+    pub(crate) is_request: fn(&RequestFacts) -> bool,
+    /// `gen_ai.output.type` of all calls.
+    pub(crate) output_type: Option<&'static str>,
+}
+
+impl ApiSpec {
+    /// An API of which tables say everything, with one usage object in the conventions' terms.
+    pub(crate) const fn new(
+        name: &'static str,
+        provider: &'static str,
+        routes: &'static [Route],
+        request: &'static LazyLock<Schema<Field>>,
+        response: &'static LazyLock<Schema<Field>>,
+    ) -> Self {
+        Self {
+            name,
+            provider,
+            openai_api_type: None,
+            routes,
+            request,
+            response,
+            kinds: &[],
+            usage: UsageRule::PLAIN,
+            decoder: tables_only,
+            by_bodies: false,
+            is_request: RequestFacts::is_recognised,
+            output_type: None,
+        }
+    }
 }
 
 /// What a value in a body means.

@@ -221,6 +221,8 @@ impl Exchange {
             return Some(0);
         }
         let answered = self.readers.iter().position(|reader| reader.facts().response.is_recognised);
-        answered.or_else(|| self.readers.iter().position(|reader| reader.facts().request.is_recognised()))
+        answered.or_else(|| {
+            self.readers.iter().position(|reader| (reader.api.is_request)(&reader.facts().request))
+        })
     }
 }

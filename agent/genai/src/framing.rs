@@ -90,7 +90,10 @@ impl Visitor<'_> {
     #[cold]
     fn item(&mut self, value: Value<'_>) {
         match value {
-            Value::Object => self.begin(b"", false),
+            Value::Object => {
+                self.calls.current.response.streamed |= self.from == Role::Server;
+                self.begin(b"", false);
+            }
             Value::End => self.end(true),
             _ => {}
         }
@@ -170,6 +173,9 @@ impl Body {
             && let Some(boundary) = multipart::boundary(kind)
         {
             self.state = BodyState::Form(Box::new(Form::new(boundary)));
+        }
+        if self.framing == Framing::Opaque && (is("application/json") || is("text/event-stream")) {
+            self.state = BodyState::Undetected { announced: Announced::Nothing };
         }
         if let BodyState::Undetected { announced } = &mut self.state {
             *announced = if is("text/event-stream") {

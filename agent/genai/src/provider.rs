@@ -7,18 +7,23 @@
 
 use tokentap_wire::Headers;
 
+pub(crate) const ANTHROPIC: &str = "anthropic";
 pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
 pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
+pub(crate) const BEDROCK: &str = "aws.bedrock";
+pub(crate) const COHERE: &str = "cohere";
+pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
 pub(crate) const SGLANG: &str = "sglang";
 pub(crate) const TGI: &str = "tgi";
+pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 52] = [
+const HOSTS: [(&str, &str); 58] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -27,14 +32,14 @@ const HOSTS: [(&str, &str); 52] = [
     (".inference.ai.azure.com", AZURE_INFERENCE),
     ("models.inference.ai.azure.com", AZURE_INFERENCE),
     ("models.github.ai", AZURE_INFERENCE),
-    ("api.anthropic.com", "anthropic"),
+    ("api.anthropic.com", ANTHROPIC),
     ("claude.googleapis.com", "anthropic"),
-    ("generativelanguage.googleapis.com", "gcp.gemini"),
-    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
-    ("-aiplatform.googleapis.com", "gcp.vertex_ai"),
-    (".rep.googleapis.com", "gcp.vertex_ai"),
-    ("api.cohere.com", "cohere"),
-    ("api.cohere.ai", "cohere"),
+    ("generativelanguage.googleapis.com", GEMINI),
+    ("aiplatform.googleapis.com", VERTEX),
+    ("-aiplatform.googleapis.com", VERTEX),
+    (".rep.googleapis.com", VERTEX),
+    ("api.cohere.com", COHERE),
+    ("api.cohere.ai", COHERE),
     ("api.mistral.ai", "mistral_ai"),
     ("codestral.mistral.ai", "mistral_ai"),
     ("api.groq.com", GROQ),
@@ -71,6 +76,12 @@ const HOSTS: [(&str, &str); 52] = [
     ("api.cloudflare.com", "cloudflare"),
     ("ollama.com", "ollama_cloud"),
     ("api.llama.com", "meta"),
+    ("api.voyageai.com", "voyageai"),
+    ("api.jina.ai", "jina"),
+    ("api.replicate.com", "replicate"),
+    (".replicate.net", "replicate"),
+    ("api.writer.com", "writer"),
+    ("api-inference.huggingface.co", "huggingface"),
 ];
 
 /// The provider that has this host (in lower case).
@@ -92,7 +103,7 @@ fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     let aws =
         host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
     if aws && host.contains("bedrock") {
-        Some("aws.bedrock")
+        Some(BEDROCK)
     } else if host.starts_with("aws-external-anthropic.") && aws {
         Some("anthropic")
     } else if host.ends_with(".services.ai.azure.com") {

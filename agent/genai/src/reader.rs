@@ -43,6 +43,10 @@ impl Reader {
             bodies: [Body::new(route.request, api.request), Body::new(route.response, api.response)],
             web_socket: route.response == Framing::WebSocket,
         };
+        if let Some(model) = captures.get("model") {
+            let request = &mut reader.calls.current.request;
+            (request.model, request.model_in_path) = (model, true);
+        }
         reader.bodies[0].headers(&head.headers);
         reader.decoder.request_head(head, captures, &mut reader.calls);
         reader

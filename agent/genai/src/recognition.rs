@@ -7,7 +7,7 @@ use tokentap_wire::{Headers, RequestHead, Role};
 
 use crate::{
     Api, Options, Transport, provider,
-    route::{Captures, Confidence, Route},
+    route::{Captures, Confidence, Framing, Route},
 };
 
 /// The server that a request names.
@@ -64,7 +64,10 @@ type Claim<'p> = (Api, Option<&'static Route>, Captures<'p>);
 fn claims<'h>(head: &RequestHead<'h>, path: &'h str) -> impl Iterator<Item = Claim<'h>> {
     let method = head.method;
     Api::claiming(path)
-        .filter(move |(_, route)| route.method.as_bytes() == method)
+        .filter(move |(_, route)| {
+            // Over HTTP/2, a WebSocket is opened by CONNECT (RFC 8441 §4).
+            route.method.as_bytes() == method || route.response == Framing::WebSocket && method == b"CONNECT"
+        })
         .filter_map(move |(api, route)| Some((api, Some(route), route.captures(path)?)))
 }
 
@@ -85,7 +88,7 @@ fn among<'p>(
                 true
             }
             Confidence::WithHeader(_) | Confidence::At(_) => continue,
-            Confidence::Likely => false,
+            Confidence::Likely | Confidence::ByBodies => false,
         };
         if certain {
             return Some((vec![claim], true));
@@ -93,6 +96,9 @@ fn among<'p>(
         if !likely.iter().any(|(api, ..)| *api == claim.0) {
             likely.push(claim);
         }
+    }
+    if likely.iter().any(|(_, route, _)| route.is_some_and(|r| r.confidence == Confidence::ByBodies)) {
+        return Some((likely, false));
     }
     let host = provider::by_host(&destination.host, path);
     let own = likely.iter().position(|(api, ..)| host == Some(api.spec().provider));

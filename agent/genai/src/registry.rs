@@ -5,7 +5,28 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 use crate::{api::ApiSpec, apis, route::Route};
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 2] = [&apis::openai_chat::API, &apis::anthropic::API];
+static APIS: [&ApiSpec; 20] = [
+    &apis::openai_chat::API,
+    &apis::anthropic::API,
+    &apis::openai_responses::API,
+    &apis::openai_completions::API,
+    &apis::openai_embeddings::API,
+    &apis::openai_media::IMAGES,
+    &apis::openai_media::SPEECH,
+    &apis::openai_media::TRANSCRIPTION,
+    &apis::openai_media::MODERATIONS,
+    &apis::openai_assistants::ASSISTANTS,
+    &apis::openai_assistants::RUNS,
+    &apis::openai_assistants::SEARCH,
+    &apis::gemini::GENERATE,
+    &apis::gemini::EMBED,
+    &apis::gemini::PREDICT,
+    &apis::gemini_interactions::API,
+    &apis::bedrock::CONVERSE,
+    &apis::bedrock::INVOKE,
+    &apis::bedrock::AGENT,
+    &apis::bedrock::RETRIEVE,
+];
 
 /// An LLM API.
 #[derive(Clone, Copy)]

@@ -44,7 +44,7 @@ pub(crate) fn span(
     // Where the call failed, the error is the finish reason of a choice without one.
     let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
     attributes.provider(provider, api, request, response);
-    attributes.request(request, response.streamed);
+    attributes.request(request, response.streamed, api.output_type);
     attributes.response(response, api.usage, unknown);
     attributes.times(response, start);
     for (extra, value) in extras {
@@ -123,7 +123,7 @@ impl Attributes {
         }
     }
 
-    fn request(&mut self, request: &mut RequestFacts, streamed: bool) {
+    fn request(&mut self, request: &mut RequestFacts, streamed: bool, output: Option<&'static str>) {
         self.put_text(semconv::REQUEST_MODEL, &mut request.model);
         self.put_some(semconv::REQUEST_MAX_TOKENS, request.max_tokens());
         self.put_some(semconv::REQUEST_CHOICE_COUNT, request.choices.filter(|&n| n != 1));
@@ -140,7 +140,7 @@ impl Attributes {
             self.put(semconv::REQUEST_STREAM, true);
         }
         self.put_text(semconv::REQUEST_REASONING_LEVEL, &mut request.reasoning_level);
-        self.put_some(semconv::OUTPUT_TYPE, request.output_type());
+        self.put_some(semconv::OUTPUT_TYPE, request.output_type().or(output));
     }
 
     fn response(&mut self, response: &mut ResponseFacts, rule: UsageRule, unknown: Option<&str>) {

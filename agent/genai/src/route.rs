@@ -21,6 +21,8 @@ pub(crate) enum Confidence {
     Certain,
     /// Others have such a path: the bodies have to confirm it, unless the host is that of a known provider.
     Likely,
+    /// The bodies have to confirm it, also at the host of a known provider.
+    ByBodies,
     /// The request is a call if it has this header field, else it is none.
     WithHeader(&'static str),
     /// The request is a call if it goes to one of these hosts, else it is none. A name that begins with a dot or dash is
@@ -43,7 +45,7 @@ pub(crate) enum Framing {
     Multipart,
     /// Messages of a WebSocket, each a JSON document.
     WebSocket,
-    /// Nothing in it is read: audio, an image.
+    /// JSON or events where the content type says so. Of all else nothing is read: audio, an image, plain text.
     Opaque,
 }
 

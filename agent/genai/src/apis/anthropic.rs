@@ -6,27 +6,26 @@ use tokentap_wire::json::Schema;
 
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
-    decoder::tables_only,
-    facts::{Count, Reasoning, RequestField, ResponseField, UsageRule},
+    facts::{Count, RequestField, ResponseField, UsageRule},
+    provider,
     route::{Confidence, Route},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
-    name: "anthropic",
-    provider: "anthropic",
-    openai_api_type: None,
-    routes: &[
-        Route::post("/messages", "chat").confidence(Confidence::WithHeader("anthropic-version")),
-        // Other services have a `/v1/messages` of their own.
-        Route::post("/v1/messages", "chat").likely(),
-    ],
-    request: &REQUEST,
-    response: &RESPONSE,
     kinds: KINDS,
     usage: USAGE_RULE,
-    decoder: tables_only,
     by_bodies: true,
+    ..ApiSpec::new("anthropic", provider::ANTHROPIC, ROUTES, &REQUEST, &RESPONSE)
 };
+
+const ROUTES: &[Route] = &[
+    Route::post("/messages", "chat").confidence(Confidence::WithHeader("anthropic-version")),
+    // Other services have a `/v1/messages` of their own.
+    Route::post("/v1/messages", "chat").likely(),
+    // At Vertex AI, where other models have this path, too.
+    Route::post("/models/{model}:rawPredict", "chat").confidence(Confidence::ByBodies),
+    Route::post("/models/{model}:streamRawPredict", "chat").confidence(Confidence::ByBodies),
+];
 
 pub(super) const KINDS: &[(&str, Kind)] = &[
     ("message", Kind::OneChoice),
@@ -36,8 +35,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
 ];
 
 /// `message_delta` overrides `message_start` field by field; nothing is added.
-pub(super) const USAGE_RULE: UsageRule =
-    UsageRule { merge: true, flat: false, cache_apart: true, reasoning: Reasoning::Included };
+pub(super) const USAGE_RULE: UsageRule = UsageRule { merge: true, cache_apart: true, ..UsageRule::PLAIN };
 
 pub(super) const REQUEST_FIELDS: &[Wanted] = &[
     request("messages", RequestField::Evidence),

@@ -7,10 +7,7 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::{
-    RequestHead,
-    json::{Schema, Value},
-};
+use tokentap_wire::json::{Schema, Value};
 
 use crate::{
     api::{
@@ -20,20 +17,11 @@ use crate::{
     decoder::{Decoder, OpenCalls},
     facts::{Count, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
     provider,
-    route::{Captures, Route},
+    route::{Confidence, Route},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
-    name: "openai-chat",
-    provider: provider::OPENAI,
     openai_api_type: Some("chat_completions"),
-    routes: &[
-        // The deployment is the model, whatever the field `model` says.
-        Route::post("/deployments/{model}/chat/completions", "chat"),
-        Route::post("/chat/completions", "chat"),
-    ],
-    request: &REQUEST,
-    response: &RESPONSE,
     kinds: &[
         ("chat.completion.chunk", Kind::Evidence),
         ("chat.completion", Kind::Evidence),
@@ -42,7 +30,20 @@ pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
     decoder: || Box::<OpenAiChat>::default(),
     by_bodies: true,
+    ..ApiSpec::new("openai-chat", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
+
+const ROUTES: &[Route] = &[
+    // The deployment is the model, whatever the field `model` says.
+    Route::post("/deployments/{model}/chat/completions", "chat"),
+    Route::post("/chat/completions", "chat"),
+    Route::post("/agents/completions", "chat").confidence(Confidence::At(&["api.mistral.ai"])),
+    // Writer.
+    Route::post("/v1/chat", "chat").likely(),
+    // Mistral and others at Vertex AI.
+    Route::post("/models/{model}:rawPredict", "chat").confidence(Confidence::ByBodies),
+    Route::post("/models/{model}:streamRawPredict", "chat").confidence(Confidence::ByBodies),
+];
 
 /// Request fields that all OpenAI formats of generated text have.
 pub(super) const SAMPLING: &[Wanted] = &[
@@ -171,11 +172,9 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     ])
 });
 
-/// Finds the deployment in the path and the software of the server; reads llama.cpp's timings.
+/// Finds the software of the server; reads llama.cpp's timings.
 #[derive(Debug, Default)]
 pub(super) struct OpenAiChat {
-    /// The deployment in an Azure path.
-    deployment: Option<String>,
     /// The timings object that is read, and the last complete one.
     current_timings: Timings,
     timings: Timings,
@@ -192,10 +191,6 @@ struct Timings {
 }
 
 impl Decoder for OpenAiChat {
-    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, _calls: &mut OpenCalls) {
-        self.deployment = captures.get("model");
-    }
-
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let response = &mut calls.current.response;
         match field {
@@ -217,10 +212,7 @@ impl Decoder for OpenAiChat {
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {
-        let (request, response) = (&mut calls.current.request, &mut calls.current.response);
-        if let Some(deployment) = self.deployment.take() {
-            request.model = deployment;
-        }
+        let response = &mut calls.current.response;
         response.other_usage = Some(self.timings.into_usage());
         response.server = response.server.or_else(|| provider::by_fingerprint(&response.fingerprint));
         if response.server.is_none() && self.vllm_mark {

@@ -39,6 +39,8 @@ pub(crate) enum RequestField {
 #[derive(Debug, Default)]
 pub(crate) struct RequestFacts {
     pub(crate) model: String,
+    /// The path names the model, whatever the body says.
+    pub(crate) model_in_path: bool,
     pub(crate) stream: bool,
     max_tokens: Option<i64>,
     max_completion_tokens: Option<i64>,
@@ -71,6 +73,7 @@ impl RequestFacts {
                     _ => false,
                 };
             }
+            RequestField::Model if self.model_in_path => {}
             RequestField::Model => read(value, &mut self.model),
             RequestField::Stream => self.stream = value.as_bool() == Some(true),
             RequestField::MaxTokens => self.max_tokens = count(value),
@@ -101,6 +104,11 @@ impl RequestFacts {
             }
             RequestField::ServiceTier => read(value, &mut self.service_tier),
         }
+    }
+
+    /// Whether the body has what every request of the API has: for [`crate::api::ApiSpec::is_request`].
+    pub(crate) const fn has_evidence(&self) -> bool {
+        self.evidence
     }
 
     /// Whether the body is a request to a model.

@@ -83,7 +83,7 @@ impl ResponseFacts {
             ResponseField::Evidence => self.is_recognised |= !matches!(value, Value::Null),
             ResponseField::Id => read_first(value, &mut self.id),
             ResponseField::Model => read_first(value, &mut self.model),
-            ResponseField::ServiceTier => read_first(value, &mut self.service_tier),
+            ResponseField::ServiceTier => read(value, &mut self.service_tier),
             ResponseField::Fingerprint => read_first(value, &mut self.fingerprint),
             ResponseField::Choice => match value {
                 Value::Object => {
@@ -153,14 +153,61 @@ impl ResponseFacts {
         self.choice.reason = reason;
     }
 
-    /// Sets a count that stands outside of bodies: in a header field, say.
-    pub(crate) fn set_count(&mut self, which: Count, n: i64) {
-        self.usage.set(which, n);
+    /// Sets a count unless bodies say it.
+    pub(crate) fn set_count_if_absent(&mut self, which: Count, n: i64, rule: UsageRule) {
+        if self.usage.counts(rule).is_none_or(|counts| counts.get(which).is_none()) {
+            self.usage.set(which, n);
+        }
     }
 
-    /// The numbers that count, as they were sent.
-    pub(crate) fn counts(&self, rule: UsageRule) -> Option<Counts> {
-        self.usage.counts(rule)
+    /// Adds to a count of the usage object that is read.
+    pub(crate) fn add_count(&mut self, which: Count, n: i64) {
+        let known = self.usage.get_current(which).unwrap_or(0);
+        self.usage.set_current(which, known.saturating_add(n));
+    }
+
+    /// Sets why the choice that is read ended, or the only one.
+    pub(crate) fn finish_reason(&mut self, reason: &str) {
+        reason.clone_into(&mut self.choice.reason);
+        if !self.choice.open {
+            self.choice.index = 0;
+            self.end_choice();
+        }
+    }
+
+    /// Whether a choice was seen.
+    pub(crate) const fn has_choices(&self) -> bool {
+        !self.choices.is_empty()
+    }
+
+    /// Takes what a later part of the same call says.
+    pub(crate) fn absorb(&mut self, newer: Self) {
+        for (known, new) in [
+            (&mut self.id, newer.id),
+            (&mut self.model, newer.model),
+            (&mut self.service_tier, newer.service_tier),
+            (&mut self.failure.code, newer.failure.code),
+            (&mut self.failure.kind, newer.failure.kind),
+        ] {
+            if !new.is_empty() {
+                *known = new;
+            }
+        }
+        self.failure.seen |= newer.failure.seen;
+        self.is_recognised |= newer.is_recognised;
+        self.gapped |= newer.gapped;
+        self.streamed |= newer.streamed;
+        self.first_token = self.first_token.or(newer.first_token);
+        self.first_chunk = self.first_chunk.or(newer.first_chunk);
+        self.usage.absorb(&newer.usage);
+        for choice in newer.choices {
+            self.choice(choice.index, &choice.reason);
+        }
+    }
+
+    /// Reports no usage.
+    pub(crate) fn forget_usage(&mut self) {
+        self.usage = UsageReader::default();
     }
 
     /// Token counts in the conventions' terms.

@@ -18,8 +18,6 @@ pub(crate) enum Count {
     CacheWrite5m,
     CacheWrite1h,
     Reasoning,
-    /// Input that is counted beside `Input`: the results of tools at Gemini.
-    ToolInput,
     TextInput,
     TextOutput,
     ImageInput,
@@ -90,6 +88,8 @@ pub(crate) struct UsageRule {
     /// The input does not include the cached tokens (wire.md: Anthropic, all hostings).
     pub(crate) cache_apart: bool,
     pub(crate) reasoning: Reasoning,
+    /// Nothing comes out that is counted, so that the total is the input where nothing else says that.
+    pub(crate) input_only: bool,
 }
 
 /// Whether the output includes the reasoning.
@@ -104,8 +104,16 @@ pub(crate) enum Reasoning {
 
 impl UsageRule {
     /// One object, in which the input includes cached tokens and the output reasoning.
-    pub(crate) const PLAIN: Self =
-        Self { merge: false, flat: false, cache_apart: false, reasoning: Reasoning::Included };
+    pub(crate) const PLAIN: Self = Self {
+        merge: false,
+        flat: false,
+        cache_apart: false,
+        reasoning: Reasoning::Included,
+        input_only: false,
+    };
+
+    /// Of what has no output: embeddings, reranking.
+    pub(crate) const INPUT_ONLY: Self = Self { input_only: true, ..Self::PLAIN };
 }
 
 /// The usage objects of one call, as they come.
@@ -113,13 +121,18 @@ impl UsageRule {
 pub(super) struct UsageReader {
     /// The object that is read.
     current: Counts,
+    /// There are objects: numbers of one that is incomplete do not count.
+    objects: bool,
     last: Option<Counts>,
 }
 
 impl UsageReader {
     pub(super) fn object(&mut self, value: Value<'_>, rule: UsageRule) {
         match value {
-            Value::Object => self.current = Counts::default(),
+            Value::Object => {
+                self.objects = true;
+                self.current = Counts::default();
+            }
             // An incomplete object may lack what others have to be added to: it is ignored.
             Value::End if rule.merge => {
                 let current = std::mem::take(&mut self.current);
@@ -135,6 +148,21 @@ impl UsageReader {
         self.current.read(which, value);
     }
 
+    pub(super) fn set_current(&mut self, which: Count, n: i64) {
+        self.current.set(which, n);
+    }
+
+    pub(super) fn get_current(&self, which: Count) -> Option<i64> {
+        self.current.get(which)
+    }
+
+    /// Takes what a later part of the call says.
+    pub(super) fn absorb(&mut self, newer: &Self) {
+        if let Some(last) = newer.last {
+            self.last = Some(last);
+        }
+    }
+
     pub(super) fn set(&mut self, which: Count, n: i64) {
         self.current.set(which, n);
         self.last.get_or_insert_default().set(which, n);
@@ -142,7 +170,7 @@ impl UsageReader {
 
     pub(super) fn counts(&self, rule: UsageRule) -> Option<Counts> {
         match self.last {
-            None if rule.flat && self.current != Counts::default() => Some(self.current),
+            None if rule.flat && !self.objects && self.current != Counts::default() => Some(self.current),
             last => last,
         }
     }
@@ -179,11 +207,13 @@ impl Counts {
         let add = |to: &mut Option<i64>, n: Option<i64>| {
             *to = to.map(|to| to.saturating_add(n.unwrap_or(0)));
         };
+        if rule.input_only {
+            (input, output) = (input.or(get(Count::Total)), None);
+        }
         if rule.cache_apart {
             add(&mut input, cache_read);
             add(&mut input, cache_write);
         }
-        add(&mut input, get(Count::ToolInput));
         match rule.reasoning {
             Reasoning::Included => {}
             Reasoning::Apart if output.is_none() => output = reasoning,

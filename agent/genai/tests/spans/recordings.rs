@@ -48,7 +48,9 @@ fn exchange(interaction: &Json) -> Result<Exchange, &'static str> {
         "content-encoding" => body.starts_with(&[0x1f, 0x8b]),
         _ => true,
     };
-    let status = response["status"]["code"].as_u64().and_then(|code| code.try_into().ok());
+    // Some write a number beside an interaction that was put together by hand.
+    let status = [&response["status"]["code"], &response["status_code"]].into_iter().find_map(Json::as_u64);
+    let status = status.and_then(|code| code.try_into().ok());
     Ok(Exchange {
         method: request["method"].as_str().ok_or("method")?.to_ascii_uppercase(),
         host: host.to_owned(),
@@ -77,7 +79,7 @@ fn body(message: &Json) -> Vec<u8> {
     if message["parsed_body"].is_object() {
         return message["parsed_body"].to_string().into_bytes();
     }
-    let body = &message["body"];
+    let body = if message["body"].is_null() { &message["content"] } else { &message["body"] };
     if let Some(text) = body.as_str().or_else(|| body["string"].as_str()) {
         return text.as_bytes().to_vec();
     }

@@ -1,0 +1,152 @@
+//! OpenAI Assistants: `POST …/assistants` creates an agent, runs invoke it (`…/threads/{thread}/runs`,
+//! `…/threads/runs`). Searching a vector store (`…/vector_stores/{store}/search`) is retrieval.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::{RequestHead, json::Schema};
+
+use super::openai_chat::{FAILURE, USAGE};
+use crate::{
+    api::{self, ApiSpec, Field, Kind, content, extra, kind, request, response},
+    decoder::{Decoder, OpenCalls},
+    facts::{Extra, RequestFacts, RequestField, ResponseField},
+    provider,
+    route::{Captures, Route},
+};
+
+pub(crate) static ASSISTANTS: ApiSpec = ApiSpec {
+    kinds: &[("assistant", Kind::Evidence)],
+    ..ApiSpec::new("openai-assistants", provider::OPENAI, ASSISTANT_ROUTES, &ASSISTANT, &ASSISTANT_RESPONSE)
+};
+
+const ASSISTANT_ROUTES: &[Route] = &[Route::post("/assistants", "create_agent").likely()];
+
+static ASSISTANT: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[
+            request("model", RequestField::Model),
+            request("temperature", RequestField::Temperature),
+            request("top_p", RequestField::TopP),
+            request("reasoning_effort", RequestField::ReasoningLevel),
+            extra("name", Extra::AgentName),
+        ],
+    )])
+});
+
+static ASSISTANT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        (
+            "",
+            &[
+                kind("object"),
+                extra("id", Extra::AgentId),
+                extra("name", Extra::AgentName),
+                response("model", ResponseField::Model),
+            ],
+        ),
+        ("", FAILURE),
+    ])
+});
+
+pub(crate) static RUNS: ApiSpec = ApiSpec {
+    kinds: &[
+        ("thread.run", Kind::Evidence),
+        ("thread.run.step", Kind::Evidence),
+        ("thread.message.delta", Kind::Evidence),
+    ],
+    decoder: || Box::new(Run),
+    is_request: |_| false,
+    ..ApiSpec::new("openai-runs", provider::OPENAI, RUN_ROUTES, &RUN, &RUN_RESPONSE)
+};
+
+const RUN_ROUTES: &[Route] = &[
+    Route::post("/threads/{thread}/runs/{run}/submit_tool_outputs", "invoke_agent"),
+    Route::post("/threads/runs", "invoke_agent"),
+    Route::post("/threads/{thread}/runs", "invoke_agent"),
+];
+
+static RUN: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[
+            request("model", RequestField::Model),
+            request("stream", RequestField::Stream),
+            request("temperature", RequestField::Temperature),
+            request("top_p", RequestField::TopP),
+            request("max_completion_tokens", RequestField::MaxTokens),
+            extra("assistant_id", Extra::AgentId),
+        ],
+    )])
+});
+
+static RUN_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        (
+            "",
+            &[
+                kind("object"),
+                response("id", ResponseField::Id),
+                response("model", ResponseField::Model),
+                extra("assistant_id", Extra::AgentId),
+                extra("thread_id", Extra::ConversationId),
+                extra("status", Extra::ResponseStatus),
+                content("delta.content[].text.value"),
+                response("last_error", ResponseField::Error),
+                response("last_error.code", ResponseField::ErrorCode),
+            ],
+        ),
+        ("", FAILURE),
+        ("usage", USAGE),
+    ])
+});
+
+/// Takes the thread from the path.
+#[derive(Debug)]
+struct Run;
+
+impl Decoder for Run {
+    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        if let Some(thread) = captures.get("thread") {
+            calls.current.set(Extra::ConversationId, thread);
+        }
+    }
+}
+
+pub(crate) static SEARCH: ApiSpec = ApiSpec {
+    kinds: &[("vector_store.search_results.page", Kind::Evidence)],
+    decoder: || Box::new(Search),
+    is_request: RequestFacts::has_evidence,
+    ..ApiSpec::new(
+        "openai-vector-store-search",
+        provider::OPENAI,
+        SEARCH_ROUTES,
+        &SEARCH_REQUEST,
+        &SEARCH_RESPONSE,
+    )
+};
+
+const SEARCH_ROUTES: &[Route] = &[Route::post("/vector_stores/{store}/search", "retrieval")];
+
+static SEARCH_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[request("query", RequestField::Evidence), extra("max_num_results", Extra::RetrievalTopK)],
+    )])
+});
+
+static SEARCH_RESPONSE: LazyLock<Schema<Field>> =
+    LazyLock::new(|| api::schema(&[("", &[kind("object")]), ("", FAILURE)]));
+
+/// Takes the store from the path.
+#[derive(Debug)]
+struct Search;
+
+impl Decoder for Search {
+    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        if let Some(store) = captures.get("store") {
+            calls.current.subject = Some(store.clone());
+            calls.current.set(Extra::DataSourceId, store);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! OpenAI Completions (`POST …/completions`), and fill-in-the-middle at Mistral.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::json::Schema;
+
+use super::openai_chat::{FAILURE, OpenAiChat, SAMPLING, SOFTWARE, TOP, USAGE};
+use crate::{
+    api::{self, ApiSpec, Field, Kind, content, request},
+    facts::{Reasoning, RequestField, UsageRule},
+    provider,
+    route::Route,
+};
+
+pub(crate) static API: ApiSpec = ApiSpec {
+    kinds: &[
+        ("text_completion", Kind::Evidence),
+        // Some servers say so of completions, too.
+        ("chat.completion.chunk", Kind::Evidence),
+        ("error", Kind::Failure),
+    ],
+    usage: UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
+    decoder: || Box::<OpenAiChat>::default(),
+    ..ApiSpec::new("openai-completions", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
+};
+
+const ROUTES: &[Route] = &[
+    Route::post("/deployments/{model}/completions", "text_completion"),
+    Route::post("/v1/fim/completions", "text_completion"),
+    Route::post("/completions", "text_completion").likely(),
+];
+
+static REQUEST: LazyLock<Schema<Field>> =
+    LazyLock::new(|| api::schema(&[("", SAMPLING), ("", &[request("prompt", RequestField::Evidence)])]));
+
+static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        ("", TOP),
+        ("choices[]", &[content("text"), content("delta.content")]),
+        ("", SOFTWARE),
+        ("", FAILURE),
+        ("usage", USAGE),
+        ("choices[].usage", USAGE),
+    ])
+});

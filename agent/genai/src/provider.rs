@@ -2,8 +2,8 @@
 //!
 //! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
 //! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
-//! `sambanova`, `nebius`, `novita`, `baseten`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`, and for
-//! self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `litellm`.
+//! `sambanova`, `nebius`, `novita`, `baseten`, `replicate`, `voyageai`, `jina`, `writer`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`, and for
+//! self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`.
 
 use tokentap_wire::Headers;
 
@@ -11,19 +11,27 @@ pub(crate) const ANTHROPIC: &str = "anthropic";
 pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
 pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
 pub(crate) const BEDROCK: &str = "aws.bedrock";
+pub(crate) const CHROMA: &str = "chroma";
 pub(crate) const COHERE: &str = "cohere";
 pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
+pub(crate) const MILVUS: &str = "milvus";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
+pub(crate) const PINECONE: &str = "pinecone";
+pub(crate) const QDRANT: &str = "qdrant";
+pub(crate) const REPLICATE: &str = "replicate";
 pub(crate) const SGLANG: &str = "sglang";
+pub(crate) const TEI: &str = "tei";
 pub(crate) const TGI: &str = "tgi";
+pub(crate) const TRITON: &str = "triton";
 pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
+pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 58] = [
+const HOSTS: [(&str, &str); 62] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -49,7 +57,7 @@ const HOSTS: [(&str, &str); 58] = [
     ("api.perplexity.ai", "perplexity"),
     ("api.moonshot.ai", "moonshot_ai"),
     ("api.moonshot.cn", "moonshot_ai"),
-    (".ml.cloud.ibm.com", "ibm.watsonx.ai"),
+    (".ml.cloud.ibm.com", WATSONX),
     ("api.together.xyz", "together_ai"),
     ("api.together.ai", "together_ai"),
     ("api.fireworks.ai", "fireworks_ai"),
@@ -77,9 +85,13 @@ const HOSTS: [(&str, &str); 58] = [
     ("ollama.com", "ollama_cloud"),
     ("api.llama.com", "meta"),
     ("api.voyageai.com", "voyageai"),
+    (".pinecone.io", PINECONE),
+    (".qdrant.io", QDRANT),
+    (".zillizcloud.com", MILVUS),
+    ("api.trychroma.com", CHROMA),
     ("api.jina.ai", "jina"),
-    ("api.replicate.com", "replicate"),
-    (".replicate.net", "replicate"),
+    ("api.replicate.com", REPLICATE),
+    (".replicate.net", REPLICATE),
     ("api.writer.com", "writer"),
     ("api-inference.huggingface.co", "huggingface"),
 ];
@@ -102,7 +114,9 @@ pub(crate) fn is_host(pattern: &str, host: &str) -> bool {
 fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     let aws =
         host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
-    if aws && host.contains("bedrock") {
+    if aws && host.starts_with("runtime.sagemaker") {
+        Some("aws.sagemaker")
+    } else if aws && host.contains("bedrock") {
         Some(BEDROCK)
     } else if host.starts_with("aws-external-anthropic.") && aws {
         Some("anthropic")

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 use crate::{api::ApiSpec, apis, route::Route};
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 20] = [
+static APIS: [&ApiSpec; 38] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -26,6 +26,24 @@ static APIS: [&ApiSpec; 20] = [
     &apis::bedrock::INVOKE,
     &apis::bedrock::AGENT,
     &apis::bedrock::RETRIEVE,
+    &apis::cohere::CHAT,
+    &apis::cohere::CHAT_V1,
+    &apis::cohere::GENERATE,
+    &apis::cohere::EMBED,
+    &apis::rerank::API,
+    &apis::ollama::GENERATE,
+    &apis::ollama::EMBED,
+    &apis::llama_cpp::API,
+    &apis::sglang::API,
+    &apis::tgi::API,
+    &apis::tei::API,
+    &apis::triton::API,
+    &apis::replicate::API,
+    &apis::watsonx::API,
+    &apis::vector_stores::QDRANT,
+    &apis::vector_stores::CHROMA,
+    &apis::vector_stores::MILVUS,
+    &apis::vector_stores::PINECONE,
 ];
 
 /// An LLM API.
@@ -51,24 +69,25 @@ impl Api {
     /// The APIs and their routes that a path (without query) may belong to. What this costs does not grow with the
     /// number of APIs.
     pub(crate) fn claiming(path: &str) -> impl Iterator<Item = (Self, &'static Route)> {
-        let (before, last) = path.rsplit_once('/').unwrap_or_default();
-        let parent = before.rsplit_once('/').map_or(before, |(_, parent)| parent);
+        let mut segments = path.rsplit('/');
+        let mut next = || segments.next().unwrap_or_default();
+        let last = if path.is_empty() { "/" } else { next() };
         let verb = last.rfind(':').map_or("", |colon| &last[colon..]);
-        let find = |key: &str, parent: bool| {
-            let found = if key.is_empty() { None } else { ROUTES[usize::from(parent)].get(key) };
+        let found = [(last, 0), (verb, 0), (next(), 1), (next(), 2)].map(|(key, depth)| {
+            let found = if key.is_empty() { None } else { ROUTES[depth].get(key) };
             found.map(Vec::as_slice).unwrap_or_default()
-        };
-        [find(last, false), find(verb, false), find(parent, true)].into_iter().flatten().copied()
+        });
+        found.into_iter().flatten().copied()
     }
 }
 
-/// Routes by [`Route::key`]: those of the last segment, and those of the one before.
-static ROUTES: LazyLock<[HashMap<&'static str, Vec<(Api, &'static Route)>>; 2]> = LazyLock::new(|| {
-    let mut routes = [HashMap::new(), HashMap::new()];
+/// Routes by [`Route::key`]: its literal, and how many segments stand behind it.
+static ROUTES: LazyLock<[HashMap<&'static str, Vec<(Api, &'static Route)>>; 3]> = LazyLock::new(|| {
+    let mut routes = [const { () }; 3].map(|()| HashMap::new());
     for api in Api::all() {
         for route in api.0.routes {
-            let (key, parent) = route.key();
-            let same_key: &mut Vec<_> = routes[usize::from(parent)].entry(key).or_default();
+            let (key, depth) = route.key();
+            let same_key: &mut Vec<_> = routes[depth].entry(key).or_default();
             same_key.push((api, route));
         }
     }
@@ -103,7 +122,7 @@ mod tests {
             // Compiles the tables, which panics where a path is wrong.
             let _ = (&**api.0.request, &**api.0.response);
             for route in api.0.routes {
-                assert!(!route.key().0.is_empty(), "{api:?} {}", route.path);
+                assert!(!route.key().0.is_empty() && route.key().1 < 3, "{api:?} {}", route.path);
                 assert!(route.path.starts_with('/'), "{api:?} {}", route.path);
             }
         }

@@ -82,21 +82,28 @@ impl Route {
         Self { response, ..self }
     }
 
-    /// What an index of routes finds this one by: the last literal segment, or the `:verb` of the last one; whether it is
-    /// the segment before the last.
-    pub(crate) fn key(&self) -> (&'static str, bool) {
-        let mut segments = self.path.rsplit('/');
-        let last = segments.next().unwrap_or_default();
-        match last.rfind('}') {
-            None => (last, false),
-            Some(end) if end + 1 < last.len() => (&last[end + 1..], false),
-            Some(_) => (segments.next().unwrap_or_default(), true),
+    /// What an index of routes finds this one by: the last literal segment or the `:verb` of the last segment, and how many
+    /// segments stand behind it.
+    pub(crate) fn key(&self) -> (&'static str, usize) {
+        if self.path == "/" {
+            return ("/", 0);
         }
+        for (depth, segment) in self.path.rsplit('/').enumerate() {
+            match segment.rfind('}') {
+                None => return (segment, depth),
+                Some(end) if end + 1 < segment.len() => return (&segment[end + 1..], depth),
+                Some(_) => {}
+            }
+        }
+        ("", 0)
     }
 
     /// What the path (without query) captures, if it is one of this route.
     pub(crate) fn captures<'p>(&self, path: &'p str) -> Option<Captures<'p>> {
         let mut captures = Captures::default();
+        if self.path == "/" {
+            return path.is_empty().then_some(captures);
+        }
         let mut rest = path;
         let mut template = self.path.rsplit('/').peekable();
         while let Some(part) = template.next() {
@@ -217,6 +224,8 @@ mod tests {
             ("/model/{model+}/invoke", "/model/a/b/invoke", Some(vec![("model", "a/b")])),
             ("/model/{model+}/invoke", "/p/model/a%2Fb/invoke", Some(vec![("model", "a%2Fb")])),
             ("/model/{model+}/invoke", "/model/invoke", None),
+            ("/", "", Some(vec![])),
+            ("/", "/x", None),
             ("/v1/{kind}/{id}/run", "/v1/k/i/run", Some(vec![("id", "i"), ("kind", "k")])),
         ] {
             let captures = Route::post(template, "chat").captures(path);
@@ -228,9 +237,11 @@ mod tests {
     #[test]
     fn routes_are_found_by_their_last_literal() {
         for (template, expected) in [
-            ("/chat/completions", ("completions", false)),
-            ("/models/{model}:generate", (":generate", false)),
-            ("/responses/{id}", ("responses", true)),
+            ("/", ("/", 0)),
+            ("/chat/completions", ("completions", 0)),
+            ("/models/{model}:generate", (":generate", 0)),
+            ("/responses/{id}", ("responses", 1)),
+            ("/models/{owner}/{name}", ("models", 2)),
         ] {
             assert_eq!(Route::post(template, "chat").key(), expected, "{template}");
         }

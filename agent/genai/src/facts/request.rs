@@ -88,7 +88,14 @@ impl RequestFacts {
             RequestField::Stop => self.push_stop(value.as_str()),
             RequestField::ReasoningLevel => read(value, &mut self.reasoning_level),
             RequestField::FormatName => {
-                self.format = value.as_str().map(|name| if name.is("text") { "text" } else { "json" });
+                self.format = match value {
+                    Value::Str(name) if name.is("text") => Some("text"),
+                    Value::Str(name) if name.is_empty() => None,
+                    // Ollama takes a schema in the place of a name.
+                    Value::Str(_) | Value::Object => Some("json"),
+                    Value::End => self.format,
+                    _ => None,
+                };
             }
             RequestField::FormatSchema if matches!(value, Value::Object) => self.format = Some("json"),
             RequestField::FormatSchema => {}

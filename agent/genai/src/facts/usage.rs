@@ -12,6 +12,9 @@ pub(crate) enum Count {
     /// What the first event of a stream says of the output: a few tokens, and final only where no other count follows.
     OutputAtStart,
     Total,
+    /// What a model counted, where others are billed.
+    UnbilledInput,
+    UnbilledOutput,
     CacheRead,
     CacheWrite,
     /// Parts of what was written to the cache, by how long it is kept.
@@ -60,7 +63,8 @@ impl Counts {
 
     /// Whether something says how many tokens went in or came out.
     pub(crate) fn has_tokens(&self) -> bool {
-        self.get(Count::Input).or(self.get(Count::Output)).or(self.get(Count::Total)).is_some()
+        use Count::{Input, Output, Total, UnbilledInput, UnbilledOutput};
+        [Input, Output, Total, UnbilledInput, UnbilledOutput].iter().any(|&which| self.get(which).is_some())
     }
 
     /// Takes the numbers of a later object. One in which no token went in says nothing about the input, and zero says
@@ -202,8 +206,10 @@ impl Counts {
             .reduce(i64::saturating_add);
         let cache_write = get(Count::CacheWrite).or(by_age);
         let (cache_read, reasoning) = (get(Count::CacheRead), get(Count::Reasoning));
-        let mut input = get(Count::Input);
-        let mut output = get(Count::Output).or_else(|| get(Count::OutputAtStart).filter(|_| complete));
+        let mut input = get(Count::Input).or(get(Count::UnbilledInput));
+        let mut output = get(Count::Output)
+            .or(get(Count::UnbilledOutput))
+            .or_else(|| get(Count::OutputAtStart).filter(|_| complete));
         let add = |to: &mut Option<i64>, n: Option<i64>| {
             *to = to.map(|to| to.saturating_add(n.unwrap_or(0)));
         };

@@ -1,0 +1,78 @@
+//! Reranking: Cohere, Voyage, Jina, NIM (`/v1/ranking`), vLLM, llama.cpp and TEI.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::{ResponseHead, json::Schema};
+
+use super::{cohere::USAGE as BILLED, openai_chat::FAILURE};
+use crate::{
+    api::{self, ApiSpec, Field, counted, extra, request, response},
+    decoder::{Decoder, OpenCalls},
+    facts::{Count, Extra, RequestField, ResponseField, UsageRule},
+    provider,
+    route::Route,
+};
+
+pub(crate) static API: ApiSpec = ApiSpec {
+    usage: UsageRule::INPUT_ONLY,
+    decoder: || Box::<Rerank>::default(),
+    ..ApiSpec::new("rerank", provider::COHERE, ROUTES, &REQUEST, &RESPONSE)
+};
+
+const ROUTES: &[Route] = &[
+    Route::post("/rerank", "rerank").likely(),
+    Route::post("/reranking", "rerank").likely(),
+    Route::post("/v1/ranking", "rerank").likely(),
+];
+
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[
+            request("query", RequestField::Evidence),
+            request("model", RequestField::Model),
+            extra("top_n", Extra::RetrievalTopK),
+            extra("top_k", Extra::RetrievalTopK),
+        ],
+    )])
+});
+
+static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        ("", FAILURE),
+        ("meta", BILLED),
+        (
+            "",
+            &[
+                response("id", ResponseField::Id),
+                response("model", ResponseField::Model),
+                response("results[].relevance_score", ResponseField::Evidence),
+                response("data[].relevance_score", ResponseField::Evidence),
+                response("rankings[].logit", ResponseField::Evidence),
+                response("[].score", ResponseField::Evidence),
+                response("usage", ResponseField::Usage),
+                counted("usage.prompt_tokens", Count::Input),
+                counted("usage.total_tokens", Count::Total),
+            ],
+        ),
+    ])
+});
+
+/// Reads what TEI says in a header field.
+#[derive(Debug, Default)]
+struct Rerank {
+    tokens: Option<i64>,
+}
+
+impl Decoder for Rerank {
+    fn response_head(&mut self, head: &ResponseHead<'_>, _calls: &mut OpenCalls) {
+        self.tokens = super::tei::computed_tokens(head);
+    }
+
+    fn finish(&mut self, calls: &mut OpenCalls) {
+        if let Some(tokens) = self.tokens {
+            calls.current.response.set_count_if_absent(Count::Input, tokens, API.usage);
+            calls.current.response.server = Some(provider::TEI);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! SGLang's own `/generate`. `meta_info` is in every chunk, and cumulative.
+
+use std::sync::LazyLock;
+
+use tokentap_wire::json::Schema;
+
+use super::openai_chat::FAILURE;
+use crate::{
+    api::{self, ApiSpec, Field, content, counted, request, response},
+    facts::{Count, RequestField, ResponseField, UsageRule},
+    provider,
+    route::Route,
+};
+
+pub(crate) static API: ApiSpec = ApiSpec {
+    usage: UsageRule::PLAIN,
+    is_request: |_| false,
+    ..ApiSpec::new("sglang", provider::SGLANG, ROUTES, &REQUEST, &RESPONSE)
+};
+
+const ROUTES: &[Route] = &[Route::post("/generate", "text_completion").likely()];
+
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        (
+            "",
+            &[
+                request("text", RequestField::Evidence),
+                request("input_ids", RequestField::Evidence),
+                request("stream", RequestField::Stream),
+            ],
+        ),
+        (
+            "sampling_params",
+            &[
+                request("max_new_tokens", RequestField::MaxTokens),
+                request("temperature", RequestField::Temperature),
+                request("top_p", RequestField::TopP),
+                request("top_k", RequestField::TopK),
+                request("frequency_penalty", RequestField::FrequencyPenalty),
+                request("presence_penalty", RequestField::PresencePenalty),
+                request("stop", RequestField::Stop),
+                request("stop[]", RequestField::Stop),
+            ],
+        ),
+    ])
+});
+
+static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        ("", FAILURE),
+        ("", &[content("text")]),
+        (
+            "meta_info",
+            &[
+                response("", ResponseField::Usage),
+                response("id", ResponseField::Id),
+                response("finish_reason.type", ResponseField::FinishReason),
+                response("e2e_latency", ResponseField::Evidence),
+                response("weight_version", ResponseField::Evidence),
+                counted("prompt_tokens", Count::Input),
+                counted("completion_tokens", Count::Output),
+                counted("cached_tokens", Count::CacheRead),
+                counted("reasoning_tokens", Count::Reasoning),
+            ],
+        ),
+    ])
+});

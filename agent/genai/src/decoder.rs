@@ -44,8 +44,6 @@ pub(crate) struct Event<'a> {
     pub(crate) from: Role,
     /// The name that the framing gives it; empty where there is none.
     pub(crate) name: &'a [u8],
-    /// The framing says that it is an error.
-    pub(crate) error: bool,
 }
 
 /// What a call of an exchange with many calls is known by: an id of the API.
@@ -70,10 +68,15 @@ const MOST_OPEN: usize = 64;
 impl OpenCalls {
     /// Opens a call, and gives what is known of it.
     pub(crate) fn open(&mut self, key: CallKey, mut facts: Facts) -> &mut Facts {
+        facts.start.get_or_insert(self.now);
+        self.open_with_exchange(key, facts)
+    }
+
+    /// As [`OpenCalls::open`], for a call that began with its exchange.
+    pub(crate) fn open_with_exchange(&mut self, key: CallKey, facts: Facts) -> &mut Facts {
         if self.open.len() == MOST_OPEN {
             self.open.remove(0);
         }
-        facts.start.get_or_insert(self.now);
         self.open.push((key, facts));
         &mut self.open.last_mut().expect("it was pushed").1
     }
@@ -85,6 +88,11 @@ impl OpenCalls {
     /// The call that was opened last.
     pub(crate) fn newest(&mut self) -> Option<&mut Facts> {
         self.open.last_mut().map(|(_, facts)| facts)
+    }
+
+    /// Takes what the current event says.
+    pub(crate) fn take_event(&mut self) -> Facts {
+        std::mem::take(&mut self.current)
     }
 
     /// Ends a call, if it is open, at the current time.
@@ -99,9 +107,9 @@ impl OpenCalls {
 
     /// Bytes of what the server sends are missing.
     pub(crate) fn gap(&mut self) {
-        self.current.response.gapped = true;
+        self.current.response.gap();
         for (_, facts) in &mut self.open {
-            facts.response.gapped = true;
+            facts.response.gap();
         }
     }
 
@@ -113,6 +121,10 @@ impl OpenCalls {
     /// Calls that have not.
     pub(crate) fn take_open(&mut self) -> impl Iterator<Item = Facts> + use<> {
         std::mem::take(&mut self.open).into_iter().map(|(_, facts)| facts)
+    }
+
+    pub(crate) const fn has_open(&self) -> bool {
+        !self.open.is_empty()
     }
 
     pub(crate) fn has_closed(&self) -> bool {

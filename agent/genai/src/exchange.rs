@@ -22,6 +22,7 @@ use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHe
 
 use crate::{
     Span, SpanKind, TraceContext, Transport,
+    context::ExchangeContext,
     outcome::{Outcome, Seen},
     provider,
     reader::Reader,
@@ -44,20 +45,6 @@ pub(crate) struct Exchange {
     done: Option<Nanos>,
     /// A call of many has ended.
     had_calls: bool,
-}
-
-/// What all calls of an exchange have in common.
-#[derive(Debug)]
-pub(crate) struct ExchangeContext {
-    pub(crate) kind: SpanKind,
-    pub(crate) start: Nanos,
-    pub(crate) parent: Option<TraceContext>,
-    pub(crate) destination: Destination,
-    /// The provider that the host or a header shows.
-    pub(crate) provider: Option<&'static str>,
-    /// 0 before the head of the response, and where that could not be resolved.
-    pub(crate) status: u16,
-    pub(crate) response_gap: bool,
 }
 
 impl Exchange {
@@ -197,8 +184,13 @@ impl Exchange {
         let at = self.done.unwrap_or(at);
         if reader.calls.many {
             for facts in reader.calls.take_open() {
-                // The exchange may have ended regularly, but this call has not.
-                let ending = if ending == Ending::Complete { Ending::Cut } else { ending };
+                let status = self.context.status;
+                // An answer in another exchange is not waited for.
+                if status == 202 && ending == Ending::Complete {
+                    continue;
+                }
+                // The WebSocket may have ended in good order, but this call has not.
+                let ending = if ending == Ending::Complete && status == 101 { Ending::Cut } else { ending };
                 let seen = Seen { gap: facts.response.gapped, ..Seen::default() };
                 let outcome = Outcome::new(ending, &self.context, &facts.response, seen);
                 give(render::span(&self.context, &reader, facts, outcome, at));
@@ -219,6 +211,9 @@ impl Exchange {
     fn confirmed(&self) -> Option<usize> {
         if self.certain {
             return Some(0);
+        }
+        if let Some(open) = self.readers.iter().position(|reader| reader.calls.has_open()) {
+            return Some(open);
         }
         let answered = self.readers.iter().position(|reader| reader.facts().response.is_recognised);
         answered.or_else(|| {

@@ -13,7 +13,7 @@ use crate::TraceContext;
 pub(crate) use extra::{Extra, ExtraValue};
 pub(crate) use request::{RequestFacts, RequestField};
 pub(crate) use response::{ResponseFacts, ResponseField};
-pub(crate) use usage::{Count, Counts, Reasoning, Usage, UsageRule};
+pub(crate) use usage::{Count, Reasoning, Usage, UsageRule};
 
 /// One call.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) operation: Option<&'static str>,
     pub(crate) request: RequestFacts,
     pub(crate) response: ResponseFacts,
+    /// The name of the span, where it is not operation and model.
+    pub(crate) name: Option<String>,
     /// What the span's name says after the operation, where that is not the requested model.
     pub(crate) subject: Option<String>,
     /// The first byte of the call, where that is not the first byte of its exchange.
@@ -45,6 +47,14 @@ impl Facts {
         }
     }
 
+    /// As [`Facts::set`], of text that every event of a stream may repeat.
+    pub(crate) fn set_text(&mut self, extra: Extra, text: &str) {
+        match self.extras.iter_mut().find(|(known, _)| *known == extra) {
+            Some((_, ExtraValue::Text(known))) => text.clone_into(known),
+            _ => self.set(extra, text),
+        }
+    }
+
     /// As [`Facts::set`], from a value of a body: strings that are not empty, integers and booleans. A list of strings
     /// grows by each string, up to 16.
     pub(crate) fn read(&mut self, extra: Extra, value: Value<'_>) {
@@ -61,7 +71,15 @@ impl Facts {
                     self.set(extra, ExtraValue::List(vec![text.decode()]));
                 }
             }
-            Value::Str(text) if !text.is_empty() => self.set(extra, text.decode()),
+            Value::Str(text) if !text.is_empty() => {
+                if let Some((_, ExtraValue::Text(known))) =
+                    self.extras.iter_mut().find(|(known, _)| *known == extra)
+                {
+                    text.read_into(known);
+                } else {
+                    self.set(extra, text.decode());
+                }
+            }
             Value::Number(number) => {
                 if let Some(number) = number.as_i64() {
                     self.set(extra, number);
@@ -72,8 +90,12 @@ impl Facts {
         }
     }
 
-    pub(crate) fn get(&self, extra: Extra) -> Option<&ExtraValue> {
-        self.extras.iter().find(|(known, _)| *known == extra).map(|(_, value)| value)
+    /// Takes what a later part of the same call says.
+    pub(crate) fn absorb(&mut self, mut newer: Self) {
+        for (extra, value) in newer.take_extras() {
+            self.set(extra, value);
+        }
+        self.response.absorb(newer.response);
     }
 
     pub(crate) fn take_extras(&mut self) -> Vec<(Extra, ExtraValue)> {

@@ -41,7 +41,7 @@ impl Visitor<'_> {
                 response.first_chunk = Some(self.calls.now);
             }
         }
-        self.decoder.begin(&Event { from: self.from, name, error }, self.calls);
+        self.decoder.begin(&Event { from: self.from, name }, self.calls);
     }
 
     /// Bytes came of which nothing is read.
@@ -55,7 +55,10 @@ impl Visitor<'_> {
 
     fn end(&mut self, whole: bool) {
         if self.from == Role::Server {
-            self.calls.current.response.end_document();
+            let response = &mut self.calls.current.response;
+            response.end_document();
+            // Not before: what matters may be at its end.
+            response.done |= std::mem::take(&mut response.in_last_event);
         }
         self.decoder.end(whole, self.calls);
     }
@@ -82,7 +85,7 @@ impl Visitor<'_> {
         match kind {
             Kind::Evidence => {}
             Kind::OneChoice => response.choice(0, ""),
-            Kind::Last => response.done = true,
+            Kind::Last => response.in_last_event = true,
             Kind::Failure | Kind::OwnFailure => response.failure.seen = true,
         }
     }
@@ -220,7 +223,8 @@ impl Body {
             self.state = event_framing(visitor);
         } else if lines && *first == b'{' {
             self.state = BodyState::Lines { between: true, gapped: false };
-            visitor.calls.current.response.streamed |= visitor.from == Role::Server;
+            visitor.calls.current.response.streamed |=
+                visitor.from == Role::Server && announced == Announced::Lines;
         } else {
             self.state = BodyState::Document;
             visitor.begin(b"", false);
@@ -272,6 +276,9 @@ impl Body {
                             continue;
                         }
                         *between = false;
+                        let response = &mut visitor.calls.current.response;
+                        // The second line shows that the body is a stream.
+                        response.streamed |= response.first_chunk.is_some() && visitor.from == Role::Server;
                         extractor.reset();
                         visitor.begin(b"", false);
                     }
@@ -299,6 +306,7 @@ impl Body {
         if let BodyState::Undetected { announced } = self.state {
             self.state = match (self.framing, announced) {
                 (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {
+                    visitor.calls.current.response.streamed = true;
                     self.event_stream()
                 }
                 (_, Announced::Events) if visitor.from == Role::Server => event_framing(visitor),

@@ -42,6 +42,7 @@
 mod api;
 mod apis;
 mod calls;
+mod context;
 mod decoder;
 mod exchange;
 mod facts;

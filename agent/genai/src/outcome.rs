@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tokentap_wire::{Ending, Reason};
 
-use crate::{IncompleteReason, SpanKind, exchange::ExchangeContext, facts::ResponseFacts};
+use crate::{IncompleteReason, SpanKind, context::ExchangeContext, facts::ResponseFacts};
 
 /// How a call ended.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const MILVUS: &str = "milvus";
+pub(crate) const NVIDIA: &str = "nvidia";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
 pub(crate) const PINECONE: &str = "pinecone";
@@ -65,8 +66,8 @@ const HOSTS: [(&str, &str); 62] = [
     ("router.huggingface.co", "huggingface"),
     ("api-inference.huggingface.co", "huggingface"),
     (".endpoints.huggingface.cloud", "huggingface"),
-    ("integrate.api.nvidia.com", "nvidia"),
-    ("ai.api.nvidia.com", "nvidia"),
+    ("integrate.api.nvidia.com", NVIDIA),
+    ("ai.api.nvidia.com", NVIDIA),
     ("api.cerebras.ai", "cerebras"),
     ("api.z.ai", "zai"),
     ("open.bigmodel.cn", "zai"),
@@ -137,10 +138,11 @@ pub(crate) fn by_headers(headers: &Headers<'_>) -> Option<&'static str> {
     if server.starts_with(b"llama.cpp") {
         return Some(LLAMA_CPP);
     }
-    const MARKS: [(&str, &str); 9] = [
+    const MARKS: [(&str, &str); 10] = [
         ("x-generation-id", "openrouter"),
         ("x-ds-trace-id", "deepseek"),
         ("fireworks-server-processing-time", "fireworks_ai"),
+        ("x-compute-tokens", TEI),
         ("x-compute-type", TGI),
         ("x-litellm-model-id", "litellm"),
         ("x-litellm-call-id", "litellm"),

@@ -25,6 +25,9 @@ pub(crate) struct Reader {
     pub(crate) web_socket: bool,
 }
 
+/// Of an API that is known by its bodies only.
+static NO_ROUTE: Route = Route::post("/", "");
+
 impl Reader {
     /// `route`: `None` where the path does not say that the request is one of this API.
     pub(crate) fn new(
@@ -34,7 +37,7 @@ impl Reader {
         captures: &Captures<'_>,
     ) -> Self {
         let api = api.spec();
-        let route = route.unwrap_or(&api.routes[0]);
+        let route = route.or_else(|| api.routes.first()).unwrap_or(&NO_ROUTE);
         let mut reader = Self {
             api,
             operation: route.operation,

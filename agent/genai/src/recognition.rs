@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use tokentap_wire::{Headers, RequestHead, Role};
 
 use crate::{
-    Api, Options, Transport, provider,
+    Api, Options, Transport,
+    apis::mcp,
+    provider,
     route::{Captures, Confidence, Framing, Route},
 };
 
@@ -38,7 +40,8 @@ pub(crate) fn recognise<'h>(
     let path = path(head.target);
     let mut claims = claims(head, path).peekable();
     let post = head.method == b"POST";
-    if claims.peek().is_none() && !unresolved && !(post && !options.include.is_empty()) {
+    let rpc = post && claims.peek().is_none() && mcp::may_be(&head.headers);
+    if claims.peek().is_none() && !rpc && !unresolved && !(post && !options.include.is_empty()) {
         return None;
     }
     let destination = Destination::of(head, transport);
@@ -51,11 +54,18 @@ pub(crate) fn recognise<'h>(
         Some(Some(api)) => (vec![with_route(api, head, path)], true),
         included => match among(claims.collect(), &destination, path, head) {
             Some(chosen) => chosen,
+            None if rpc && included.is_none() => (vec![mcp_claim()], false),
             None if included.is_some() || unresolved => (by_bodies(&head.headers), false),
             None => return None,
         },
     };
     Some(CallCandidate { readers, certain, destination })
+}
+
+/// The Model Context Protocol, which has no path of its own.
+fn mcp_claim<'p>() -> Claim<'p> {
+    let api = Api::all().find(|api| std::ptr::eq(api.spec(), &mcp::API)).expect("it is registered");
+    (api, None, Captures::default())
 }
 
 type Claim<'p> = (Api, Option<&'static Route>, Captures<'p>);
@@ -113,7 +123,7 @@ fn among<'p>(
 /// An API that a rule names, by the route of the path if it has one.
 fn with_route<'h>(api: Api, head: &RequestHead<'h>, path: &'h str) -> Claim<'h> {
     let claim = claims(head, path).find(|claim| claim.0 == api);
-    claim.unwrap_or((api, None, Captures::default()))
+    claim.unwrap_or_else(|| (api, None, Captures::default()))
 }
 
 fn by_bodies<'p>(headers: &Headers<'_>) -> Vec<Claim<'p>> {

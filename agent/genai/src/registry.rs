@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 use crate::{api::ApiSpec, apis, route::Route};
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 38] = [
+static APIS: [&ApiSpec; 41] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -44,6 +44,9 @@ static APIS: [&ApiSpec; 38] = [
     &apis::vector_stores::CHROMA,
     &apis::vector_stores::MILVUS,
     &apis::vector_stores::PINECONE,
+    &apis::openai_realtime::API,
+    &apis::gemini_live::API,
+    &apis::mcp::API,
 ];
 
 /// An LLM API.
@@ -81,9 +84,11 @@ impl Api {
     }
 }
 
+type RoutesByKey = HashMap<&'static str, Vec<(Api, &'static Route)>>;
+
 /// Routes by [`Route::key`]: its literal, and how many segments stand behind it.
-static ROUTES: LazyLock<[HashMap<&'static str, Vec<(Api, &'static Route)>>; 3]> = LazyLock::new(|| {
-    let mut routes = [const { () }; 3].map(|()| HashMap::new());
+static ROUTES: LazyLock<[RoutesByKey; 3]> = LazyLock::new(|| {
+    let mut routes: [RoutesByKey; 3] = Default::default();
     for api in Api::all() {
         for route in api.0.routes {
             let (key, depth) = route.key();

@@ -9,7 +9,7 @@ use tokentap_wire::Nanos;
 use crate::{
     Attribute, Span, SpanKind, SpanStatus, Value,
     api::ApiSpec,
-    exchange::ExchangeContext,
+    context::ExchangeContext,
     facts::{Extra, ExtraValue, Facts, RequestFacts, ResponseFacts, UsageRule},
     outcome::Outcome,
     provider,
@@ -29,23 +29,33 @@ pub(crate) fn span(
     let start = facts.start.unwrap_or(exchange.start);
     let extras = facts.take_extras();
     let subject = facts.subject.take();
+    let own_name = facts.name.take();
     let Facts { request, response, .. } = &mut facts;
     let status =
         error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
     let mut attributes = Attributes(Vec::with_capacity(32));
-    let name = match subject {
+    let name = match subject.filter(|_| own_name.is_none()) {
+        None if own_name.is_some() => own_name.unwrap_or_default(),
         Some(subject) => format!("{operation} {subject}"),
         None if request.model.is_empty() => operation.to_owned(),
         None => format!("{operation} {}", request.model),
     };
     let provider = exchange.provider.or(response.server).unwrap_or(api.provider);
-    attributes.put(semconv::OPERATION_NAME, operation);
-    attributes.put(semconv::PROVIDER_NAME, provider);
+    // Of the Model Context Protocol, only a call of a tool is an operation, and nobody is its provider.
+    if !operation.is_empty() {
+        attributes.put(semconv::OPERATION_NAME, operation);
+    }
+    if !api.provider.is_empty() {
+        attributes.put(semconv::PROVIDER_NAME, provider);
+    }
     // Where the call failed, the error is the finish reason of a choice without one.
     let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
     attributes.provider(provider, api, request, response);
+    let requested_choices = request.choices.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
     attributes.request(request, response.streamed, api.output_type);
-    attributes.response(response, api.usage, unknown);
+    // Choices that a gap has swallowed would be missing in the list.
+    let choices_known = !response.gapped || response.count_choices() >= requested_choices;
+    attributes.response(response, api.usage, unknown, choices_known);
     attributes.times(response, start);
     for (extra, value) in extras {
         attributes.put(key(extra), value);
@@ -143,11 +153,17 @@ impl Attributes {
         self.put_some(semconv::OUTPUT_TYPE, request.output_type().or(output));
     }
 
-    fn response(&mut self, response: &mut ResponseFacts, rule: UsageRule, unknown: Option<&str>) {
+    fn response(
+        &mut self,
+        response: &mut ResponseFacts,
+        rule: UsageRule,
+        unknown: Option<&str>,
+        choices_known: bool,
+    ) {
         self.put_text(semconv::RESPONSE_ID, &mut response.id);
         self.put_text(semconv::RESPONSE_MODEL, &mut response.model);
         let reasons = response.finish_reasons(unknown);
-        if !reasons.is_empty() {
+        if !reasons.is_empty() && choices_known {
             self.put(semconv::RESPONSE_FINISH_REASONS, reasons);
         }
         let usage = response.usage(rule);
@@ -193,13 +209,11 @@ const fn key(extra: Extra) -> &'static str {
         Extra::EncodingFormats => semconv::REQUEST_ENCODING_FORMATS,
         Extra::GuardrailId => semconv::AWS_BEDROCK_GUARDRAIL_ID,
         Extra::JsonRpcRequestId => semconv::JSONRPC_REQUEST_ID,
-        Extra::JsonRpcVersion => semconv::JSONRPC_PROTOCOL_VERSION,
         Extra::KnowledgeBaseId => semconv::AWS_BEDROCK_KNOWLEDGE_BASE_ID,
         Extra::McpMethod => semconv::MCP_METHOD_NAME,
         Extra::McpProtocolVersion => semconv::MCP_PROTOCOL_VERSION,
         Extra::McpResourceUri => semconv::MCP_RESOURCE_URI,
         Extra::McpSessionId => semconv::MCP_SESSION_ID,
-        Extra::NetworkProtocolName => semconv::NETWORK_PROTOCOL_NAME,
         Extra::PreviousResponseId => semconv::REQUEST_PREVIOUS_RESPONSE_ID,
         Extra::PromptName => semconv::PROMPT_NAME,
         Extra::PromptVersion => semconv::PROMPT_VERSION,
@@ -207,9 +221,7 @@ const fn key(extra: Extra) -> &'static str {
         Extra::RetrievalTopK => semconv::RETRIEVAL_TOP_K,
         Extra::RpcStatusCode => semconv::RPC_RESPONSE_STATUS_CODE,
         Extra::StreamCursor => semconv::REQUEST_STREAM_CURSOR,
-        Extra::ToolCallId => semconv::TOOL_CALL_ID,
         Extra::ToolName => semconv::TOOL_NAME,
-        Extra::ToolType => semconv::TOOL_TYPE,
     }
 }
 

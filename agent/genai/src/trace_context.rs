@@ -13,6 +13,16 @@ pub(crate) fn parse(headers: &Headers<'_>) -> Option<TraceContext> {
     Some(context)
 }
 
+/// The context that a body carries: `params._meta` of the Model Context Protocol.
+pub(crate) fn of(parent: &str, state: &str) -> Option<TraceContext> {
+    const LONGEST_STATE: usize = 512;
+    let mut context = traceparent(parent.trim().as_bytes())?;
+    if state.len() <= LONGEST_STATE {
+        state.clone_into(&mut context.state);
+    }
+    Some(context)
+}
+
 /// `version "-" trace-id "-" parent-id "-" trace-flags` (§3.2.2), with what a future version may append.
 fn traceparent(value: &[u8]) -> Option<TraceContext> {
     const LENGTH: usize = 55;

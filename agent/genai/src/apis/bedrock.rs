@@ -120,6 +120,7 @@ const INVOKE_ROUTES: &[Route] = &[
 const PROMPT: u8 = 0;
 const MESSAGES: u8 = 1;
 const EMBEDDING: u8 = 2;
+const METRICS: u8 = 3;
 
 static INVOKE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
@@ -214,6 +215,7 @@ static INVOKE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 counted("outputTokenCount", Count::Output),
                 counted("cacheReadInputTokenCount", Count::CacheRead),
                 counted("cacheWriteInputTokenCount", Count::CacheWrite),
+                own("invocationLatency", METRICS),
             ],
         ),
     ])
@@ -227,6 +229,9 @@ struct Bedrock {
     request_id: Option<String>,
     /// The event that is read is the last one of a stream.
     last: bool,
+    /// What is billed is in the event that is read, and was seen.
+    bills: bool,
+    billed: bool,
 }
 
 const COUNTS: [(&str, Count); 4] = [
@@ -262,18 +267,23 @@ impl Decoder for Bedrock {
         }
     }
 
-    fn begin(&mut self, event: &Event<'_>, _calls: &mut OpenCalls) {
+    fn begin(&mut self, event: &Event<'_>, calls: &mut OpenCalls) {
         self.last = event.name == b"metadata";
+        if event.name == b"messageStart" {
+            calls.current.response.choice(0, "");
+        }
     }
 
     fn end(&mut self, whole: bool, calls: &mut OpenCalls) {
         calls.current.response.done |= self.last && whole;
+        self.billed |= std::mem::take(&mut self.bills) && whole;
     }
 
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let call = &mut calls.current;
         match field {
             EMBEDDING => call.response.is_recognised = true,
+            METRICS => self.bills = true,
             _ => {
                 call.request.read(RequestField::Evidence, value);
                 if field == PROMPT && call.operation.is_none() {
@@ -287,6 +297,15 @@ impl Decoder for Bedrock {
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let call = &mut calls.current;
+        // The model's own count may be another one than what the last event bills, where that was not seen.
+        let last_seen = call.response.done && !call.response.gapped;
+        if call.response.streamed && !self.billed && !last_seen {
+            call.response.forget_usage();
+        }
+        // What the body would have said goes before what the fields say: its own id, and cached tokens.
+        if call.response.gapped {
+            return;
+        }
         for (count, (_, which)) in self.counts.into_iter().zip(COUNTS) {
             let output_of_embedding = which == Count::Output && call.operation == Some("embeddings");
             if let Some(n) = count.filter(|_| !output_of_embedding) {

@@ -41,7 +41,7 @@ pub(super) const USAGE: &[Wanted] = &[
 ];
 
 pub(crate) static CHAT: ApiSpec = ApiSpec {
-    kinds: &[("message-start", Kind::Evidence), ("message-end", Kind::Last)],
+    kinds: &[("message-start", Kind::OneChoice), ("message-end", Kind::Last)],
     ..ApiSpec::new("cohere-chat", provider::COHERE, CHAT_ROUTES, &CHAT_REQUEST, &CHAT_RESPONSE)
 };
 
@@ -84,7 +84,7 @@ static CHAT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 });
 
 pub(crate) static CHAT_V1: ApiSpec = ApiSpec {
-    kinds: &[("stream-start", Kind::Evidence), ("stream-end", Kind::Last)],
+    kinds: &[("stream-start", Kind::OneChoice), ("stream-end", Kind::Last)],
     decoder: || Box::<ChatV1>::default(),
     is_request: |_| false,
     ..ApiSpec::new("cohere-chat-v1", provider::COHERE, CHAT_V1_ROUTES, &CHAT_V1_REQUEST, &CHAT_V1_RESPONSE)
@@ -131,7 +131,8 @@ impl Decoder for ChatV1 {
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let response = &mut calls.current.response;
-        if response.id.is_empty() {
+        // The id of the response may have been lost.
+        if response.id.is_empty() && !response.gapped {
             response.id = std::mem::take(&mut self.generation);
         }
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) static GENERATE: ApiSpec = ApiSpec {
-    usage: UsageRule { reasoning: Reasoning::Apart, ..UsageRule::PLAIN },
+    usage: UsageRule { reasoning: Reasoning::Apart, cumulative: true, ..UsageRule::PLAIN },
     decoder: || Box::<Gemini>::default(),
     is_request: RequestFacts::has_evidence,
     by_bodies: true,
@@ -326,6 +326,13 @@ impl Decoder for Predict {
                 call.request.modality = Some("image");
             }
             _ => {}
+        }
+    }
+
+    fn finish(&mut self, calls: &mut OpenCalls) {
+        // A sum of which a part is missing.
+        if calls.current.response.gapped {
+            calls.current.response.forget_usage();
         }
     }
 }

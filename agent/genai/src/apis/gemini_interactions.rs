@@ -16,8 +16,8 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     kinds: &[
         ("interaction", Kind::Evidence),
-        ("interaction.start", Kind::Evidence),
-        ("interaction.created", Kind::Evidence),
+        ("interaction.start", Kind::OneChoice),
+        ("interaction.created", Kind::OneChoice),
         ("interaction.completed", Kind::Last),
         ("interaction.complete", Kind::Last),
         ("error", Kind::OwnFailure),

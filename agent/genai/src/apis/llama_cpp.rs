@@ -88,6 +88,9 @@ impl Decoder for LlamaCpp {
     fn end(&mut self, whole: bool, calls: &mut OpenCalls) {
         let response = &mut calls.current.response;
         response.is_recognised |= self.predicted.is_some() && self.evaluated.is_some();
+        if response.is_recognised {
+            response.choice(0, "");
+        }
         response.done |= self.stop && whole && response.streamed;
     }
 

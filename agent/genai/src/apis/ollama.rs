@@ -117,7 +117,10 @@ impl Decoder for Ollama {
     fn end(&mut self, whole: bool, calls: &mut OpenCalls) {
         let response = &mut calls.current.response;
         response.is_recognised |= self.answered && self.seen_done && !response.model.is_empty();
-        response.done |= self.done && whole && response.is_recognised;
+        if response.is_recognised {
+            response.choice(0, "");
+            response.done |= self.done && whole;
+        }
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {

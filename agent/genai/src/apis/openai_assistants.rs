@@ -3,13 +3,16 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::{RequestHead, json::Schema};
+use tokentap_wire::{
+    RequestHead,
+    json::{Schema, Value},
+};
 
 use super::openai_chat::{FAILURE, USAGE};
 use crate::{
-    api::{self, ApiSpec, Field, Kind, content, extra, kind, request, response},
-    decoder::{Decoder, OpenCalls},
-    facts::{Extra, RequestFacts, RequestField, ResponseField},
+    api::{self, ApiSpec, Field, Kind, content, extra, kind, own, request, response},
+    decoder::{Decoder, Event, OpenCalls},
+    facts::{Extra, RequestFacts, RequestField, ResponseField, read},
     provider,
     route::{Captures, Route},
 };
@@ -50,12 +53,7 @@ static ASSISTANT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 });
 
 pub(crate) static RUNS: ApiSpec = ApiSpec {
-    kinds: &[
-        ("thread.run", Kind::Evidence),
-        ("thread.run.step", Kind::Evidence),
-        ("thread.message.delta", Kind::Evidence),
-    ],
-    decoder: || Box::new(Run),
+    decoder: || Box::<Run>::default(),
     is_request: |_| false,
     ..ApiSpec::new("openai-runs", provider::OPENAI, RUN_ROUTES, &RUN, &RUN_RESPONSE)
 };
@@ -80,17 +78,21 @@ static RUN: LazyLock<Schema<Field>> = LazyLock::new(|| {
     )])
 });
 
+const OBJECT: u8 = 0;
+const ID: u8 = 1;
+const STATUS: u8 = 2;
+
 static RUN_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         (
             "",
             &[
-                kind("object"),
-                response("id", ResponseField::Id),
+                own("object", OBJECT),
+                own("id", ID),
+                own("status", STATUS),
                 response("model", ResponseField::Model),
                 extra("assistant_id", Extra::AgentId),
                 extra("thread_id", Extra::ConversationId),
-                extra("status", Extra::ResponseStatus),
                 content("delta.content[].text.value"),
                 response("last_error", ResponseField::Error),
                 response("last_error.code", ResponseField::ErrorCode),
@@ -101,14 +103,42 @@ static RUN_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     ])
 });
 
-/// Takes the thread from the path.
-#[derive(Debug)]
-struct Run;
+/// Takes the thread from the path, and id and status of the run: messages and steps have their own.
+#[derive(Debug, Default)]
+struct Run {
+    is_run: bool,
+    id: String,
+    status: String,
+}
 
 impl Decoder for Run {
     fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
         if let Some(thread) = captures.get("thread") {
             calls.current.set(Extra::ConversationId, thread);
+        }
+    }
+
+    fn begin(&mut self, _event: &Event<'_>, _calls: &mut OpenCalls) {
+        self.is_run = false;
+        self.id.clear();
+        self.status.clear();
+    }
+
+    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+        match (field, value) {
+            (OBJECT, Value::Str(object)) => {
+                self.is_run = object.is("thread.run");
+                calls.current.response.is_recognised |= self.is_run || object.is("thread.message.delta");
+            }
+            (ID, value) => read(value, &mut self.id),
+            (_, value) => read(value, &mut self.status),
+        }
+    }
+
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        if self.is_run {
+            self.id.clone_into(&mut calls.current.response.id);
+            calls.current.set_text(Extra::ResponseStatus, &self.status);
         }
     }
 }

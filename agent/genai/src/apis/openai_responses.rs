@@ -23,7 +23,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("responses"),
     kinds: &[
         ("response", Kind::Evidence),
-        ("response.created", Kind::Evidence),
+        ("response.created", Kind::OneChoice),
         ("response.completed", Kind::Last),
         ("response.done", Kind::Last),
         ("response.incomplete", Kind::Last),
@@ -148,6 +148,8 @@ impl Decoder for Responses {
         let call = &mut calls.current;
         let reason = match (self.status.as_str(), self.incomplete_reason.as_str()) {
             ("completed", _) if self.calls_tool => "tool_call",
+            // The call of a tool may have been lost.
+            ("completed", _) if call.response.gapped => "",
             ("completed", _) => "stop",
             ("incomplete", "max_output_tokens") => "length",
             ("incomplete", reason) => reason,

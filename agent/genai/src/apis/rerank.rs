@@ -2,11 +2,14 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::{ResponseHead, json::Schema};
+use tokentap_wire::{
+    ResponseHead,
+    json::{Schema, Value},
+};
 
 use super::{cohere::USAGE as BILLED, openai_chat::FAILURE};
 use crate::{
-    api::{self, ApiSpec, Field, counted, extra, request, response},
+    api::{self, ApiSpec, Field, counted, extra, own, request, response},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, UsageRule},
     provider,
@@ -37,6 +40,9 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     )])
 });
 
+/// NIM's score.
+const LOGIT: u8 = 0;
+
 static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", FAILURE),
@@ -48,7 +54,7 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 response("model", ResponseField::Model),
                 response("results[].relevance_score", ResponseField::Evidence),
                 response("data[].relevance_score", ResponseField::Evidence),
-                response("rankings[].logit", ResponseField::Evidence),
+                own("rankings[].logit", LOGIT),
                 response("[].score", ResponseField::Evidence),
                 response("usage", ResponseField::Usage),
                 counted("usage.prompt_tokens", Count::Input),
@@ -67,6 +73,11 @@ struct Rerank {
 impl Decoder for Rerank {
     fn response_head(&mut self, head: &ResponseHead<'_>, _calls: &mut OpenCalls) {
         self.tokens = super::tei::computed_tokens(head);
+    }
+
+    fn field(&mut self, _field: u8, _indices: &[u32], _value: Value<'_>, calls: &mut OpenCalls) {
+        calls.current.response.is_recognised = true;
+        calls.current.response.server = Some(provider::NVIDIA);
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {

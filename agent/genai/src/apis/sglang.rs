@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
-    usage: UsageRule::PLAIN,
+    usage: UsageRule { cumulative: true, ..UsageRule::PLAIN },
     is_request: |_| false,
     ..ApiSpec::new("sglang", provider::SGLANG, ROUTES, &REQUEST, &RESPONSE)
 };

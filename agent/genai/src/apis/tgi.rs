@@ -89,7 +89,10 @@ impl Decoder for Tgi {
     }
 
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
-        calls.current.response.is_recognised |= !matches!(value, Value::Null);
+        if !matches!(value, Value::Null) {
+            calls.current.response.is_recognised = true;
+            calls.current.response.choice(0, "");
+        }
         self.text |= field == TEXT && matches!(value, Value::Str(_));
     }
 

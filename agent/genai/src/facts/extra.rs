@@ -12,13 +12,11 @@ pub(crate) enum Extra {
     EncodingFormats,
     GuardrailId,
     JsonRpcRequestId,
-    JsonRpcVersion,
     KnowledgeBaseId,
     McpMethod,
     McpProtocolVersion,
     McpResourceUri,
     McpSessionId,
-    NetworkProtocolName,
     PreviousResponseId,
     PromptName,
     PromptVersion,
@@ -26,9 +24,7 @@ pub(crate) enum Extra {
     RetrievalTopK,
     RpcStatusCode,
     StreamCursor,
-    ToolCallId,
     ToolName,
-    ToolType,
 }
 
 /// The value of an [`Extra`].

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokentap_wire::{Nanos, json::Value};
 
 use super::{
-    Counts, Usage, UsageRule, read, read_first,
+    Usage, UsageRule, read, read_first,
     usage::{Count, UsageReader},
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) is_recognised: bool,
     /// The last event of the API's own stream was seen.
     pub(crate) done: bool,
+    /// It is being read.
+    pub(crate) in_last_event: bool,
     /// Bytes of the body were lost.
     pub(crate) gapped: bool,
     /// The body is a stream of events.
@@ -62,7 +64,7 @@ pub(crate) struct ResponseFacts {
     pub(crate) now: Nanos,
     choices: Vec<Choice>,
     choice: CurrentChoice,
-    usage: UsageReader,
+    pub(super) usage: UsageReader,
     /// The usage that something else than the usage object says.
     pub(crate) other_usage: Option<Usage>,
 }
@@ -175,9 +177,19 @@ impl ResponseFacts {
         }
     }
 
+    /// Bytes of the body are missing.
+    pub(crate) const fn gap(&mut self) {
+        self.gapped = true;
+        self.usage.gap();
+    }
+
     /// Whether a choice was seen.
     pub(crate) const fn has_choices(&self) -> bool {
         !self.choices.is_empty()
+    }
+
+    pub(crate) const fn count_choices(&self) -> usize {
+        self.choices.len()
     }
 
     /// Takes what a later part of the same call says.
@@ -215,7 +227,7 @@ impl ResponseFacts {
         let complete = self.done && !self.gapped;
         let sent = self.usage.counts(rule).map(|counts| counts.into_usage(rule, complete));
         let mut usage = sent.or(self.other_usage).unwrap_or_default();
-        usage.cache_read = usage.cache_read.or(self.other_usage.and_then(|other| other.cache_read));
+        usage.cache_read = usage.cache_read.or_else(|| self.other_usage.and_then(|other| other.cache_read));
         usage
     }
 

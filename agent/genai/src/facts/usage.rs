@@ -92,6 +92,8 @@ pub(crate) struct UsageRule {
     /// The input does not include the cached tokens (wire.md: Anthropic, all hostings).
     pub(crate) cache_apart: bool,
     pub(crate) reasoning: Reasoning,
+    /// Every event has the counts so far: those before a gap are not the last ones.
+    pub(crate) cumulative: bool,
     /// Nothing comes out that is counted, so that the total is the input where nothing else says that.
     pub(crate) input_only: bool,
 }
@@ -113,6 +115,7 @@ impl UsageRule {
         flat: false,
         cache_apart: false,
         reasoning: Reasoning::Included,
+        cumulative: false,
         input_only: false,
     };
 
@@ -128,6 +131,8 @@ pub(super) struct UsageReader {
     /// There are objects: numbers of one that is incomplete do not count.
     objects: bool,
     last: Option<Counts>,
+    /// Bytes were lost after the last object.
+    stale: bool,
 }
 
 impl UsageReader {
@@ -142,7 +147,10 @@ impl UsageReader {
                 let current = std::mem::take(&mut self.current);
                 self.last.get_or_insert_default().update(&current);
             }
-            Value::End if self.current.has_tokens() => self.last = Some(self.current),
+            Value::End if self.current.has_tokens() => {
+                self.last = Some(self.current);
+                self.stale = false;
+            }
             _ => {}
         }
     }
@@ -163,7 +171,7 @@ impl UsageReader {
     /// Takes what a later part of the call says.
     pub(super) fn absorb(&mut self, newer: &Self) {
         if let Some(last) = newer.last {
-            self.last = Some(last);
+            (self.last, self.stale) = (Some(last), false);
         }
     }
 
@@ -172,8 +180,13 @@ impl UsageReader {
         self.last.get_or_insert_default().set(which, n);
     }
 
+    pub(super) const fn gap(&mut self) {
+        self.stale = true;
+    }
+
     pub(super) fn counts(&self, rule: UsageRule) -> Option<Counts> {
         match self.last {
+            _ if self.stale && rule.cumulative => None,
             None if rule.flat && !self.objects && self.current != Counts::default() => Some(self.current),
             last => last,
         }
@@ -206,15 +219,15 @@ impl Counts {
             .reduce(i64::saturating_add);
         let cache_write = get(Count::CacheWrite).or(by_age);
         let (cache_read, reasoning) = (get(Count::CacheRead), get(Count::Reasoning));
-        let mut input = get(Count::Input).or(get(Count::UnbilledInput));
+        let mut input = get(Count::Input).or_else(|| get(Count::UnbilledInput));
         let mut output = get(Count::Output)
-            .or(get(Count::UnbilledOutput))
+            .or_else(|| get(Count::UnbilledOutput))
             .or_else(|| get(Count::OutputAtStart).filter(|_| complete));
         let add = |to: &mut Option<i64>, n: Option<i64>| {
             *to = to.map(|to| to.saturating_add(n.unwrap_or(0)));
         };
         if rule.input_only {
-            (input, output) = (input.or(get(Count::Total)), None);
+            (input, output) = (input.or_else(|| get(Count::Total)), None);
         }
         if rule.cache_apart {
             add(&mut input, cache_read);

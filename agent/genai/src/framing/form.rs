@@ -56,7 +56,7 @@ impl Form {
                         b"false" | b"False" => Some(Value::Bool(false)),
                         _ => None,
                     };
-                    give(field, truth.unwrap_or(Value::Str(Str::plain(value))));
+                    give(field, truth.unwrap_or_else(|| Value::Str(Str::plain(value))));
                 }
             }
             Piece::Value(_) | Piece::End { .. } | Piece::Lost(_) => {

@@ -92,10 +92,6 @@ pub const PROMPT_NAME: &str = "gen_ai.prompt.name";
 pub const PROMPT_VERSION: &str = "gen_ai.prompt.version";
 /// Name of the tool that is run.
 pub const TOOL_NAME: &str = "gen_ai.tool.name";
-/// Kind of the tool: `function`, `extension` or `datastore`.
-pub const TOOL_TYPE: &str = "gen_ai.tool.type";
-/// Id that the model gave the call of the tool.
-pub const TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
 
 /// Method of the Model Context Protocol.
 pub const MCP_METHOD_NAME: &str = "mcp.method.name";
@@ -107,12 +103,8 @@ pub const MCP_RESOURCE_URI: &str = "mcp.resource.uri";
 pub const MCP_SESSION_ID: &str = "mcp.session.id";
 /// Id of the JSON-RPC request.
 pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
-/// Version of JSON-RPC, where it is not 2.0.
-pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
 /// Error code of the JSON-RPC or gRPC response.
 pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
-/// Application protocol below: `http`, `websocket`.
-pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
 
 /// Guardrail of AWS Bedrock that was applied.
 pub const AWS_BEDROCK_GUARDRAIL_ID: &str = "aws.bedrock.guardrail.id";

@@ -5,7 +5,8 @@ pub(crate) fn encode(body: &str, content_type: Option<&str>) -> Vec<u8> {
     let (directive, lines) = body.split_once('\n').unwrap_or((body, ""));
     match directive {
         "@eventstream" => lines.lines().flat_map(event).collect(),
-        "@multipart" | "@crlf" => (lines.trim_end_matches('\n').replace('\n', "\r\n") + "\r\n").into_bytes(),
+        "@multipart" => (lines.trim_end_matches('\n').replace('\n', "\r\n") + "\r\n").into_bytes(),
+        "@crlf" => (lines.trim_end_matches('\n').replace('\n', "\r\n") + "\r\n\r\n").into_bytes(),
         "@hex" => hex(lines),
         "@websocket" => Vec::new(),
         _ if content_type.is_some_and(|kind| kind.starts_with("text/event-stream")) => {
@@ -53,7 +54,7 @@ fn frame(text: &[u8], masked: bool) -> Vec<u8> {
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter_map(|b| char::from(b).to_digit(16)).map(|d| d as u8).collect();
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    digits.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low).collect()
 }
 
 /// A message of Amazon's event stream: `type {json}`, `!exception {json}`, or `~type {json}` for a document as base64

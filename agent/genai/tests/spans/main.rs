@@ -6,7 +6,6 @@ mod body;
 mod cassettes;
 #[path = "../../../wire/tests/counting/mod.rs"]
 mod counting;
-mod dump;
 mod exchange;
 mod incomplete;
 mod losses;

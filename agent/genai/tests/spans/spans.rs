@@ -101,7 +101,7 @@ fn a_redirect_answers_nothing() {
 #[test]
 fn calls_of_one_connection_come_one_by_one_and_are_counted() {
     let call = Exchange::new("h", "/v1/chat/completions", asked(), 200, chat());
-    let other = Exchange::new("h", "/v1/embeddings", asked(), 200, json!({"data": []}));
+    let other = Exchange::new("h", "/v1/files", asked(), 200, json!({"data": []}));
     let unclear = Exchange::new("h", "/v1/messages", json!({"to": "+1"}), 200, json!({"ok": true}));
     let mut capture = Capture::new(Options::default());
     for (exchange, spans, llm, others_in_a_row) in [

@@ -1,0 +1,19 @@
+//! What all calls of an exchange have in common.
+
+use tokentap_wire::Nanos;
+
+use crate::{SpanKind, TraceContext, recognition::Destination};
+
+/// What all calls of an exchange have in common.
+#[derive(Debug)]
+pub(crate) struct ExchangeContext {
+    pub(crate) kind: SpanKind,
+    pub(crate) start: Nanos,
+    pub(crate) parent: Option<TraceContext>,
+    pub(crate) destination: Destination,
+    /// The provider that the host or a header shows.
+    pub(crate) provider: Option<&'static str>,
+    /// 0 before the head of the response, and where that could not be resolved.
+    pub(crate) status: u16,
+    pub(crate) response_gap: bool,
+}

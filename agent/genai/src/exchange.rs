@@ -21,12 +21,12 @@
 use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role};
 
 use crate::{
-    Span, SpanKind, TraceContext, Transport,
+    Span, SpanKind, Transport,
     context::ExchangeContext,
     outcome::{Outcome, Seen},
     provider,
     reader::Reader,
-    recognition::{self, CallCandidate, Destination},
+    recognition::{self, CallCandidate},
     render, trace_context,
 };
 

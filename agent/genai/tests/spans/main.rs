@@ -7,6 +7,7 @@ mod cassettes;
 #[path = "../../../wire/tests/counting/mod.rs"]
 mod counting;
 mod exchange;
+mod formats;
 mod incomplete;
 mod losses;
 mod openai_chat;

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::LazyLock};
 
-use tokentap_wire::json::{Schema, WantedField};
+use tokentap_wire::{
+    json::{Schema, WantedField},
+    protobuf,
+};
 
 use crate::{
     decoder::{Decoder, tables_only},
@@ -24,6 +27,8 @@ pub(crate) struct ApiSpec {
     pub(crate) request: &'static LazyLock<Schema<Field>>,
     /// Fields of response bodies, and of the events of streamed ones.
     pub(crate) response: &'static LazyLock<Schema<Field>>,
+    /// The same for messages of Protocol Buffers, of requests and responses.
+    pub(crate) protobuf: Option<[&'static LazyLock<protobuf::Schema<Field>>; 2]>,
     /// What the values of [`Field::Kind`] say.
     pub(crate) kinds: &'static [(&'static str, Kind)],
     pub(crate) usage: UsageRule,
@@ -53,6 +58,7 @@ impl ApiSpec {
             routes,
             request,
             response,
+            protobuf: None,
             kinds: &[],
             usage: UsageRule::PLAIN,
             decoder: tables_only,

@@ -8,9 +8,9 @@ mod encoding;
 mod form;
 
 use tokentap_wire::{
-    Headers, MessagePart, Reason, Role, eventstream,
+    Headers, Limits, MessagePart, Reason, Role, eventstream, grpc,
     json::{Extractor, Schema, Status, Value},
-    multipart, sse,
+    multipart, protobuf, sse,
 };
 
 use crate::{
@@ -119,6 +119,7 @@ fn finish(extractor: &mut Extractor<Field>, visitor: &mut Visitor<'_>) -> Status
 pub(crate) struct Body {
     framing: Framing,
     schema: &'static Schema<Field>,
+    protobuf: Option<&'static protobuf::Schema<Field>>,
     extractor: Extractor<Field>,
     state: BodyState,
     encoding: Encoding,
@@ -142,6 +143,7 @@ enum BodyState {
         base64: Option<Base64Field>,
     },
     Form(Box<Form>),
+    Grpc(Box<grpc::Parser>),
     Opaque,
 }
 
@@ -156,16 +158,31 @@ enum Announced {
 
 /// Events up to this length, in bytes, are put together before they are read; longer ones are read in pieces.
 const EVENT_PIECE: usize = 4 << 10;
+/// The same for messages of gRPC.
+const GRPC_MESSAGE: usize = 64 << 10;
 /// The same for the header blocks of an event stream.
 const EVENT_HEADERS: usize = 4 << 10;
 
 impl Body {
-    pub(crate) fn new(framing: Framing, schema: &'static Schema<Field>) -> Self {
+    pub(crate) fn new(framing: Framing, api: &'static ApiSpec, from: Role) -> Self {
+        let schema: &'static Schema<Field> = match from {
+            Role::Client => api.request,
+            Role::Server => api.response,
+        };
+        let protobuf = api.protobuf.map(|schemas| &**schemas[from.index()]);
         let state = match framing {
             Framing::Opaque => BodyState::Opaque,
+            Framing::Grpc => BodyState::Grpc(Box::new(grpc::Parser::new(GRPC_MESSAGE))),
             _ => BodyState::Undetected { announced: Announced::Nothing },
         };
-        Self { framing, schema, extractor: Extractor::new(schema), state, encoding: Encoding::default() }
+        Self {
+            framing,
+            schema,
+            protobuf,
+            extractor: Extractor::new(schema),
+            state,
+            encoding: Encoding::default(),
+        }
     }
 
     /// Takes the header fields of the message.
@@ -179,6 +196,12 @@ impl Body {
         }
         if self.framing == Framing::Opaque && (is("application/json") || is("text/event-stream")) {
             self.state = BodyState::Undetected { announced: Announced::Nothing };
+        }
+        if let (BodyState::Grpc(parser), Some(encoding)) = (&mut self.state, headers.get("grpc-encoding")) {
+            // What cannot be decompressed is known message by message.
+            if let Ok(decoding) = grpc::Parser::with_encoding(GRPC_MESSAGE, encoding, &Limits::default()) {
+                **parser = decoding;
+            }
         }
         if let BodyState::Undetected { announced } = &mut self.state {
             *announced = if is("text/event-stream") {
@@ -250,7 +273,7 @@ impl Body {
         if let BodyState::Undetected { .. } = self.state {
             self.detect(bytes, visitor);
         }
-        let Self { extractor, state, schema, .. } = self;
+        let Self { extractor, state, schema, protobuf, .. } = self;
         match state {
             BodyState::Undetected { .. } => {}
             BodyState::Opaque => visitor.opaque(),
@@ -292,6 +315,16 @@ impl Body {
             BodyState::EventStream { parser, base64 } => {
                 parser.feed(bytes, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
+            BodyState::Grpc(parser) => {
+                let lost = parser.feed(bytes, |message| {
+                    if !message.trailers {
+                        read_message(*protobuf, &message, visitor);
+                    }
+                });
+                if lost.is_err() {
+                    visitor.calls.gap();
+                }
+            }
             BodyState::Form(form) => {
                 form.push(bytes, schema, |field, value| visitor.field(field, &[], value));
             }
@@ -323,6 +356,7 @@ impl Body {
                 parser.gap(missing, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
             BodyState::Form(form) => form.gap(),
+            BodyState::Grpc(parser) => parser.gap(missing),
             BodyState::Lines { between, gapped } => {
                 extractor.gap();
                 (*between, *gapped) = (false, true);
@@ -371,6 +405,17 @@ impl Body {
 fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
     visitor.calls.current.response.streamed = true;
     BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
+}
+
+fn read_message(
+    schema: Option<&protobuf::Schema<Field>>,
+    message: &grpc::GrpcMessage<'_>,
+    visitor: &mut Visitor<'_>,
+) {
+    let (Some(schema), false) = (schema, message.compressed) else { return };
+    visitor.begin(b"", false);
+    let whole = schema.read(message.bytes, |field, value| visitor.field(field, &[], value));
+    visitor.end(whole && message.whole);
 }
 
 fn read_event(

@@ -30,6 +30,7 @@ pub(crate) const TRITON: &str = "triton";
 pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
 pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
+pub(crate) const XAI: &str = "x_ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
 const HOSTS: [(&str, &str); 62] = [
@@ -53,8 +54,8 @@ const HOSTS: [(&str, &str); 62] = [
     ("codestral.mistral.ai", "mistral_ai"),
     ("api.groq.com", GROQ),
     ("api.deepseek.com", "deepseek"),
-    ("api.x.ai", "x_ai"),
-    (".api.x.ai", "x_ai"),
+    ("api.x.ai", XAI),
+    (".api.x.ai", XAI),
     ("api.perplexity.ai", "perplexity"),
     ("api.moonshot.ai", "moonshot_ai"),
     ("api.moonshot.cn", "moonshot_ai"),

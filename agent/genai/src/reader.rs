@@ -43,7 +43,10 @@ impl Reader {
             operation: route.operation,
             decoder: (api.decoder)(),
             calls: OpenCalls::default(),
-            bodies: [Body::new(route.request, api.request), Body::new(route.response, api.response)],
+            bodies: [
+                Body::new(route.request, api, Role::Client),
+                Body::new(route.response, api, Role::Server),
+            ],
             web_socket: route.response == Framing::WebSocket,
         };
         if let Some(model) = captures.get("model") {

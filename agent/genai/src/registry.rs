@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 use crate::{api::ApiSpec, apis, route::Route};
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 41] = [
+static APIS: [&ApiSpec; 45] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -47,6 +47,10 @@ static APIS: [&ApiSpec; 41] = [
     &apis::openai_realtime::API,
     &apis::gemini_live::API,
     &apis::mcp::API,
+    &apis::grpc::GEMINI,
+    &apis::grpc::VERTEX,
+    &apis::grpc::XAI,
+    &apis::grpc::XAI_CHUNKS,
 ];
 
 /// An LLM API.

@@ -45,6 +45,8 @@ pub(crate) enum Framing {
     Multipart,
     /// Messages of a WebSocket, each a JSON document.
     WebSocket,
+    /// gRPC: messages of Protocol Buffers, each a document.
+    Grpc,
     /// JSON or events where the content type says so. Of all else nothing is read: audio, an image, plain text.
     Opaque,
 }
@@ -60,6 +62,11 @@ impl Route {
             request: Framing::Detect,
             response: Framing::Detect,
         }
+    }
+
+    /// A method of a gRPC service.
+    pub(crate) const fn grpc(path: &'static str, operation: &'static str) -> Self {
+        Self { request: Framing::Grpc, response: Framing::Grpc, ..Self::post(path, operation) }
     }
 
     pub(crate) const fn get(path: &'static str, operation: &'static str) -> Self {

@@ -19,6 +19,7 @@ mod limits;
 pub mod multipart;
 pub mod ndjson;
 mod progress;
+pub mod protobuf;
 mod proxy;
 mod reason;
 mod reassembly;

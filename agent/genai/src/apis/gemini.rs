@@ -145,6 +145,11 @@ enum Modality {
     Audio,
 }
 
+/// Names of the finish reason with this number.
+pub(super) fn finish_reason(number: i64) -> Option<&'static str> {
+    usize::try_from(number).ok().and_then(|n| FINISH_REASONS.get(n)).copied().filter(|name| !name.is_empty())
+}
+
 /// `FinishReason` of google.ai.generativelanguage.v1beta, by number.
 const FINISH_REASONS: [&str; 16] = [
     "",
@@ -178,8 +183,7 @@ impl Decoder for Gemini {
                     response.finish_reason(&text.decode());
                 }
                 Value::Number(number) => {
-                    let number = number.as_i64().and_then(|n| usize::try_from(n).ok());
-                    if let Some(name) = number.and_then(|n| FINISH_REASONS.get(n)) {
+                    if let Some(name) = number.as_i64().and_then(finish_reason) {
                         response.finish_reason(name);
                     }
                 }

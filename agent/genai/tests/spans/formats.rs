@@ -319,3 +319,32 @@ fn recorded_calls_with_facts_in_the_path_in_header_fields_and_in_base64() {
     ];
     assert_eq!(names, expected);
 }
+
+#[test]
+#[cfg_attr(not(recordings), ignore = "no recordings: TOKENTAP_RECORDINGS names their folder")]
+fn recorded_streams_of_grpc_are_read_as_their_json_says() {
+    let streams = recordings::grpc_streams("xai-grpc");
+    assert!(!streams.is_empty());
+    for (name, [request, response]) in streams {
+        let framed = |messages: &[(Json, Vec<u8>)]| {
+            let frame =
+                |message: &Vec<u8>| [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
+            messages.iter().flat_map(|(_, message)| frame(message)).collect::<Vec<u8>>()
+        };
+        let mut exchange = Exchange::new("api.x.ai", "/xai_api.Chat/GetCompletionChunk", "", 200, "");
+        (exchange.request, exchange.response) = (framed(&request), framed(&response));
+        exchange.response_fields = vec![("content-type".into(), "application/grpc".into())];
+        let found = lines(&exchange.span());
+        let documents: Vec<Json> = response.into_iter().map(|(json, _)| json).collect();
+        let number = |at: &str| last(&documents, &[at]).and_then(|n| n.as_i64()).unwrap_or_default();
+        let output = number("/usage/completion_tokens") + number("/usage/reasoning_tokens");
+        for line in [
+            format!("request.model={}", request[0].0["model"].as_str().expect("a model")),
+            format!("response.id={}", documents[0]["id"].as_str().expect("an id")),
+            format!("usage.input_tokens={}", number("/usage/prompt_tokens")),
+            format!("usage.output_tokens={output}"),
+        ] {
+            assert!(found.contains(&line), "{name}: {line} is not in {found:#?}");
+        }
+    }
+}

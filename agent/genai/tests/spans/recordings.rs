@@ -27,6 +27,28 @@ pub(crate) fn load(folder: &str) -> Vec<(String, Exchange)> {
     exchanges
 }
 
+/// Recorded streams of gRPC: the JSON and the bytes of the request, and of each message of the response.
+pub(crate) fn grpc_streams(folder: &str) -> Vec<(String, [Vec<(Json, Vec<u8>)>; 2])> {
+    let root = Path::new(option_env!("RECORDINGS").unwrap_or_default());
+    let mut streams = Vec::new();
+    for file in fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}")) {
+        let file = file.expect("a file").path();
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|e| panic!("{name}: {e}")).replace("!!binary ", "");
+        for interaction in interactions(&text).unwrap_or_else(|e| panic!("{name}: {e}")) {
+            let (request, response) = (&interaction["request_stream"], &interaction["response_stream"]);
+            let raw = |bytes: &Json| base64(bytes.as_str().unwrap_or_default());
+            let chunks = response["chunks_json"].as_array().zip(response["chunks_raw"].as_array());
+            let (json, bytes) = chunks.unwrap_or_else(|| panic!("{name} has no chunks"));
+            let messages =
+                json.iter().map(|chunk| chunk["chunk"].clone()).zip(bytes.iter().map(raw)).collect();
+            streams.push((name.clone(), [vec![(request["json"].clone(), raw(&request["raw"]))], messages]));
+        }
+    }
+    streams
+}
+
 fn interactions(text: &str) -> Result<Vec<Json>, serde_saphyr::Error> {
     // Bodies in base64 get their own name, as JSON has no tags.
     let text = text.replace("string: !!binary |", "base64: |").replace("string: !binary |", "base64: |");

@@ -76,7 +76,12 @@ pub struct Number<'a> {
     pub(super) raw: &'a [u8],
 }
 
-impl Number<'_> {
+impl<'a> Number<'a> {
+    /// A number in the form of JSON that comes from another format.
+    pub(crate) const fn new(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
     /// The value, when it is an integer in range, also when written with a fraction or exponent.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {

@@ -12,7 +12,7 @@ use tokentap::{
 };
 use tokentap_abi::Counter;
 use tokentap_export::Loss;
-use tokentap_genai::{IncompleteReason, semconv};
+use tokentap_genai::{Api, IncompleteReason, semconv};
 use tokentap_wire::Reason;
 
 /// What to make.
@@ -71,6 +71,28 @@ fn reference() -> String {
         "# Reference\n\n\
          Made by `cargo xtask reference` of the tables in the code. A type is that of OpenTelemetry's conventions; `own` is \
          tokentap's.\n\n\
+         ## APIs\n\nA path may have any prefix. `{…}` is one segment of it, or the start of one. Where two APIs have a path, the bodies decide.\n\n\
+         | API | request | operation | known by | response | provider where nothing tells another one |\n|---|---|---|---|---|---|\n",
+    );
+    for api in Api::all() {
+        for route in api.routes() {
+            let request = code(&format!("{} …{}", route.method, route.path));
+            let provider = if api.provider().is_empty() { "" } else { &code(api.provider()) };
+            row(
+                &mut page,
+                &[
+                    &code(api.name()),
+                    &request,
+                    &code(route.operation),
+                    route.recognized_by,
+                    route.response,
+                    provider,
+                ],
+            );
+        }
+    }
+    page.push_str(
+        "| `mcp` | `POST` to any path, with `Accept: application/json, text/event-stream` | `execute_tool` for calls of tools | header field and bodies | document or events | |\n\n\
          ## Span attributes\n\n| attribute | type | what it is |\n|---|---|---|\n",
     );
     for (name, what) in semconv::documented() {

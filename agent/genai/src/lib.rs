@@ -10,28 +10,35 @@
 //! arguments, header values and credentials are never on a span: they are not even kept while they pass.
 //! What follows is where the conventions leave a choice.
 //!
-//! - **Recognition**: `POST …/chat/completions` under any prefix is a call; `POST …/v1/messages` is one when
-//!   an `anthropic-version` header, the host or the bodies confirm it. A request whose target is not known
-//!   (joined in mid-connection) is recognised by its bodies. [`Options`] adds and excludes.
+//! - **Recognition**: by method and the end of the path, under any prefix. Where other software has such a path, the host, a
+//!   header field or the bodies have to confirm it: an application's own `/api/chat` is no call. A request whose target
+//!   is not known (joined in mid-connection) is recognised by its bodies, for the APIs that most connections have.
+//!   [`Options`] adds and excludes.
+//! - **Calls and exchanges**: an exchange is one call, but many in a WebSocket (each response or turn of the model) and in
+//!   JSON-RPC (each request).
 //! - **`gen_ai.provider.name`**: by host, else by what the response shows of the server software
 //!   (`vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, …), else the name of the format: `openai`, `anthropic`.
 //!   `openai.*` attributes are there only with `openai`.
-//! - **`gen_ai.request.model`**: of an Azure call, the deployment in its path.
+//! - **`gen_ai.request.model`**: what the path names (the deployment at Azure, the model at Gemini and Bedrock), else the body.
+//! - **Model Context Protocol**: a span is named by method and target, and has an operation only for calls of tools.
 //! - **Usage**: the last that the provider reported, never a sum and never an estimate. An object of which only a part
-//!   was seen is ignored. llama.cpp's `timings` replace usage that the request did not ask for.
-//! - **`gen_ai.response.time_to_first_chunk`**: from the first byte of the request to the first byte of a
-//!   streamed body. **`tokentap.time_to_first_token`**: to the first piece with generated content.
+//!   was seen is ignored, and so are cumulative counts before a gap. llama.cpp's `timings` replace usage that the request did
+//!   not ask for. Input includes cached tokens, output includes reasoning, whatever the provider's own numbers do.
+//! - **`gen_ai.response.time_to_first_chunk`**: from the first byte of the request to the first event of a
+//!   streamed body; comments are none. **`tokentap.time_to_first_token`**: to the first piece with generated content.
 //! - **End of a span**: the stream's own last event (`[DONE]`, `message_stop`), else the end of the response
 //!   by HTTP.
 //! - **`error.type`**: the provider's error code, else its error type, else the HTTP status; of an error
 //!   inside a successful response without either, `_OTHER`. When no whole response came:
 //!   `cancelled` (the caller closed first), `connection_closed` (the server did, or it is not known who),
-//!   `process_exit`, `malformed_response`.
-//! - **`gen_ai.response.finish_reasons`**: `error` for a choice without a finish reason when the call failed in
+//!   `process_exit`, `malformed_response`. A finish reason that says `error` is one as well.
+//! - **`gen_ai.response.finish_reasons`**: the provider's own words; of OpenAI Responses and Realtime, which have none, what the
+//!   conventions derive from the status. `error` for a choice without a finish reason when the call failed in
 //!   mid-stream; otherwise the attribute is left out where a choice has none.
 //! - **`tokentap.incomplete.reason`**, when part of the call was not seen: see [`IncompleteReason`]. Only the first
 //!   three and malformed HTTP are failures of the call, the others are limits of the observation. A stream that HTTP
-//!   ends regularly, but without its last event and without finish reasons, is `cut` as well.
+//!   ends regularly, but without its last event and without finish reasons, is `cut` as well. A successful response in
+//!   which nothing of the API was found is `unrecognized`.
 //!
 //! # Adding an API
 //!
@@ -64,7 +71,7 @@ mod transport;
 pub use calls::{Calls, Traffic};
 pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
-pub use registry::Api;
+pub use registry::{Api, DocumentedRoute};
 pub use render::semconv;
 pub use resource::Resource;
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};

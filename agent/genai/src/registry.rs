@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, fmt, sync::LazyLock};
 
-use crate::{api::ApiSpec, apis, route::Route};
+use crate::{
+    api::ApiSpec,
+    apis,
+    route::{Confidence, Framing, Route},
+};
 
 /// Tried in this order where several claim a request.
 static APIS: [&ApiSpec; 45] = [
@@ -69,6 +73,37 @@ impl Api {
         self.0.name
     }
 
+    /// `gen_ai.provider.name` where neither the host nor the response tells the provider; empty where calls have none.
+    #[must_use]
+    pub const fn provider(self) -> &'static str {
+        self.0.provider
+    }
+
+    /// Which requests are its own, for pages of documentation.
+    pub fn routes(self) -> impl Iterator<Item = DocumentedRoute> {
+        self.0.routes.iter().map(|route| DocumentedRoute {
+            method: route.method,
+            path: route.path,
+            operation: route.operation,
+            recognized_by: match route.confidence {
+                Confidence::Certain => "path",
+                Confidence::Likely => "path, and host or bodies",
+                Confidence::ByBodies => "path and bodies",
+                Confidence::WithHeader(_) => "path and header field",
+                Confidence::At(_) => "path and host",
+            },
+            response: match route.response {
+                Framing::Detect => "document or events",
+                Framing::Lines => "document or lines",
+                Framing::EventStream | Framing::EventStreamBase64 => "event stream",
+                Framing::Multipart => "form",
+                Framing::WebSocket => "WebSocket",
+                Framing::Grpc => "gRPC",
+                Framing::Opaque => "document, events or media",
+            },
+        })
+    }
+
     pub(crate) const fn spec(self) -> &'static ApiSpec {
         self.0
     }
@@ -89,6 +124,21 @@ impl Api {
 }
 
 type RoutesByKey = HashMap<&'static str, Vec<(Api, &'static Route)>>;
+
+/// A kind of request that is a call.
+#[derive(Clone, Copy, Debug)]
+pub struct DocumentedRoute {
+    /// The method.
+    pub method: &'static str,
+    /// The end of the path.
+    pub path: &'static str,
+    /// `gen_ai.operation.name`, where the bodies do not decide that.
+    pub operation: &'static str,
+    /// What makes an exchange a call.
+    pub recognized_by: &'static str,
+    /// How the response may come.
+    pub response: &'static str,
+}
 
 /// Routes by [`Route::key`]: its literal, and how many segments stand behind it.
 static ROUTES: LazyLock<[RoutesByKey; 3]> = LazyLock::new(|| {

@@ -4,7 +4,7 @@ use super::mask::MASK;
 
 /// Header fields whose values stay: what parsing, recognition and trace context need, and what says nothing
 /// about a user. `x-stainless-` stands for all that begin so (language and version of an SDK).
-const KEPT_FIELDS: [&str; 43] = [
+const KEPT_FIELDS: [&str; 49] = [
     "accept",
     "accept-encoding",
     "anthropic-beta",
@@ -18,6 +18,8 @@ const KEPT_FIELDS: [&str; 43] = [
     "date",
     "expect",
     "fireworks-server-processing-time",
+    "grpc-encoding",
+    "grpc-status",
     "host",
     "keep-alive",
     "mcp-protocol-version",
@@ -42,17 +44,22 @@ const KEPT_FIELDS: [&str; 43] = [
     "x-amzn-bedrock-input-token-count",
     "x-amzn-bedrock-invocation-latency",
     "x-amzn-bedrock-output-token-count",
+    "x-amzn-errortype",
     "x-amzn-requestid",
+    "x-compute-tokens",
     "x-compute-type",
     "x-envoy-upstream-service-time",
+    "x-generated-tokens",
     "x-generation-id",
     "x-ms-region",
+    "x-prompt-tokens",
     "x-request-id",
 ];
 const KEPT_PREFIX: &str = "x-stainless-";
 
 /// Query parameters whose values stay.
-const KEPT_PARAMETERS: [&str; 6] = ["alt", "api-version", "beta", "deployment", "model", "stream"];
+const KEPT_PARAMETERS: [&str; 7] =
+    ["alt", "api-version", "beta", "deployment", "model", "starting_after", "stream"];
 
 /// What a body is, by `Content-Type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ impl Visitor<'_> {
             let response = &mut self.calls.current.response;
             response.begin_document();
             response.failure.seen |= error;
-            if response.first_chunk.is_none() && !response.gapped {
+            if response.first_chunk.is_none() && !response.gapped && !is_keep_alive(name) {
                 response.first_chunk = Some(self.calls.now);
             }
         }
@@ -400,6 +400,11 @@ impl Body {
             visitor.end(self.extractor.is_complete());
         }
     }
+}
+
+/// Whether an event of this name only keeps the connection open.
+fn is_keep_alive(name: &[u8]) -> bool {
+    [&b"ping"[..], b"keepalive", b"keep-alive", b"heartbeat"].contains(&name)
 }
 
 fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {

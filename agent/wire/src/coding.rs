@@ -53,8 +53,8 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 /// Whether a name means that there is no coding: `identity`, and what servers write instead. `none` keeps proxies from
 /// buffering; the others belong into other fields.
 fn is_no_coding(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 9] =
-        [b"identity", b"none", b"null", b"plain", b"text", b"utf-8", b"utf8", b"8bit", b"binary"];
+    const NAMES: [&[u8]; 10] =
+        [b"identity", b"none", b"null", b"plain", b"text", b"utf-8", b"utf8", b"8bit", b"binary", b"chunked"];
     NAMES.iter().any(|none| name.eq_ignore_ascii_case(none))
 }
 

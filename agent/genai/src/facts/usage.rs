@@ -67,6 +67,12 @@ impl Counts {
         [Input, Output, Total, UnbilledInput, UnbilledOutput].iter().any(|&which| self.get(which).is_some())
     }
 
+    /// Whether tokens went in or came out.
+    fn counts_some(&self) -> bool {
+        use Count::{Input, Output, Total, UnbilledInput, UnbilledOutput};
+        [Input, Output, Total, UnbilledInput, UnbilledOutput].iter().any(|&which| self.0[which as usize] > 0)
+    }
+
     /// Takes the numbers of a later object. One in which no token went in says nothing about the input, and zero says
     /// nothing about the output: servers that do not count a thing again send zeros.
     fn update(&mut self, newer: &Self) {
@@ -147,7 +153,8 @@ impl UsageReader {
                 let current = std::mem::take(&mut self.current);
                 self.last.get_or_insert_default().update(&current);
             }
-            Value::End if self.current.has_tokens() => {
+            // Zeros after counts, or where a gap may have held counts, take nothing back.
+            Value::End if self.current.has_tokens() && (self.is_first() || self.current.counts_some()) => {
                 self.last = Some(self.current);
                 self.stale = false;
             }
@@ -158,6 +165,11 @@ impl UsageReader {
     #[inline]
     pub(super) fn count(&mut self, which: Count, value: Value<'_>) {
         self.current.read(which, value);
+    }
+
+    /// Nothing was counted before, as far as is known.
+    const fn is_first(&self) -> bool {
+        self.last.is_none() && !self.stale
     }
 
     pub(super) fn set_current(&mut self, which: Count, n: i64) {

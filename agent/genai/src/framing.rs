@@ -333,6 +333,10 @@ impl Body {
 
     /// Bytes are missing here.
     pub(crate) fn gap(&mut self, missing: Option<u64>, visitor: &mut Visitor<'_>) {
+        // Messages are no body, which would be one more document when it ends.
+        if self.framing == Framing::WebSocket {
+            return self.extractor.gap();
+        }
         if let Encoding::Start { .. } = self.encoding {
             self.encoding = Encoding::Utf8;
         }

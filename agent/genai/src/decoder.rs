@@ -62,7 +62,8 @@ pub(crate) struct OpenCalls {
     closed: Vec<Facts>,
 }
 
-/// More calls are not open at once in one exchange: the oldest is then closed as it is.
+/// More calls are not open at once in one exchange. The oldest then ends as one whose end was not seen, or is forgotten
+/// if the server has not said anything of it.
 const MOST_OPEN: usize = 64;
 
 impl OpenCalls {
@@ -75,7 +76,12 @@ impl OpenCalls {
     /// As [`OpenCalls::open`], for a call that began with its exchange.
     pub(crate) fn open_with_exchange(&mut self, key: CallKey, facts: Facts) -> &mut Facts {
         if self.open.len() == MOST_OPEN {
-            self.open.remove(0);
+            let (_, mut oldest) = self.open.remove(0);
+            if oldest.response.is_recognised {
+                oldest.response.gapped = true;
+                oldest.end.get_or_insert(self.now);
+                self.closed.push(oldest);
+            }
         }
         self.open.push((key, facts));
         &mut self.open.last_mut().expect("it was pushed").1
@@ -88,6 +94,14 @@ impl OpenCalls {
     /// The call that was opened last.
     pub(crate) fn newest(&mut self) -> Option<&mut Facts> {
         self.open.last_mut().map(|(_, facts)| facts)
+    }
+
+    /// The key of the call that is open, if there is one and no other.
+    pub(crate) fn only(&self) -> Option<&str> {
+        match self.open.as_slice() {
+            [(key, _)] => Some(key),
+            _ => None,
+        }
     }
 
     /// Takes what the current event says.
@@ -110,6 +124,8 @@ impl OpenCalls {
         self.current.response.gap();
         for (_, facts) in &mut self.open {
             facts.response.gap();
+            // Its end may be what is missing.
+            facts.end = Some(self.now);
         }
     }
 

@@ -181,16 +181,27 @@ impl Exchange {
             return;
         }
         let mut reader = self.readers.swap_remove(index);
+        if self.had_calls && !reader.calls.many {
+            return;
+        }
         let at = self.done.unwrap_or(at);
         if reader.calls.many {
-            for facts in reader.calls.take_open() {
+            for mut facts in reader.calls.take_open() {
                 let status = self.context.status;
                 // An answer in another exchange is not waited for.
                 if status == 202 && ending == Ending::Complete {
                     continue;
                 }
-                // The WebSocket may have ended in good order, but this call has not.
-                let ending = if ending == Ending::Complete && status == 101 { Ending::Cut } else { ending };
+                let ending = match ending {
+                    // The end of the call may have been among the lost bytes, long before that of the WebSocket.
+                    _ if status == 101 && facts.response.gapped => Ending::Lost,
+                    // The WebSocket may have ended in good order, but this call has not.
+                    Ending::Complete if status == 101 => Ending::Cut,
+                    ending => ending,
+                };
+                if status != 101 || !facts.response.gapped {
+                    facts.end = None;
+                }
                 let seen = Seen { gap: facts.response.gapped, ..Seen::default() };
                 let outcome = Outcome::new(ending, &self.context, &facts.response, seen);
                 give(render::span(&self.context, &reader, facts, outcome, at));

@@ -92,7 +92,7 @@ fn reference() -> String {
         }
     }
     page.push_str(
-        "| `mcp` | `POST` to any path, with `Accept: application/json, text/event-stream` | `execute_tool` for calls of tools | header field and bodies | document or events | |\n\n\
+        "| `mcp` | `POST` to any path, with `Mcp-Method`, `Mcp-Session-Id`, `MCP-Protocol-Version` or `Accept: application/json, text/event-stream` | `execute_tool` for calls of tools | header field and bodies | document or events | |\n\n\
          ## Span attributes\n\n| attribute | type | what it is |\n|---|---|---|\n",
     );
     for (name, what) in semconv::documented() {

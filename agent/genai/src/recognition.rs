@@ -52,12 +52,21 @@ pub(crate) fn recognise<'h>(
     let included = options.include.iter().filter(|_| post).find(|include| matches(&include.rule));
     let (readers, certain) = match included.map(|include| include.api) {
         Some(Some(api)) => (vec![with_route(api, head, path)], true),
-        included => match among(claims.collect(), &destination, path, head) {
-            Some(chosen) => chosen,
-            None if rpc && included.is_none() => (vec![mcp_claim()], false),
-            None if included.is_some() || unresolved => (by_bodies(&head.headers), false),
-            None => return None,
-        },
+        included => {
+            let (mut readers, certain) = match among(claims.collect(), &destination, path, head) {
+                Some(chosen) => chosen,
+                None if included.is_some() || unresolved => (by_bodies(&head.headers), false),
+                None => (Vec::new(), false),
+            };
+            // Its servers may have the path of another API.
+            if !certain && (rpc || post && mcp::may_be(&head.headers)) {
+                readers.push(mcp_claim());
+            }
+            if readers.is_empty() {
+                return None;
+            }
+            (readers, certain)
+        }
     };
     Some(CallCandidate { readers, certain, destination })
 }
@@ -261,6 +270,11 @@ mod tests {
             ("POST", "/v1/chat/completions-not", "api.openai.com", "", None),
             ("POST", "/search?q=/v1/chat/completions", "example.com", "", None),
             ("POST", "/", "example.com", "", None),
+            ("POST", "/", "example.com", "Mcp-Session-Id", Some((vec!["mcp"], false))),
+            ("POST", "/any", "example.com", "mcp-method", Some((vec!["mcp"], false))),
+            ("POST", "/v1/messages", "h", "Mcp-Protocol-Version", Some((vec!["anthropic", "mcp"], false))),
+            ("POST", "/v1/chat/completions", "h", "Mcp-Method", openai()),
+            ("GET", "/", "example.com", "Mcp-Session-Id", None),
         ] {
             let classified = classify(&Options::default(), method, target, host, field);
             assert_eq!(classified, expected, "{method} {target} {host} {field}");

@@ -214,6 +214,8 @@ const fn key(extra: Extra) -> &'static str {
         Extra::McpProtocolVersion => semconv::MCP_PROTOCOL_VERSION,
         Extra::McpResourceUri => semconv::MCP_RESOURCE_URI,
         Extra::McpSessionId => semconv::MCP_SESSION_ID,
+        Extra::NetworkProtocol => semconv::NETWORK_PROTOCOL_NAME,
+        Extra::NetworkProtocolVersion => semconv::NETWORK_PROTOCOL_VERSION,
         Extra::PreviousResponseId => semconv::REQUEST_PREVIOUS_RESPONSE_ID,
         Extra::PromptName => semconv::PROMPT_NAME,
         Extra::PromptVersion => semconv::PROMPT_VERSION,

@@ -9,17 +9,14 @@ pub(crate) fn parse(headers: &Headers<'_>) -> Option<TraceContext> {
     let mut all = headers.all("traceparent");
     let (Some(one), None) = (all.next(), all.next()) else { return None };
     let mut context = traceparent(one.trim_ascii())?;
-    context.state = tracestate(headers).unwrap_or_default();
+    context.state = tracestate(headers.all("tracestate")).unwrap_or_default();
     Some(context)
 }
 
 /// The context that a body carries: `params._meta` of the Model Context Protocol.
 pub(crate) fn of(parent: &str, state: &str) -> Option<TraceContext> {
-    const LONGEST_STATE: usize = 512;
     let mut context = traceparent(parent.trim().as_bytes())?;
-    if state.len() <= LONGEST_STATE {
-        state.clone_into(&mut context.state);
-    }
+    context.state = tracestate(std::iter::once(state.as_bytes())).unwrap_or_default();
     Some(context)
 }
 
@@ -67,10 +64,10 @@ const LONG_MEMBER: usize = 128;
 /// Most members (§3.3.1.1).
 const MEMBERS: usize = 32;
 
-/// All `tracestate` fields as one list. One that is invalid anywhere is discarded as a whole (§3.3.1).
-fn tracestate(headers: &Headers<'_>) -> Option<String> {
+/// All fields of the state as one list. One that is invalid anywhere is discarded as a whole (§3.3.1).
+fn tracestate<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     let mut members = Vec::new();
-    for field in headers.all("tracestate") {
+    for field in fields {
         for member in str::from_utf8(field).ok()?.split(',').map(|m| m.trim_matches([' ', '\t'])) {
             if !member.is_empty() {
                 let (key, value) = member.split_once('=')?;
@@ -148,6 +145,15 @@ mod tests {
         }
         assert_eq!(context(&[("traceparent", VALID), ("traceparent", VALID)]), None);
         assert_eq!(context(&[("tracestate", "a=1")]), None);
+    }
+
+    #[test]
+    fn the_context_of_a_body_is_held_to_the_same_grammar() {
+        let state = |state| of(VALID, state).map(|context| context.state);
+        assert_eq!(state("a=1, b=2"), Some("a=1,b=2".to_owned()));
+        assert_eq!(state("a=1\r\nb"), Some(String::new()));
+        assert_eq!(state(&format!("{}a=1", "x=y,".repeat(200))), Some(String::new()));
+        assert_eq!(of("00-1-2-01", "a=1"), None);
     }
 
     #[test]

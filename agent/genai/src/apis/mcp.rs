@@ -7,7 +7,7 @@
 use std::{fmt::Write as _, sync::LazyLock};
 
 use tokentap_wire::{
-    Headers, RequestHead, ResponseHead, Role,
+    Headers, RequestHead, ResponseHead, Role, Version,
     json::{Schema, Value},
 };
 
@@ -25,12 +25,36 @@ pub(crate) static API: ApiSpec = ApiSpec {
     ..ApiSpec::new("mcp", "", &[], &REQUEST, &RESPONSE)
 };
 
-/// Whether a POST may be one of the protocol: it takes a document and events for an answer (§ Streamable HTTP, which
-/// demands that).
+/// Whether a POST may be one of the protocol: it has a header field of the protocol, or takes a document and events for an
+/// answer, as § Streamable HTTP demands. Goes through the fields once: every POST of other software pays for it.
 pub(crate) fn may_be(headers: &Headers<'_>) -> bool {
-    let accept = headers.get("accept").unwrap_or_default();
-    let has = |kind: &[u8]| accept.windows(kind.len()).any(|window| window == kind);
-    accept.len() >= 35 && has(b"application/json") && has(b"text/event-stream")
+    let (mut document, mut events) = (false, false);
+    headers.iter().any(|(name, value)| {
+        if name.eq_ignore_ascii_case(b"accept") {
+            document |= has(value, b"application/json");
+            events |= has(value, b"text/event-stream");
+        }
+        document && events || is_own(name)
+    })
+}
+
+fn has(accept: &[u8], kind: &[u8]) -> bool {
+    accept.windows(kind.len()).any(|window| window.eq_ignore_ascii_case(kind))
+}
+
+/// Whether only requests of the protocol have this header field.
+fn is_own(name: &[u8]) -> bool {
+    // Lengths are compared first.
+    [&b"mcp-method"[..], b"mcp-session-id", b"mcp-protocol-version"]
+        .iter()
+        .any(|own| name.eq_ignore_ascii_case(own))
+}
+
+/// Whether a method shows that a JSON-RPC request is one of the protocol, where no header field does. Other protocols have
+/// methods named `tasks/…` and `message/…`.
+fn is_method(method: &str) -> bool {
+    let group = method.split('/').next().unwrap_or_default();
+    ["initialize", "ping", "tools", "resources", "prompts", "completion", "logging"].contains(&group)
 }
 
 const VERSION: u8 = 0;
@@ -51,6 +75,7 @@ const RPC_REQUEST: &[Wanted] = &[
     own("id", ID),
     own("method", METHOD),
     own("params.name", NAME),
+    own("params.ref.name", NAME),
     own("params.uri", URI),
     own("params.protocolVersion", PROTOCOL),
     own("params._meta.traceparent", PARENT),
@@ -80,6 +105,9 @@ static RESPONSE: LazyLock<Schema<Field>> =
 /// The message that is read, and what the header fields say.
 #[derive(Debug, Default)]
 struct Mcp {
+    /// A header field of the protocol was there.
+    named: bool,
+    http: &'static str,
     session: Option<String>,
     protocol: Option<String>,
     message: Message,
@@ -119,6 +147,12 @@ impl Message {
 impl Decoder for Mcp {
     fn request_head(&mut self, head: &RequestHead<'_>, _captures: &Captures<'_>, calls: &mut OpenCalls) {
         calls.many = true;
+        self.http = match head.version {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2",
+        };
+        self.named = head.headers.iter().any(|(name, _)| is_own(name));
         self.session = field(&head.headers, "mcp-session-id");
         self.protocol = field(&head.headers, "mcp-protocol-version");
     }
@@ -160,12 +194,13 @@ impl Decoder for Mcp {
 
     fn end(&mut self, whole: bool, calls: &mut OpenCalls) {
         let message = &self.message;
-        if !message.version_2 || message.id.is_empty() {
-            return;
-        }
+        let has_id = !message.id.is_empty();
         match (message.from_server, message.method.is_empty()) {
-            (false, false) => self.request(message, calls),
-            (true, true) if message.result || message.error => self.response(message, whole, calls),
+            _ if !message.version_2 => {}
+            (false, false) if has_id && (self.named || is_method(&message.method)) => {
+                self.request(message, calls);
+            }
+            (true, true) if message.result && has_id || message.error => self.response(message, whole, calls),
             _ => {}
         }
         // A batch ends after its last message.
@@ -183,7 +218,7 @@ impl Mcp {
                 call.set(Extra::ToolName, message.name.as_str());
                 message.name.as_str()
             }
-            "prompts/get" => {
+            "prompts/get" | "completion/complete" if !message.name.is_empty() => {
                 call.set(Extra::PromptName, message.name.as_str());
                 message.name.as_str()
             }
@@ -196,8 +231,13 @@ impl Mcp {
         if !message.uri.is_empty() {
             call.set(Extra::McpResourceUri, message.uri.as_str());
         }
+        call.set(Extra::NetworkProtocol, "http");
+        call.set(Extra::NetworkProtocolVersion, self.http);
         call.set(Extra::McpMethod, message.method.as_str());
         call.set(Extra::JsonRpcRequestId, message.id.as_str());
+        if let Some(session) = &self.session {
+            call.set(Extra::McpSessionId, session.as_str());
+        }
         let version = self.protocol.as_ref().unwrap_or(&message.protocol);
         if !version.is_empty() {
             call.set(Extra::McpProtocolVersion, version.as_str());
@@ -208,7 +248,17 @@ impl Mcp {
     }
 
     fn response(&self, message: &Message, whole: bool, calls: &mut OpenCalls) {
-        let Some(call) = calls.get(&message.id) else { return };
+        // A server that could not read the id of a request answers without (JSON-RPC 2.0 § 5).
+        let id = match message.id.as_str() {
+            "" => calls.only().filter(|_| whole),
+            id => Some(id),
+        };
+        let Some(id) = id.map(str::to_owned) else { return };
+        let Some(call) = calls.get(&id) else { return };
+        // With bytes missing, it may answer another one.
+        if message.id.is_empty() && call.response.gapped {
+            return;
+        }
         call.response.is_recognised = true;
         call.response.gapped |= !whole;
         if let Some(session) = &self.session {
@@ -228,7 +278,7 @@ impl Mcp {
         if let Some(code) = message.error_code.filter(|_| message.error) {
             call.set(Extra::RpcStatusCode, code.to_string());
         }
-        calls.close(&message.id);
+        calls.close(&id);
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Extra {
     McpProtocolVersion,
     McpResourceUri,
     McpSessionId,
+    NetworkProtocol,
+    NetworkProtocolVersion,
     PreviousResponseId,
     PromptName,
     PromptVersion,

@@ -126,6 +126,10 @@ pub const AZURE_RESOURCE_PROVIDER_NAMESPACE: &str = "azure.resource_provider.nam
 pub const SERVER_ADDRESS: &str = "server.address";
 /// Port of the server.
 pub const SERVER_PORT: &str = "server.port";
+/// `http`, of calls of the Model Context Protocol, which has other transports, too.
+pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
+/// Its version: `1.1` or `2`.
+pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
 /// HTTP status code.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
 /// How the call failed: what the API calls the error, else the HTTP status, else `cancelled`, `connection_closed`,

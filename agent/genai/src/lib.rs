@@ -14,8 +14,8 @@
 //!   header field or the bodies have to confirm it: an application's own `/api/chat` is no call. A request whose target
 //!   is not known (joined in mid-connection) is recognised by its bodies, for the APIs that most connections have.
 //!   [`Options`] adds and excludes.
-//! - **Calls and exchanges**: an exchange is one call, but many in a WebSocket (each response or turn of the model) and in
-//!   JSON-RPC (each request).
+//! - **Calls and exchanges**: an exchange is one call, but many in a WebSocket (each response or turn of the model, and each
+//!   transcription of what the user said by another model) and in JSON-RPC (each request).
 //! - **`gen_ai.provider.name`**: by host, else by what the response shows of the server software
 //!   (`vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, …), else the name of the format: `openai`, `anthropic`.
 //!   `openai.*` attributes are there only with `openai`.

@@ -183,6 +183,11 @@ impl ResponseFacts {
         self.usage.gap();
     }
 
+    /// Whether a usage object with numbers was seen.
+    pub(crate) fn has_usage(&self) -> bool {
+        self.usage.counts(UsageRule::PLAIN).is_some()
+    }
+
     /// Whether a choice was seen.
     pub(crate) const fn has_choices(&self) -> bool {
         !self.choices.is_empty()

@@ -13,4 +13,5 @@ mod losses;
 mod openai_chat;
 mod properties;
 mod recordings;
+mod sessions;
 mod spans;

@@ -227,7 +227,7 @@ fn recorded_messages_are_read_as_a_whole_parser_reads_them() {
             expected.extend(["operation.name=execute_tool".to_owned(), format!("tool.name={tool}")]);
         }
         let [span] = &spans[..] else { panic!("{name}: {spans:?}") };
-        assert_eq!(span.name, tool.map_or(method.to_owned(), |tool| format!("{method} {tool}")));
+        assert_eq!(span.name, tool.map_or_else(|| method.to_owned(), |tool| format!("{method} {tool}")));
         let mut found = lines(span);
         found.retain(|line| !line.starts_with("server.") && !line.starts_with("http."));
         assert_eq!(found, expected, "{name}");

@@ -106,6 +106,18 @@ impl Exchange {
                 self.done = Some(at);
             }
         }
+        if self.readers.len() > 1 {
+            self.rule_out();
+        }
+    }
+
+    /// Where several APIs were possible and the response shows one, the others need not read on.
+    fn rule_out(&mut self) {
+        let answered = self.readers.iter().position(|reader| reader.facts().response.is_recognised);
+        if let Some(answered) = answered {
+            self.readers.swap(0, answered);
+            self.readers.truncate(1);
+        }
     }
 
     pub(crate) fn message(&mut self, part: &MessagePart<'_>, at: Nanos) {

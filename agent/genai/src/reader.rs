@@ -111,6 +111,6 @@ impl Reader {
 
     fn visitor(&mut self, from: Role) -> (&mut Body, Visitor<'_>) {
         let Self { api, decoder, calls, bodies, .. } = self;
-        (&mut bodies[from.index()], Visitor { api, decoder: &mut **decoder, calls, from })
+        (&mut bodies[from.index()], Visitor { api, decoder: &mut **decoder, calls, from, begun: None })
     }
 }

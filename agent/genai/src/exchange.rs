@@ -80,9 +80,9 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn request_end(&mut self) {
+    pub(crate) fn request_end(&mut self, at: Nanos) {
         for reader in &mut self.readers {
-            reader.request_end();
+            reader.request_end(at);
         }
     }
 
@@ -178,7 +178,7 @@ impl Exchange {
         give: &mut dyn FnMut(Span),
     ) {
         let complete = ending == Ending::Complete;
-        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.finish(complete)).collect();
+        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.finish(complete, at)).collect();
         // The peer may have become known since the request.
         let peer = transport
             .peer

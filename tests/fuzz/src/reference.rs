@@ -48,6 +48,16 @@ pub fn events(stream: &[u8]) -> Vec<[Vec<u8>; 3]> {
             _ => {}
         }
     }
+    // The beginning of a line is enough to know that another event begins.
+    let last = stream
+        .iter()
+        .rposition(|byte| matches!(byte, b'\n' | b'\r'))
+        .map_or(stream, |end| &stream[end + 1..]);
+    let value = last.strip_prefix(b"data:").map(|value| value.strip_prefix(b" ").unwrap_or(value));
+    let begins = value.is_some_and(|value| value.starts_with(b"{") || value.starts_with(b"["));
+    if object && ended && begins && last.len() >= b"error: {".len() {
+        events.extend(data.take().map(|data| [name, data, id]));
+    }
     events
 }
 

@@ -57,7 +57,9 @@ enum Scenario {
     Wire,
     /// All parsers together, of captured bytes to a span; needs no root
     Parser,
-    /// Instructions of each row of those two, by valgrind: the same on every run; needs no root
+    /// The same for each family of APIs, and what an exchange costs that is no call; needs no root
+    Genai,
+    /// Instructions of each row of `wire` and `parser`, by valgrind: the same on every run; needs no root
     Instructions,
     /// Everything that is hard on an observer at once: what comes out, and what is left
     Storm,
@@ -76,7 +78,7 @@ impl Scenario {
             Self::Processes => Some("processes"),
             Self::Start => Some("start"),
             Self::Memory => Some("memory"),
-            Self::Wire | Self::Parser | Self::Instructions | Self::Storm => None,
+            Self::Wire | Self::Parser | Self::Genai | Self::Instructions | Self::Storm => None,
         }
     }
 }
@@ -108,9 +110,11 @@ pub(crate) fn measure(options: Options) -> Result<()> {
     if scenarios.contains(&Scenario::Storm) {
         self::storm(storm)?;
     }
-    for (scenario, package, name) in
-        [(Scenario::Wire, "tokentap-wire", "protocols"), (Scenario::Parser, "tokentap-genai", "chat_stream")]
-    {
+    for (scenario, package, name) in [
+        (Scenario::Wire, "tokentap-wire", "protocols"),
+        (Scenario::Parser, "tokentap-genai", "chat_stream"),
+        (Scenario::Genai, "tokentap-genai", "apis"),
+    ] {
         // What LLM calls cost belongs to both.
         if scenarios.contains(&scenario)
             || (scenario == Scenario::Parser && scenarios.contains(&Scenario::Wire))

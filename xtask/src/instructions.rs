@@ -30,7 +30,9 @@ pub(crate) fn measure(check: bool) -> Result<()> {
     for (package, name) in BENCHMARKS {
         say(format_args!("counting the instructions of {name}"));
         let program = build(package, name)?;
-        for row in read(Command::new(&program).arg("--list"))?.lines() {
+        let rows = read(Command::new(&program).arg("--list"))?;
+        // What a search of the same bytes takes is a matter of the library that searches.
+        for row in rows.lines().filter(|row| !row.ends_with(", search")) {
             let instructions = (count(&program, row, 3)? - count(&program, row, 1)?) / 2;
             counted.insert(format!("{name}\t{row}"), instructions);
         }

@@ -11,6 +11,7 @@ mod instructions;
 mod lint;
 mod mutants;
 mod pages;
+mod recordings;
 mod setup;
 mod shell;
 mod test;
@@ -48,6 +49,14 @@ enum Task {
     Test(test::Options),
     /// Run the fuzz targets: every parser on inputs that nobody thought of
     Fuzz(fuzz::Options),
+    /// Make every call that the recordings in a folder hold, against a server that answers as recorded, and check its span
+    Recordings {
+        /// The folder of VCR cassettes; looked through whole
+        folder: std::path::PathBuf,
+        /// Print one JSON object for each recording
+        #[arg(long)]
+        json: bool,
+    },
     /// Boot other kernels in QEMU and test the agent there
     Vm {
         /// As 6.1 or 6.12-arm64; all of them when none is given
@@ -80,6 +89,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf { force } => ebpf::build(force),
         Task::Test(options) => return test::run(options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
+        Task::Recordings { folder, json } => recordings::check(&folder, json),
         Task::Vm { machines } => vm::run_all(&machines),
         Task::Conventions => conventions::refresh(),
         Task::Reference => pages::write_reference(),

@@ -129,9 +129,9 @@ impl Sink for Calls {
         }
     }
 
-    fn request_end(&mut self, id: ExchangeId, _at: Nanos) {
+    fn request_end(&mut self, id: ExchangeId, at: Nanos) {
         if let Some(call) = self.call(id) {
-            call.request_end();
+            call.request_end(at);
         }
     }
 

@@ -80,9 +80,9 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn request_end(&mut self) {
+    pub(crate) fn request_end(&mut self, at: Nanos) {
         for reader in &mut self.readers {
-            reader.request_end();
+            reader.request_end(at);
         }
     }
 
@@ -105,6 +105,18 @@ impl Exchange {
             if self.done.is_none() && reader.facts().response.done && !reader.calls.many {
                 self.done = Some(at);
             }
+        }
+        if self.readers.len() > 1 {
+            self.rule_out();
+        }
+    }
+
+    /// Where several APIs were possible and the response shows one, the others need not read on.
+    fn rule_out(&mut self) {
+        let answered = self.readers.iter().position(|reader| reader.facts().response.is_recognised);
+        if let Some(answered) = answered {
+            self.readers.swap(0, answered);
+            self.readers.truncate(1);
         }
     }
 
@@ -166,7 +178,7 @@ impl Exchange {
         give: &mut dyn FnMut(Span),
     ) {
         let complete = ending == Ending::Complete;
-        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.finish(complete)).collect();
+        let malformed: Vec<_> = self.readers.iter_mut().map(|reader| reader.finish(complete, at)).collect();
         // The peer may have become known since the request.
         let peer = transport
             .peer

@@ -8,7 +8,7 @@ mod encoding;
 mod form;
 
 use tokentap_wire::{
-    Headers, Limits, MessagePart, Reason, Role, eventstream, grpc,
+    Headers, Limits, MessagePart, Nanos, Reason, Role, eventstream, grpc,
     json::{Extractor, Schema, Status, Value},
     multipart, protobuf, sse,
 };
@@ -29,6 +29,8 @@ pub(crate) struct Visitor<'a> {
     pub(crate) calls: &'a mut OpenCalls,
     /// Who sent the body.
     pub(crate) from: Role,
+    /// When the first bytes of the event that is read came, where that is known.
+    pub(crate) begun: Option<Nanos>,
 }
 
 impl Visitor<'_> {
@@ -38,7 +40,7 @@ impl Visitor<'_> {
             response.begin_document();
             response.failure.seen |= error;
             if response.first_chunk.is_none() && !response.gapped && !is_keep_alive(name) {
-                response.first_chunk = Some(self.calls.now);
+                response.first_chunk = Some(self.begun.unwrap_or(self.calls.now));
             }
         }
         self.decoder.begin(&Event { from: self.from, name }, self.calls);
@@ -123,6 +125,8 @@ pub(crate) struct Body {
     extractor: Extractor<Field>,
     state: BodyState,
     encoding: Encoding,
+    /// When the first bytes of an event came that is not whole.
+    begun: Option<Nanos>,
 }
 
 #[derive(Debug)]
@@ -182,6 +186,7 @@ impl Body {
             extractor: Extractor::new(schema),
             state,
             encoding: Encoding::default(),
+            begun: None,
         }
     }
 
@@ -273,25 +278,34 @@ impl Body {
         if let BodyState::Undetected { .. } = self.state {
             self.detect(bytes, visitor);
         }
-        let Self { extractor, state, schema, protobuf, .. } = self;
+        let Self { extractor, state, schema, protobuf, begun, .. } = self;
         match state {
             BodyState::Undetected { .. } => {}
             BodyState::Opaque => visitor.opaque(),
             BodyState::Document => push(extractor, bytes, visitor),
-            BodyState::Events(parser) => parser.feed(bytes, |event| {
-                if event.first {
-                    if event.data.starts_with(b"[DONE]") {
-                        visitor.calls.current.response.done = true;
-                        return;
+            BodyState::Events(parser) => {
+                let unseen = visitor.calls.current.response.first_chunk.is_none();
+                if unseen {
+                    visitor.begun = Some(*begun.get_or_insert(visitor.calls.now));
+                }
+                parser.feed(bytes, |event| {
+                    if event.first {
+                        if event.data.starts_with(b"[DONE]") {
+                            visitor.calls.current.response.done = true;
+                            return;
+                        }
+                        extractor.reset();
+                        visitor.begin(event.name, event.name == b"error");
                     }
-                    extractor.reset();
-                    visitor.begin(event.name, event.name == b"error");
+                    push(extractor, event.data, visitor);
+                    if event.last {
+                        visitor.end(true);
+                    }
+                });
+                if unseen && parser.is_between_events() {
+                    *begun = None;
                 }
-                push(extractor, event.data, visitor);
-                if event.last {
-                    visitor.end(true);
-                }
-            }),
+            }
             BodyState::Lines { between, gapped } => {
                 for line in bytes.split_inclusive(|&byte| byte == b'\n') {
                     if *between {

@@ -87,7 +87,8 @@ impl Reader {
     }
 
     /// The request is complete.
-    pub(crate) fn request_end(&mut self) {
+    pub(crate) fn request_end(&mut self, at: Nanos) {
+        self.calls.now = at;
         let (body, mut visitor) = self.visitor(Role::Client);
         // A request that is no JSON is the server's to refuse.
         body.finish(true, &mut visitor);
@@ -98,7 +99,8 @@ impl Reader {
     }
 
     /// The exchange is over; `complete`: with the end of the response. Returns what is malformed in the response body.
-    pub(crate) fn finish(&mut self, complete: bool) -> Option<Reason> {
+    pub(crate) fn finish(&mut self, complete: bool, at: Nanos) -> Option<Reason> {
+        self.calls.now = at;
         let (body, mut visitor) = self.visitor(Role::Server);
         let malformed = body.finish(complete, &mut visitor);
         self.decoder.finish(&mut self.calls);
@@ -111,6 +113,6 @@ impl Reader {
 
     fn visitor(&mut self, from: Role) -> (&mut Body, Visitor<'_>) {
         let Self { api, decoder, calls, bodies, .. } = self;
-        (&mut bodies[from.index()], Visitor { api, decoder: &mut **decoder, calls, from })
+        (&mut bodies[from.index()], Visitor { api, decoder: &mut **decoder, calls, from, begun: None })
     }
 }

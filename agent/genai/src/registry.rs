@@ -1,6 +1,11 @@
 //! Every API, one line each.
 
-use std::{collections::HashMap, fmt, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    sync::LazyLock,
+};
 
 use crate::{
     api::ApiSpec,
@@ -116,14 +121,38 @@ impl Api {
         let last = if path.is_empty() { "/" } else { next() };
         let verb = last.rfind(':').map_or("", |colon| &last[colon..]);
         let found = [(last, 0), (verb, 0), (next(), 1), (next(), 2)].map(|(key, depth)| {
-            let found = if key.is_empty() { None } else { ROUTES[depth].get(key) };
+            let found = if key.is_empty() || key.len() > LONGEST_KEY { None } else { ROUTES[depth].get(key) };
             found.map(Vec::as_slice).unwrap_or_default()
         });
         found.into_iter().flatten().copied()
     }
 }
 
-type RoutesByKey = HashMap<&'static str, Vec<(Api, &'static Route)>>;
+type RoutesByKey = HashMap<&'static str, Vec<(Api, &'static Route)>, BuildHasherDefault<Fnv>>;
+
+/// Longer than any key.
+const LONGEST_KEY: usize = 80;
+
+/// FNV-1a: the keys are constants of the program, and what is looked up cannot make them collide.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A kind of request that is a call.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +211,7 @@ mod tests {
             let _ = (&**api.0.request, &**api.0.response);
             for route in api.0.routes {
                 assert!(!route.key().0.is_empty() && route.key().1 < 3, "{api:?} {}", route.path);
+                assert!(route.key().0.len() <= LONGEST_KEY, "{api:?} {}", route.path);
                 assert!(route.path.starts_with('/'), "{api:?} {}", route.path);
             }
         }

@@ -83,7 +83,7 @@ pub(crate) fn span(
         kind,
         parent: facts.parent.or_else(|| exchange.parent.clone()),
         start,
-        end: facts.end.unwrap_or(end),
+        end: facts.end.unwrap_or(end).max(start),
         status,
         attributes: attributes.0,
         incomplete,

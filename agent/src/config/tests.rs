@@ -306,7 +306,7 @@ fn wrong_usage_names_the_mend() {
         ("run --all --console=xml", "use pretty or json"),
         ("run --all --drain-timeout 20", "20s"),
         ("run --all --log-level loud", "log-level"),
-        ("run --all --host-include gemini=llm.corp", "openai-chat"),
+        ("run --all --host-include nobody=llm.corp", "openai-chat"),
         ("run --all --host-exclude https://llm.corp", "leave out the scheme"),
         ("run --all --path-include v1/chat", "write it as /v1/chat"),
         ("record --pid 7", "--out"),

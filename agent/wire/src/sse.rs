@@ -96,6 +96,16 @@ impl Parser {
         }
     }
 
+    /// Whether no event has begun since the last one: what came after it were comments, blank lines, or nothing.
+    #[must_use]
+    pub const fn is_between_events(&self) -> bool {
+        let at_line_start = matches!(
+            self.state,
+            LineState::LineStart | LineState::Ignored | LineState::LostLine | LineState::LostStart
+        );
+        at_line_start && !self.has_data && self.name.is_empty()
+    }
+
     /// Bytes are missing here: the current event is discarded, and the next one begins after a blank line.
     pub fn gap(&mut self) {
         self.line.clear();
@@ -226,10 +236,7 @@ impl Parser {
     /// Adds to the data of the event; gives a piece when the buffer is full.
     fn append(&mut self, value: &[u8], line_start: bool, on: &mut impl FnMut(Event<'_>)) {
         if line_start && self.has_data && self.object == (true, true) && begins_document(value) {
-            let name = std::mem::take(&mut self.name);
-            self.give(None, true, on);
-            self.reset();
-            self.name = name;
+            self.dispatch(None, on);
         }
         if line_start && std::mem::replace(&mut self.has_data, true) {
             self.data.push(b'\n');

@@ -19,13 +19,18 @@ impl Numbers {
     }
 
     /// Whether a count stands there, or is the sum of two or three that do: input and what was read from or
-    /// written to a cache, by its age.
+    /// written to a cache, by its age. Or it is the difference of two: what is left of a total.
     #[must_use]
     pub fn explain(&self, count: i64) -> bool {
         let Self(all) = self;
         let one = |count| all.contains(&count);
         let two = |count: i64| all.iter().any(|n| one(count.saturating_sub(*n)));
-        one(count) || all.len() > FEW || two(count) || all.iter().any(|n| two(count.saturating_sub(*n)))
+        let left = |count: i64| all.iter().any(|n| one(count.saturating_add(*n)));
+        one(count)
+            || all.len() > FEW
+            || left(count)
+            || two(count)
+            || all.iter().any(|n| two(count.saturating_sub(*n)))
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a parser must say of a body that has no gap, done the obvious way: all of it at once.
 
-/// Server-sent events as (name, data, id), as the HTML standard interprets a stream (§9.2.6).
+/// Server-sent events as (name, data, id), as the HTML standard interprets a stream (§9.2.6), with what the parser has
+/// besides: a data line that begins JSON after one that ended an object acts as if a blank line were before it, and a field
+/// `error` with an object is the data of an event of that name.
 #[must_use]
 pub fn events(stream: &[u8]) -> Vec<[Vec<u8>; 3]> {
     let stream = stream.strip_prefix(b"\xef\xbb\xbf").unwrap_or(stream);
     let (mut events, mut name, mut id) = (Vec::new(), Vec::new(), Vec::new());
     let mut data: Option<Vec<u8>> = None;
+    let (mut object, mut ended) = (false, false);
     for line in lines_of_any_end(stream) {
         if line.is_empty() {
             let name = std::mem::take(&mut name);
@@ -20,15 +23,40 @@ pub fn events(stream: &[u8]) -> Vec<[Vec<u8>; 3]> {
         match field {
             b"event" => name = value.to_vec(),
             b"id" if !value.contains(&0) => id = value.to_vec(),
-            b"data" => match &mut data {
-                Some(data) => {
-                    data.push(b'\n');
-                    data.extend_from_slice(value);
+            b"error" if data.is_none() && name.is_empty() && value.starts_with(b"{") => {
+                name = b"error".to_vec();
+                (object, ended) = (true, value.ends_with(b"}"));
+                data = Some(value.to_vec());
+            }
+            b"data" => {
+                let begins = value.starts_with(b"{") || value.starts_with(b"[");
+                if let Some(data) = data.take_if(|_| object && ended && begins) {
+                    events.push([std::mem::take(&mut name), data, id.clone()]);
                 }
-                None => data = Some(value.to_vec()),
-            },
+                match &mut data {
+                    Some(data) => {
+                        data.push(b'\n');
+                        data.extend_from_slice(value);
+                        ended = if value.is_empty() { ended } else { value.ends_with(b"}") };
+                    }
+                    None => {
+                        (object, ended) = (value.starts_with(b"{"), value.ends_with(b"}"));
+                        data = Some(value.to_vec());
+                    }
+                }
+            }
             _ => {}
         }
+    }
+    // The beginning of a line is enough to know that another event begins.
+    let last = stream
+        .iter()
+        .rposition(|byte| matches!(byte, b'\n' | b'\r'))
+        .map_or(stream, |end| &stream[end + 1..]);
+    let value = last.strip_prefix(b"data:").map(|value| value.strip_prefix(b" ").unwrap_or(value));
+    let begins = value.is_some_and(|value| value.starts_with(b"{") || value.starts_with(b"["));
+    if object && ended && begins && last.len() >= b"error: {".len() {
+        events.extend(data.take().map(|data| [name, data, id]));
     }
     events
 }

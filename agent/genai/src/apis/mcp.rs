@@ -29,14 +29,19 @@ pub(crate) static API: ApiSpec = ApiSpec {
 /// answer, as § Streamable HTTP demands. Goes through the fields once: every POST of other software pays for it.
 pub(crate) fn may_be(headers: &Headers<'_>) -> bool {
     let (mut document, mut events) = (false, false);
-    headers.iter().any(|(name, value)| {
-        if name.eq_ignore_ascii_case(b"accept") {
+    headers.iter().any(|(name, value)| match name.len() {
+        6 if value.len() > MEDIA_TYPE && name.eq_ignore_ascii_case(b"accept") => {
             document |= has(value, b"application/json");
             events |= has(value, b"text/event-stream");
+            document && events
         }
-        document && events || is_own(name)
+        10 | 14 | 20 => is_own(name),
+        _ => false,
     })
 }
+
+/// A value of `Accept` up to this length names neither, in bytes.
+const MEDIA_TYPE: usize = 15;
 
 fn has(accept: &[u8], kind: &[u8]) -> bool {
     accept.windows(kind.len()).any(|window| window.eq_ignore_ascii_case(kind))
@@ -44,10 +49,13 @@ fn has(accept: &[u8], kind: &[u8]) -> bool {
 
 /// Whether only requests of the protocol have this header field.
 fn is_own(name: &[u8]) -> bool {
-    // Lengths are compared first.
-    [&b"mcp-method"[..], b"mcp-session-id", b"mcp-protocol-version"]
-        .iter()
-        .any(|own| name.eq_ignore_ascii_case(own))
+    let own: &[u8] = match name.len() {
+        10 => b"mcp-method",
+        14 => b"mcp-session-id",
+        20 => b"mcp-protocol-version",
+        _ => return false,
+    };
+    name.eq_ignore_ascii_case(own)
 }
 
 /// Whether a method shows that a JSON-RPC request is one of the protocol, where no header field does. Other protocols have

@@ -43,7 +43,7 @@ const MODEL: u8 = 1;
 
 pub(crate) static GEMINI: ApiSpec =
     over_grpc("gemini-grpc", provider::GEMINI, GEMINI_ROUTES, [&GEMINI_REQUEST, &GEMINI_RESPONSE], || {
-        Box::new(Grpc { finish_reason: gemini::finish_reason, ..Grpc::new() })
+        Box::new(Grpc { finish_reason: gemini::finish_reason })
     });
 
 const GEMINI_ROUTES: &[Route] = &[
@@ -103,7 +103,7 @@ static GEMINI_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 
 pub(crate) static VERTEX: ApiSpec =
     over_grpc("vertex-grpc", provider::VERTEX, VERTEX_ROUTES, [&VERTEX_REQUEST, &VERTEX_RESPONSE], || {
-        Box::new(Grpc { finish_reason: gemini::finish_reason, ..Grpc::new() })
+        Box::new(Grpc { finish_reason: gemini::finish_reason })
     });
 
 const VERTEX_ROUTES: &[Route] = &[
@@ -159,7 +159,7 @@ pub(crate) static XAI_CHUNKS: ApiSpec =
     over_grpc("xai-grpc-stream", provider::XAI, XAI_CHUNK_ROUTES, [&XAI_REQUEST, &XAI_CHUNK], xai_decoder);
 
 fn xai_decoder() -> Box<dyn Decoder> {
-    Box::new(Grpc { finish_reason: xai_finish_reason, ..Grpc::new() })
+    Box::new(Grpc { finish_reason: xai_finish_reason })
 }
 
 const XAI_ROUTES: &[Route] = &[Route::grpc("/xai_api.Chat/GetCompletion", "chat")];
@@ -240,12 +240,6 @@ fn xai_finish_reason(number: i64) -> Option<&'static str> {
 #[derive(Debug)]
 struct Grpc {
     finish_reason: fn(i64) -> Option<&'static str>,
-}
-
-impl Grpc {
-    const fn new() -> Self {
-        Self { finish_reason: |_| None }
-    }
 }
 
 impl Decoder for Grpc {

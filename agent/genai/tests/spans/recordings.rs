@@ -27,8 +27,11 @@ pub(crate) fn load(folder: &str) -> Vec<(String, Exchange)> {
     exchanges
 }
 
+/// Messages as JSON and as bytes.
+pub(crate) type Messages = Vec<(Json, Vec<u8>)>;
+
 /// Recorded streams of gRPC: the JSON and the bytes of the request, and of each message of the response.
-pub(crate) fn grpc_streams(folder: &str) -> Vec<(String, [Vec<(Json, Vec<u8>)>; 2])> {
+pub(crate) fn grpc_streams(folder: &str) -> Vec<(String, [Messages; 2])> {
     let root = Path::new(option_env!("RECORDINGS").unwrap_or_default());
     let mut streams = Vec::new();
     for file in fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}")) {

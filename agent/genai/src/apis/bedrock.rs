@@ -13,7 +13,7 @@ use tokentap_wire::{
 
 use super::{
     anthropic::{EVENT, KINDS, MESSAGE, REQUEST_FIELDS},
-    openai_chat::{TOP, USAGE as OPENAI_USAGE},
+    openai_chat::TOP,
 };
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, request, response},
@@ -170,7 +170,8 @@ static INVOKE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         // Chat Completions of open models.
         ("", TOP),
         ("choices[]", &[content("delta.content"), content("text")]),
-        ("usage", OPENAI_USAGE),
+        // Without cached tokens: they are included in the input here, and not in that of other families.
+        ("usage", &[counted("prompt_tokens", Count::Input), counted("completion_tokens", Count::Output)]),
         ("usage", CONVERSE_USAGE),
         ("", EVENT),
         ("", MESSAGE),

@@ -8,6 +8,7 @@ use tokentap_wire::{
 };
 
 use crate::{
+    content::ReadContent,
     decoder::{Decoder, tables_only},
     facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
     route::Route,
@@ -40,6 +41,8 @@ pub(crate) struct ApiSpec {
     pub(crate) is_request: fn(&RequestFacts) -> bool,
     /// `gen_ai.output.type` of all calls.
     pub(crate) output_type: Option<&'static str>,
+    /// Reads prompts and completions, where they are captured.
+    pub(crate) content: Option<ReadContent>,
 }
 
 impl ApiSpec {
@@ -65,6 +68,7 @@ impl ApiSpec {
             by_bodies: false,
             is_request: RequestFacts::is_recognised,
             output_type: None,
+            content: None,
         }
     }
 }

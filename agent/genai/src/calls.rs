@@ -119,7 +119,7 @@ impl Sink for Calls {
         };
         self.traffic.llm += 1;
         self.traffic.others_in_a_row = 0;
-        self.in_flight.push((id, Box::new(Exchange::new(head, candidate, at))));
+        self.in_flight.push((id, Box::new(Exchange::new(head, candidate, at, &self.options))));
         Interest::Body
     }
 

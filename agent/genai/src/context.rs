@@ -1,12 +1,15 @@
 //! What all calls of an exchange have in common.
 
+use std::sync::Arc;
+
 use tokentap_wire::Nanos;
 
-use crate::{SpanKind, TraceContext, recognition::Destination};
+use crate::{Options, SpanKind, TraceContext, recognition::Destination};
 
 /// What all calls of an exchange have in common.
 #[derive(Debug)]
 pub(crate) struct ExchangeContext {
+    pub(crate) options: Arc<Options>,
     pub(crate) kind: SpanKind,
     pub(crate) start: Nanos,
     pub(crate) parent: Option<TraceContext>,

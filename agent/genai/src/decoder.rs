@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use tokentap_wire::{Headers, Nanos, RequestHead, ResponseHead, Role, json::Value};
 
-use crate::{facts::Facts, route::Captures};
+use crate::{content::Capture, facts::Facts, route::Captures};
 
 /// Reads what only one API has. Every method has a default that does nothing: most APIs need two or three.
 ///
@@ -58,6 +58,8 @@ pub(crate) struct OpenCalls {
     pub(crate) now: Nanos,
     /// The exchange holds many calls: `current` is none by itself.
     pub(crate) many: bool,
+    /// The documents, where content is captured.
+    pub(crate) capture: Option<Box<Capture>>,
     open: Vec<(CallKey, Facts)>,
     closed: Vec<Facts>,
 }

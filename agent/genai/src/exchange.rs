@@ -18,10 +18,12 @@
 //!      └─ one did ─► span, with an `IncompleteReason` unless the call was seen completely
 //! ```
 
+use std::sync::Arc;
+
 use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role};
 
 use crate::{
-    Span, SpanKind, Transport,
+    Options, Span, SpanKind, Transport,
     context::ExchangeContext,
     outcome::{Outcome, Seen},
     provider,
@@ -48,13 +50,21 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(head: &RequestHead<'_>, candidate: CallCandidate<'_>, at: Nanos) -> Self {
+    pub(crate) fn new(
+        head: &RequestHead<'_>,
+        candidate: CallCandidate<'_>,
+        at: Nanos,
+        options: &Arc<Options>,
+    ) -> Self {
         let path = recognition::path(head.target);
-        let readers =
-            candidate.readers.iter().map(|(api, route, captures)| Reader::new(*api, *route, head, captures));
+        let readers = candidate
+            .readers
+            .iter()
+            .map(|(api, route, captures)| Reader::new(*api, *route, head, captures, options));
         Self {
             readers: readers.collect(),
             context: ExchangeContext {
+                options: Arc::clone(options),
                 kind: match head.role {
                     Role::Client => SpanKind::Client,
                     Role::Server => SpanKind::Server,

@@ -8,7 +8,7 @@ mod usage;
 
 use tokentap_wire::{Nanos, json::Value};
 
-use crate::TraceContext;
+use crate::{TraceContext, content::Content};
 
 pub(crate) use extra::{Extra, ExtraValue};
 pub(crate) use request::{RequestFacts, RequestField};
@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) parent: Option<TraceContext>,
     /// The span is INTERNAL where the observed process is the server: it runs the tool of the call.
     pub(crate) runs_tool: bool,
+    /// Prompts and completions, where they are captured.
+    pub(crate) content: Option<Box<Content>>,
     extras: Vec<(Extra, ExtraValue)>,
 }
 
@@ -96,6 +98,9 @@ impl Facts {
             self.set(extra, value);
         }
         self.response.absorb(newer.response);
+        if let Some(newer) = newer.content {
+            self.content.get_or_insert_default().absorb(*newer);
+        }
     }
 
     pub(crate) fn take_extras(&mut self) -> Vec<(Extra, ExtraValue)> {

@@ -46,6 +46,14 @@ impl Visitor<'_> {
         self.decoder.begin(&Event { from: self.from, name }, self.calls);
     }
 
+    /// A document of a body begins, or an event of a stream: what is captured of content begins with it.
+    fn begin_captured(&mut self, name: &[u8], error: bool) {
+        if let Some(capture) = &mut self.calls.capture {
+            capture.begin(self.from);
+        }
+        self.begin(name, error);
+    }
+
     /// Bytes came of which nothing is read.
     fn opaque(&mut self) {
         let response = &mut self.calls.current.response;
@@ -53,6 +61,15 @@ impl Visitor<'_> {
             response.is_recognised = true;
             response.first_chunk = Some(self.calls.now);
         }
+    }
+
+    /// As [`Self::end`], for the end of what [`Self::begin_captured`] began.
+    fn end_captured(&mut self, whole: bool) {
+        if let Some(mut capture) = self.calls.capture.take() {
+            capture.end(self.from, whole, self.calls);
+            self.calls.capture = Some(capture);
+        }
+        self.end(whole);
     }
 
     fn end(&mut self, whole: bool) {
@@ -63,6 +80,13 @@ impl Visitor<'_> {
             response.done |= std::mem::take(&mut response.in_last_event);
         }
         self.decoder.end(whole, self.calls);
+    }
+
+    /// Bytes of the document are missing.
+    fn gap(&mut self) {
+        if let Some(capture) = &mut self.calls.capture {
+            capture.gap(self.from);
+        }
     }
 
     #[inline]
@@ -108,6 +132,9 @@ impl Visitor<'_> {
 /// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
 #[inline(never)]
 fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
+    if let Some(capture) = &mut visitor.calls.capture {
+        capture.push(visitor.from, bytes);
+    }
     extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));
 }
 
@@ -255,7 +282,7 @@ impl Body {
                 visitor.from == Role::Server && announced == Announced::Lines;
         } else {
             self.state = BodyState::Document;
-            visitor.begin(b"", false);
+            visitor.begin_captured(b"", false);
         }
     }
 
@@ -295,11 +322,11 @@ impl Body {
                             return;
                         }
                         extractor.reset();
-                        visitor.begin(event.name, event.name == b"error");
+                        visitor.begin_captured(event.name, event.name == b"error");
                     }
                     push(extractor, event.data, visitor);
                     if event.last {
-                        visitor.end(true);
+                        visitor.end_captured(true);
                     }
                 });
                 if unseen && parser.is_between_events() {
@@ -317,11 +344,11 @@ impl Body {
                         // The second line shows that the body is a stream.
                         response.streamed |= response.first_chunk.is_some() && visitor.from == Role::Server;
                         extractor.reset();
-                        visitor.begin(b"", false);
+                        visitor.begin_captured(b"", false);
                     }
                     push(extractor, line, visitor);
                     if line.ends_with(b"\n") && (extractor.is_complete() || *gapped) {
-                        visitor.end(!*gapped);
+                        visitor.end_captured(!*gapped);
                         (*between, *gapped) = (true, false);
                     }
                 }
@@ -349,8 +376,10 @@ impl Body {
     pub(crate) fn gap(&mut self, missing: Option<u64>, visitor: &mut Visitor<'_>) {
         // Messages are no body, which would be one more document when it ends.
         if self.framing == Framing::WebSocket {
+            visitor.gap();
             return self.extractor.gap();
         }
+        visitor.gap();
         if let Encoding::Start { .. } = self.encoding {
             self.encoding = Encoding::Utf8;
         }
@@ -389,16 +418,17 @@ impl Body {
             BodyState::Document => {}
             BodyState::Lines { between: false, .. } => {
                 let status = finish(&mut self.extractor, visitor);
-                visitor.end(status == Status::Complete);
+                visitor.end_captured(status == Status::Complete);
                 return None;
             }
             _ => return None,
         }
         if !complete {
             self.extractor.gap();
+            visitor.gap();
         }
         let status = finish(&mut self.extractor, visitor);
-        visitor.end(status == Status::Complete);
+        visitor.end_captured(status == Status::Complete);
         self.state = BodyState::Opaque;
         match status {
             Status::Malformed(reason) => Some(reason),
@@ -411,11 +441,11 @@ impl Body {
     pub(crate) fn message(&mut self, part: &MessagePart<'_>, visitor: &mut Visitor<'_>) {
         if part.first {
             self.extractor.reset();
-            visitor.begin(b"", false);
+            visitor.begin_captured(b"", false);
         }
         push(&mut self.extractor, part.bytes, visitor);
         if part.last {
-            visitor.end(self.extractor.is_complete());
+            visitor.end_captured(self.extractor.is_complete());
         }
     }
 }
@@ -458,7 +488,7 @@ fn read_event(
                 // An exception is a document itself.
                 *base64 = if error { Base64Field::plain() } else { Base64Field::default() };
             }
-            visitor.begin(name, error);
+            visitor.begin_captured(name, error);
             if error {
                 String::from_utf8_lossy(name)
                     .chars()
@@ -471,8 +501,11 @@ fn read_event(
             Some(base64) => base64.push(bytes, |bytes| push(extractor, bytes, visitor)),
             None => push(extractor, bytes, visitor),
         },
-        eventstream::Piece::Gap(_) => extractor.gap(),
-        eventstream::Piece::End(result) => visitor.end(result.is_ok()),
+        eventstream::Piece::Gap(_) => {
+            visitor.gap();
+            extractor.gap();
+        }
+        eventstream::Piece::End(result) => visitor.end_captured(result.is_ok()),
         eventstream::Piece::Lost(_) => visitor.calls.current.response.gapped = true,
     }
 }

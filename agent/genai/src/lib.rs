@@ -49,6 +49,7 @@
 mod api;
 mod apis;
 mod calls;
+mod content;
 mod context;
 mod decoder;
 mod exchange;
@@ -69,6 +70,7 @@ mod trace_context;
 mod transport;
 
 pub use calls::{Calls, Traffic};
+pub use content::{ContentOptions, Destination, Hidden, PatternError, Redaction};
 pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
 pub use registry::{Api, DocumentedRoute};

@@ -2,15 +2,17 @@
 
 use std::str::FromStr;
 
-use crate::Api;
+use crate::{Api, ContentOptions};
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Exchanges that are calls wherever they go; the first that matches counts.
     pub include: Vec<Include>,
     /// Exchanges that are never reported; wins over `include`.
     pub exclude: Vec<Rule>,
+    /// What of prompts and completions is exported; `None`: nothing, and nothing of them is kept.
+    pub content: Option<ContentOptions>,
 }
 
 /// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in

@@ -3,8 +3,9 @@
 use tokentap_wire::{Headers, MessagePart, Nanos, Reason, RequestHead, ResponseHead, Role};
 
 use crate::{
-    Api,
+    Api, Options,
     api::ApiSpec,
+    content::Capture,
     decoder::{Decoder, OpenCalls},
     facts::Facts,
     framing::{Body, Visitor},
@@ -35,6 +36,7 @@ impl Reader {
         route: Option<&Route>,
         head: &RequestHead<'_>,
         captures: &Captures<'_>,
+        options: &Options,
     ) -> Self {
         let api = api.spec();
         let route = route.or_else(|| api.routes.first()).unwrap_or(&NO_ROUTE);
@@ -49,6 +51,9 @@ impl Reader {
             ],
             web_socket: route.response == Framing::WebSocket,
         };
+        if let (Some(read), Some(_)) = (api.content, &options.content) {
+            reader.calls.capture = Some(Box::new(Capture::new(read)));
+        }
         if let Some(model) = captures.get("model") {
             let request = &mut reader.calls.current.request;
             (request.model, request.model_in_path) = (model, true);

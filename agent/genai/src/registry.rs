@@ -84,6 +84,12 @@ impl Api {
         self.0.provider
     }
 
+    /// Whether its prompts and completions can be captured.
+    #[must_use]
+    pub const fn captures_content(self) -> bool {
+        self.0.content.is_some()
+    }
+
     /// Which requests are its own, for pages of documentation.
     pub fn routes(self) -> impl Iterator<Item = DocumentedRoute> {
         self.0.routes.iter().map(|route| DocumentedRoute {

@@ -6,9 +6,12 @@ use std::{borrow::Cow, time::Duration};
 
 use tokentap_wire::Nanos;
 
+use serde_json::Value as Json;
+
 use crate::{
-    Attribute, Span, SpanKind, SpanStatus, Value,
+    Attribute, Destination, Span, SpanKind, SpanStatus, Value,
     api::ApiSpec,
+    content,
     context::ExchangeContext,
     facts::{Extra, ExtraValue, Facts, RequestFacts, ResponseFacts, UsageRule},
     outcome::Outcome,
@@ -30,6 +33,7 @@ pub(crate) fn span(
     let extras = facts.take_extras();
     let subject = facts.subject.take();
     let own_name = facts.name.take();
+    let content = facts.content.take().zip(exchange.options.content.as_ref());
     let Facts { request, response, .. } = &mut facts;
     let status =
         error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
@@ -52,6 +56,11 @@ pub(crate) fn span(
     let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
     attributes.provider(provider, api, request, response);
     let requested_choices = request.choices.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
+    let content = content.map(|(content, options)| {
+        let finish_reason =
+            |index| response.finish_reason_of(index).unwrap_or(unknown.unwrap_or_default()).to_owned();
+        (content::render(*content, options, &finish_reason), options.destination)
+    });
     attributes.request(request, response.streamed, api.output_type);
     // Choices that a gap has swallowed would be missing in the list.
     let choices_known = !response.gapped || response.count_choices() >= requested_choices;
@@ -74,6 +83,7 @@ pub(crate) fn span(
         attributes.put(semconv::INCOMPLETE, true);
         attributes.put(semconv::INCOMPLETE_REASON, reason.text());
     }
+    let event_content = attributes.content(content);
     let kind = match exchange.kind {
         SpanKind::Server if facts.runs_tool => SpanKind::Internal,
         kind => kind,
@@ -87,6 +97,7 @@ pub(crate) fn span(
         status,
         attributes: attributes.0,
         incomplete,
+        event_content,
     }
 }
 
@@ -187,6 +198,21 @@ impl Attributes {
         ] {
             self.put_some(key, tokens.filter(|&n| n > 0));
         }
+    }
+
+    /// Puts content on the span where it belongs there; gives what belongs on the event.
+    fn content(
+        &mut self,
+        content: Option<(Vec<(&'static str, Json)>, Destination)>,
+    ) -> Vec<(&'static str, Json)> {
+        let Some((content, destination)) = content else { return Vec::new() };
+        if destination.has_span() {
+            for (key, json) in &content {
+                // Text is no JSON on a span.
+                self.put(key, json.as_str().map_or_else(|| json.to_string(), str::to_owned));
+            }
+        }
+        if destination.has_event() { content } else { Vec::new() }
     }
 
     fn times(&mut self, response: &ResponseFacts, start: Nanos) {

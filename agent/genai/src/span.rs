@@ -25,6 +25,9 @@ pub struct Span {
     pub attributes: Vec<Attribute>,
     /// Why the call is incomplete, if it is. The attributes say the same: this field is for counters.
     pub incomplete: Option<IncompleteReason>,
+    /// Content for the event `gen_ai.client.inference.operation.details`, in the form of the conventions' schemas; empty:
+    /// there is no event.
+    pub event_content: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Span {

@@ -348,6 +348,7 @@ fn record(pid: u32, resource: Arc<Resource>) -> Record {
         status: SpanStatus::Unset,
         attributes: Vec::new(),
         incomplete: None,
+        event_content: Vec::new(),
     };
     let (trace_id, span_id) = ([1; 16], [1; 8]);
     Record { resource, trace_id, span_id, start_unix_nanos: 0, end_unix_nanos: 1, span, pid }

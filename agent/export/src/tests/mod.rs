@@ -55,6 +55,7 @@ pub(super) fn record(id: u8) -> Arc<Record> {
                 attribute("gen_ai.response.finish_reasons", Value::StrList(vec!["stop".into()])),
             ],
             incomplete: None,
+            event_content: Vec::new(),
         },
         pid: 4242,
     })

@@ -6,6 +6,7 @@ use tokentap_wire::json::Schema;
 
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    content::{Content, Sent},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
     route::{Confidence, Route},
@@ -15,6 +16,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     kinds: KINDS,
     usage: USAGE_RULE,
     by_bodies: true,
+    content: Some(read_content),
     ..ApiSpec::new("anthropic", provider::ANTHROPIC, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -84,3 +86,24 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", RE
 
 static RESPONSE: LazyLock<Schema<Field>> =
     LazyLock::new(|| api::schema(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));
+
+/// Also of messages that other hosts carry.
+pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("system"));
+        content.input(sent.get("messages"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    match sent.kind() {
+        "message" => content.message(0, Some(sent.json)),
+        "content_block_start" => content.pieces(0, number, &sent.json["content_block"]),
+        "content_block_delta" => {
+            content.text(0, number, sent.at("/delta/text"));
+            content.reasoning(0, number, sent.at("/delta/thinking"));
+            content.tool_arguments(0, number, sent.at("/delta/partial_json"));
+        }
+        _ => {}
+    }
+}

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, Event, OpenCalls},
     facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
     provider,
@@ -30,6 +31,7 @@ pub(crate) static CONVERSE: ApiSpec = ApiSpec {
     usage: RULE,
     decoder: || Box::<Bedrock>::default(),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_converse),
     ..ApiSpec::new(
         "bedrock-converse",
         provider::BEDROCK,
@@ -109,6 +111,7 @@ pub(crate) static INVOKE: ApiSpec = ApiSpec {
     usage: UsageRule { merge: true, flat: true, ..RULE },
     decoder: || Box::<Bedrock>::default(),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_invoke),
     ..ApiSpec::new("bedrock-invoke", provider::BEDROCK, INVOKE_ROUTES, &INVOKE_REQUEST, &INVOKE_RESPONSE)
 };
 
@@ -332,6 +335,7 @@ fn text(value: Option<&[u8]>) -> Option<&str> {
 pub(crate) static AGENT: ApiSpec = ApiSpec {
     decoder: || Box::new(Agent),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_agent),
     ..ApiSpec::new("bedrock-agent", provider::BEDROCK, AGENT_ROUTES, &AGENT_REQUEST, &AGENT_RESPONSE)
 };
 
@@ -375,6 +379,7 @@ impl Decoder for Agent {
 pub(crate) static RETRIEVE: ApiSpec = ApiSpec {
     decoder: || Box::new(KnowledgeBase),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_retrieve),
     ..ApiSpec::new(
         "bedrock-retrieve",
         provider::BEDROCK,
@@ -410,5 +415,62 @@ impl Decoder for KnowledgeBase {
             calls.current.set(Extra::DataSourceId, id.as_str());
             calls.current.set(Extra::KnowledgeBaseId, id);
         }
+    }
+}
+
+fn read_converse(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("system"));
+        content.input(sent.get("messages"));
+        content.tools(sent.at("/toolConfig/tools"));
+        return;
+    }
+    content.message(0, sent.at("/output/message"));
+    // Events of a stream have the name of their kind outside of the document.
+    let number = sent.get("contentBlockIndex").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if let Some(start) = sent.get("start") {
+        content.pieces(0, number, start);
+    }
+    content.text(0, number, sent.at("/delta/text"));
+    content.reasoning(0, number, sent.at("/delta/reasoningContent/text"));
+    content.tool_arguments(0, number, sent.at("/delta/toolUse/input"));
+}
+
+/// Bodies are those of the model: Anthropic's, those of Converse, or a text.
+fn read_invoke(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("prompt").or_else(|| sent.get("inputText")));
+        content.tools(sent.at("/toolConfig/tools"));
+        return super::anthropic::read_content(sent, content);
+    }
+    super::anthropic::read_content(sent, content);
+    if sent.kind().is_empty() {
+        read_converse(sent, content);
+        super::openai_chat::read_content(sent, content);
+        for key in ["generation", "outputText", "completion"] {
+            content.text(0, 0, sent.get(key));
+        }
+        for (index, result) in (0..).zip(sent.list("results")) {
+            content.text(index, 0, result.get("outputText"));
+        }
+        for (index, output) in (0..).zip(sent.list("outputs")) {
+            content.text(index, 0, output.get("text"));
+        }
+    }
+}
+
+fn read_agent(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("inputText"));
+    }
+}
+
+fn read_retrieve(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.query(sent.at("/retrievalQuery/text"));
+    }
+    for found in sent.list("retrievalResults") {
+        let location = found.pointer("/location/s3Location/uri");
+        content.document(location, found.get("score"));
     }
 }

@@ -9,6 +9,7 @@ use tokentap_wire::json::{Schema, Value};
 
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, extra, kind, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, UsageRule, read},
     provider,
@@ -42,6 +43,7 @@ pub(super) const USAGE: &[Wanted] = &[
 
 pub(crate) static CHAT: ApiSpec = ApiSpec {
     kinds: &[("message-start", Kind::OneChoice), ("message-end", Kind::Last)],
+    content: Some(read_chat),
     ..ApiSpec::new("cohere-chat", provider::COHERE, CHAT_ROUTES, &CHAT_REQUEST, &CHAT_RESPONSE)
 };
 
@@ -87,6 +89,7 @@ pub(crate) static CHAT_V1: ApiSpec = ApiSpec {
     kinds: &[("stream-start", Kind::OneChoice), ("stream-end", Kind::Last)],
     decoder: || Box::<ChatV1>::default(),
     is_request: |_| false,
+    content: Some(read_chat_v1),
     ..ApiSpec::new("cohere-chat-v1", provider::COHERE, CHAT_V1_ROUTES, &CHAT_V1_REQUEST, &CHAT_V1_RESPONSE)
 };
 
@@ -140,6 +143,7 @@ impl Decoder for ChatV1 {
 
 pub(crate) static GENERATE: ApiSpec = ApiSpec {
     is_request: |_| false,
+    content: Some(read_generate),
     ..ApiSpec::new(
         "cohere-generate",
         provider::COHERE,
@@ -203,3 +207,51 @@ static EMBED_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ("", &[response("id", ResponseField::Id), response("embeddings", ResponseField::Evidence)]),
     ])
 });
+
+fn read_chat(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.input(sent.get("messages"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    content.message(0, sent.get("message").filter(|message| message.is_object()));
+    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let Some(delta) = sent.at("/delta/message") else { return };
+    content.text(0, number, delta.pointer("/content/text"));
+    content.reasoning(0, number, delta.pointer("/content/thinking").or_else(|| delta.get("tool_plan")));
+    if let Some(call) = delta.get("tool_calls").filter(|call| call.is_object()) {
+        content.tool_call(0, TOOLS + number, call);
+    }
+}
+
+/// Numbers of parts that are calls of tools begin here.
+const TOOLS: u64 = 1 << 16;
+
+fn read_chat_v1(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("preamble"));
+        content.input(sent.get("chat_history"));
+        content.prompt(sent.get("message"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    let event = sent.get("event_type").and_then(serde_json::Value::as_str);
+    if matches!(event, None | Some("text-generation")) {
+        content.text(0, 0, sent.get("text"));
+    }
+    if matches!(event, None | Some("tool-calls-generation")) {
+        for (number, call) in (1..).zip(sent.list("tool_calls")) {
+            content.tool_call(0, number, call);
+        }
+    }
+}
+
+fn read_generate(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("prompt"));
+    }
+    content.text(0, 0, sent.get("text"));
+    for (index, generation) in (0..).zip(sent.list("generations")) {
+        content.text(index, 0, generation.get("text"));
+    }
+}

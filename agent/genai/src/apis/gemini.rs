@@ -13,6 +13,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, own_presence, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, Reasoning, RequestFacts, RequestField, ResponseField, UsageRule},
     provider,
@@ -24,6 +25,7 @@ pub(crate) static GENERATE: ApiSpec = ApiSpec {
     decoder: || Box::<Gemini>::default(),
     is_request: RequestFacts::has_evidence,
     by_bodies: true,
+    content: Some(read_content),
     ..ApiSpec::new("gemini", provider::GEMINI, GENERATE_ROUTES, &GENERATE_REQUEST, &GENERATE_RESPONSE)
 };
 
@@ -337,6 +339,27 @@ impl Decoder for Predict {
         // A sum of which a part is missing.
         if calls.current.response.gapped {
             calls.current.response.forget_usage();
+        }
+    }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("systemInstruction").or_else(|| sent.get("system_instruction")));
+        content.input(sent.get("contents"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    // A stream may be one array of documents.
+    let documents = sent.json.as_array().map_or(std::slice::from_ref(sent.json), Vec::as_slice);
+    for document in documents {
+        let candidates = document.get("candidates").and_then(serde_json::Value::as_array);
+        for (position, candidate) in (0..).zip(candidates.into_iter().flatten()) {
+            let index = candidate.get("index").and_then(serde_json::Value::as_u64);
+            let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+            if let Some(parts) = candidate.pointer("/content/parts") {
+                content.follow(index, parts);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use tokentap_wire::json::{Schema, Value};
 use super::gemini::ERROR;
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, extra, kind, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, Reasoning, RequestField, ResponseField, UsageRule, read},
     provider,
@@ -24,6 +25,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     ],
     usage: UsageRule { reasoning: Reasoning::Apart, ..UsageRule::PLAIN },
     decoder: || Box::<Interaction>::default(),
+    content: Some(read_content),
     ..ApiSpec::new("gemini-interactions", provider::GEMINI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -128,5 +130,22 @@ impl Decoder for Interaction {
         if !self.status.is_empty() {
             calls.current.set(Extra::ResponseStatus, self.status.as_str());
         }
+    }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("system_instruction"));
+        content.input(sent.get("input"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    content.text(0, number, sent.at("/delta/text"));
+    content.reasoning(0, number, sent.at("/delta/thought"));
+    let outputs = sent.get("outputs").or_else(|| sent.at("/interaction/outputs"));
+    if let Some(outputs) = outputs.filter(|outputs| outputs.as_array().is_some_and(|list| !list.is_empty())) {
+        content.restart_output();
+        content.message(0, Some(outputs));
     }
 }

@@ -7,6 +7,7 @@ use tokentap_wire::json::{Schema, Value};
 use super::openai_chat::FAILURE;
 use crate::{
     api::{self, ApiSpec, Field, content, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
@@ -17,6 +18,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, ..UsageRule::PLAIN },
     decoder: || Box::<LlamaCpp>::default(),
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("llama-cpp", provider::LLAMA_CPP, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -105,4 +107,13 @@ impl Decoder for LlamaCpp {
             }
         }
     }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("prompt").or_else(|| sent.get("input_prefix")));
+        return;
+    }
+    let index = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    content.text(index.try_into().unwrap_or_default(), 0, sent.get("content"));
 }

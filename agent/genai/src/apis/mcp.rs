@@ -13,6 +13,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, own},
+    content::{Content, Sent},
     decoder::{Decoder, Event, OpenCalls},
     facts::{Extra, Facts, read},
     route::Captures,
@@ -22,6 +23,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     decoder: || Box::<Mcp>::default(),
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("mcp", "", &[], &REQUEST, &RESPONSE)
 };
 
@@ -202,13 +204,16 @@ impl Decoder for Mcp {
 
     fn end(&mut self, whole: bool, calls: &mut OpenCalls) {
         let message = &self.message;
+        let content = calls.current.content.take();
         let has_id = !message.id.is_empty();
         match (message.from_server, message.method.is_empty()) {
             _ if !message.version_2 => {}
             (false, false) if has_id && (self.named || is_method(&message.method)) => {
-                self.request(message, calls);
+                self.request(message, content, calls);
             }
-            (true, true) if message.result && has_id || message.error => self.response(message, whole, calls),
+            (true, true) if message.result && has_id || message.error => {
+                self.response(message, whole, content, calls);
+            }
             _ => {}
         }
         // A batch ends after its last message.
@@ -217,8 +222,9 @@ impl Decoder for Mcp {
 }
 
 impl Mcp {
-    fn request(&self, message: &Message, calls: &mut OpenCalls) {
+    fn request(&self, message: &Message, content: Option<Box<Content>>, calls: &mut OpenCalls) {
         let mut call = Facts::default();
+        call.content = content;
         let target = match message.method.as_str() {
             "tools/call" => {
                 call.operation = Some("execute_tool");
@@ -255,7 +261,7 @@ impl Mcp {
         calls.open_with_exchange(message.id.clone(), call);
     }
 
-    fn response(&self, message: &Message, whole: bool, calls: &mut OpenCalls) {
+    fn response(&self, message: &Message, whole: bool, content: Option<Box<Content>>, calls: &mut OpenCalls) {
         // A server that could not read the id of a request answers without (JSON-RPC 2.0 § 5).
         let id = match message.id.as_str() {
             "" => calls.only().filter(|_| whole),
@@ -269,6 +275,9 @@ impl Mcp {
         }
         call.response.is_recognised = true;
         call.response.gapped |= !whole;
+        if let (true, Some(content)) = (call.runs_tool, content) {
+            call.content.get_or_insert_default().absorb(*content);
+        }
         if let Some(session) = &self.session {
             call.set(Extra::McpSessionId, session.as_str());
         }
@@ -294,4 +303,13 @@ fn field(headers: &Headers<'_>, name: &str) -> Option<String> {
     const LONGEST: usize = 256;
     let value = str::from_utf8(headers.get(name)?).ok()?.trim();
     (!value.is_empty() && value.len() <= LONGEST).then(|| value.to_owned())
+}
+
+/// Arguments and results of tools. Those of batches are not kept.
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() && sent.get("method").and_then(serde_json::Value::as_str) == Some("tools/call") {
+        content.arguments(sent.at("/params/arguments"));
+    } else if !sent.is_request() {
+        content.result(sent.get("result"));
+    }
 }

@@ -12,6 +12,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, UsageRule},
     provider,
@@ -22,6 +23,7 @@ pub(crate) static GENERATE: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, ..UsageRule::PLAIN },
     decoder: || Box::<Ollama>::default(),
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("ollama", provider::OLLAMA, GENERATE_ROUTES, &GENERATE_REQUEST, &GENERATE_RESPONSE)
 };
 
@@ -166,3 +168,19 @@ static EMBED_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ],
     )])
 });
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("system"));
+        content.input(sent.get("messages"));
+        content.prompt(sent.get("prompt"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    let message = sent.get("message").unwrap_or(sent.json);
+    content.reasoning(0, 0, message.get("thinking"));
+    content.text(0, 1, message.get("content").or_else(|| sent.get("response")));
+    for call in message.get("tool_calls").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        content.follow(0, &serde_json::json!([{ "type": "tool_call", "function": call.get("function") }]));
+    }
+}

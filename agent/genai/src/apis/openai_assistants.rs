@@ -11,6 +11,7 @@ use tokentap_wire::{
 use super::openai_chat::{FAILURE, USAGE};
 use crate::{
     api::{self, ApiSpec, Field, Kind, content, extra, kind, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, Event, OpenCalls},
     facts::{Extra, RequestFacts, RequestField, ResponseField, read},
     provider,
@@ -55,6 +56,7 @@ static ASSISTANT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 pub(crate) static RUNS: ApiSpec = ApiSpec {
     decoder: || Box::<Run>::default(),
     is_request: |_| false,
+    content: Some(read_run),
     ..ApiSpec::new("openai-runs", provider::OPENAI, RUN_ROUTES, &RUN, &RUN_RESPONSE)
 };
 
@@ -147,6 +149,7 @@ pub(crate) static SEARCH: ApiSpec = ApiSpec {
     kinds: &[("vector_store.search_results.page", Kind::Evidence)],
     decoder: || Box::new(Search),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_search),
     ..ApiSpec::new(
         "openai-vector-store-search",
         provider::OPENAI,
@@ -178,5 +181,27 @@ impl Decoder for Search {
             calls.current.subject = Some(store.clone());
             calls.current.set(Extra::DataSourceId, store);
         }
+    }
+}
+
+fn read_run(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("instructions"));
+        content.input(sent.get("additional_messages").or_else(|| sent.at("/thread/messages")));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    for part in sent.at("/delta/content").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        let number = part.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        content.text(0, number, part.pointer("/text/value"));
+    }
+}
+
+fn read_search(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.query(sent.get("query"));
+    }
+    for found in sent.list("data") {
+        content.document(found.get("file_id"), found.get("score"));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         self, ApiSpec, Field, Kind, Wanted, content, counted, kind, once, own, own_presence, request,
         response,
     },
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
     provider,
@@ -30,6 +31,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
     decoder: || Box::<OpenAiChat>::default(),
     by_bodies: true,
+    content: Some(read_content),
     ..ApiSpec::new("openai-chat", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -227,3 +229,40 @@ impl Timings {
         Usage { input, output: self.predicted, cache_read: self.cached, ..Usage::default() }
     }
 }
+
+/// Also of the formats that have the same messages.
+pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.input(sent.get("messages"));
+        content.tools(sent.get("tools").or_else(|| sent.get("functions")));
+        return;
+    }
+    for (position, choice) in (0..).zip(sent.list("choices")) {
+        let index = choice.get("index").and_then(serde_json::Value::as_u64);
+        let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+        content.message(index, choice.get("message").filter(|message| message.is_object()));
+        let Some(delta) = choice.get("delta") else { continue };
+        for key in ["reasoning_content", "reasoning"] {
+            content.reasoning(index, REASONING, delta.get(key));
+        }
+        match delta.get("content") {
+            Some(parts @ serde_json::Value::Array(_)) => content.pieces(index, TEXT, parts),
+            text => content.text(index, TEXT, text),
+        }
+        content.text(index, TEXT, delta.get("refusal"));
+        content.text(index, TEXT, delta.pointer("/audio/transcript"));
+        let calls = delta.get("tool_calls").and_then(serde_json::Value::as_array);
+        for (position, call) in (0..).zip(calls.into_iter().flatten()) {
+            let number = call.get("index").and_then(serde_json::Value::as_u64).unwrap_or(position);
+            content.tool_call(index, TOOLS + number, call);
+        }
+        if let Some(call) = delta.get("function_call") {
+            content.tool_call(index, TOOLS, call);
+        }
+    }
+}
+
+/// Numbers of the parts of a choice.
+const REASONING: u64 = 0;
+const TEXT: u64 = 1;
+const TOOLS: u64 = 2;

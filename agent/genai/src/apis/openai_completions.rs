@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 use super::openai_chat::{FAILURE, OpenAiChat, SAMPLING, SOFTWARE, TOP, USAGE};
 use crate::{
     api::{self, ApiSpec, Field, Kind, content, request},
+    content::{Content, Sent},
     facts::{Reasoning, RequestField, UsageRule},
     provider,
     route::Route,
@@ -21,6 +22,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     ],
     usage: UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
     decoder: || Box::<OpenAiChat>::default(),
+    content: Some(read_content),
     ..ApiSpec::new("openai-completions", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -43,3 +45,14 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ("choices[].usage", USAGE),
     ])
 });
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("prompt"));
+    }
+    for (position, choice) in (0..).zip(sent.list("choices")) {
+        let index = choice.get("index").and_then(serde_json::Value::as_u64);
+        let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+        content.text(index, 0, choice.get("text"));
+    }
+}

@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 use super::openai_chat::FAILURE;
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    content::{Content, Sent},
     facts::{Count, RequestFacts, RequestField, ResponseField},
     provider,
     route::{Framing, Route},
@@ -22,6 +23,7 @@ pub(crate) static IMAGES: ApiSpec = ApiSpec {
     ],
     is_request: RequestFacts::has_evidence,
     output_type: Some("image"),
+    content: Some(read_prompt),
     ..ApiSpec::new("openai-images", provider::OPENAI, IMAGE_ROUTES, &IMAGE_REQUEST, &IMAGE_RESPONSE)
 };
 
@@ -84,6 +86,7 @@ pub(crate) static SPEECH: ApiSpec = ApiSpec {
         ("error", Kind::OwnFailure),
     ],
     output_type: Some("speech"),
+    content: Some(read_prompt),
     ..ApiSpec::new("openai-speech", provider::OPENAI, SPEECH_ROUTES, &SPEECH_REQUEST, &SPEECH_RESPONSE)
 };
 
@@ -108,6 +111,7 @@ pub(crate) static TRANSCRIPTION: ApiSpec = ApiSpec {
         ("error", Kind::OwnFailure),
     ],
     is_request: RequestFacts::has_evidence,
+    content: Some(read_transcript),
     ..ApiSpec::new(
         "openai-transcription",
         provider::OPENAI,
@@ -159,6 +163,7 @@ static TRANSCRIPTION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 
 pub(crate) static MODERATIONS: ApiSpec = ApiSpec {
     is_request: RequestFacts::has_evidence,
+    content: Some(read_prompt),
     ..ApiSpec::new(
         "openai-moderations",
         provider::OPENAI,
@@ -187,3 +192,18 @@ static MODERATION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ),
     ])
 });
+
+fn read_prompt(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("prompt").or_else(|| sent.get("input")));
+    }
+}
+
+fn read_transcript(sent: &Sent<'_>, content: &mut Content) {
+    match sent.kind() {
+        "transcript.text.delta" => content.text(0, 0, sent.get("delta")),
+        // The whole of what came in pieces.
+        "transcript.text.done" => {}
+        _ => content.text(0, 0, sent.get("text")),
+    }
+}

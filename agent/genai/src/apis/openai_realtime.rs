@@ -11,6 +11,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, response},
+    content::{Content, Sent},
     decoder::{Decoder, Event, OpenCalls},
     facts::{Count, Extra, Facts, ResponseField, read},
     provider,
@@ -21,6 +22,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("realtime"),
     decoder: || Box::<Realtime>::default(),
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("openai-realtime", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -289,5 +291,15 @@ impl PendingItems {
     fn take(&mut self, id: &str) -> Option<PendingItem> {
         let at = self.items.iter().position(|item| item.id == id)?;
         Some(self.items.remove(at))
+    }
+}
+
+/// What goes in is said in many events before the call, and is not kept.
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() || sent.kind() != "response.done" {
+        return;
+    }
+    for item in sent.at("/response/output").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        content.message(0, Some(item));
     }
 }

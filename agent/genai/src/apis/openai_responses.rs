@@ -13,6 +13,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, extra, kind, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, read},
     provider,
@@ -33,6 +34,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     ],
     decoder: || Box::<Responses>::default(),
     by_bodies: true,
+    content: Some(read_content),
     ..ApiSpec::new("openai-responses", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -168,6 +170,38 @@ impl Decoder for Responses {
         if self.fetched {
             // Nothing is inferred, and no token is used: the conventions say so.
             call.response.forget_usage();
+        }
+    }
+}
+
+/// Numbers of parts that one output item may have.
+const ITEM_PARTS: u64 = 1 << 12;
+
+pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.get("instructions"));
+        content.input(sent.get("input"));
+        content.tools(sent.get("tools"));
+        return;
+    }
+    let number = |key| sent.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let item = number("output_index").saturating_mul(ITEM_PARTS);
+    let part = item.saturating_add(number("content_index") % ITEM_PARTS);
+    match sent.kind() {
+        "response.output_text.delta" | "response.refusal.delta" => content.text(0, part, sent.get("delta")),
+        "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
+            content.reasoning(0, part, sent.get("delta"));
+        }
+        "response.output_item.done" => {
+            content.replace(0, item..item.saturating_add(ITEM_PARTS), &sent.json["item"]);
+        }
+        kind => {
+            let response = if kind.starts_with("response.") { &sent.json["response"] } else { sent.json };
+            let output = response.get("output").and_then(serde_json::Value::as_array);
+            if let Some(output) = output.filter(|output| !output.is_empty()) {
+                content.restart_output();
+                output.iter().for_each(|item| content.message(0, Some(item)));
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, counted, extra, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, UsageRule},
     provider,
@@ -18,6 +19,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, ..UsageRule::PLAIN },
     decoder: || Box::new(Replicate),
+    content: Some(read_content),
     ..ApiSpec::new("replicate", provider::REPLICATE, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -84,5 +86,20 @@ impl Decoder for Replicate {
         if calls.current.request.model.is_empty() {
             calls.current.request.read(RequestField::Model, value);
         }
+    }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.system(sent.at("/input/system_prompt"));
+        content.prompt(sent.at("/input/prompt"));
+        content.input(sent.at("/input/messages"));
+        return;
+    }
+    match sent.get("output") {
+        Some(serde_json::Value::Array(pieces)) => {
+            pieces.iter().for_each(|piece| content.text(0, 0, Some(piece)))
+        }
+        text => content.text(0, 0, text),
     }
 }

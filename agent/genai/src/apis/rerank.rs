@@ -10,6 +10,7 @@ use tokentap_wire::{
 use super::{cohere::USAGE as BILLED, openai_chat::FAILURE};
 use crate::{
     api::{self, ApiSpec, Field, counted, extra, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, RequestField, ResponseField, UsageRule},
     provider,
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule::INPUT_ONLY,
     decoder: || Box::<Rerank>::default(),
+    content: Some(read_content),
     ..ApiSpec::new("rerank", provider::COHERE, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -85,5 +87,16 @@ impl Decoder for Rerank {
             calls.current.response.set_count_if_absent(Count::Input, tokens, API.usage);
             calls.current.response.server = Some(provider::TEI);
         }
+    }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.query(sent.get("query"));
+        return;
+    }
+    let list = sent.json.as_array().or_else(|| sent.get("results").or_else(|| sent.get("data"))?.as_array());
+    for found in list.into_iter().flatten() {
+        content.document(found.get("index"), found.get("relevance_score").or_else(|| found.get("score")));
     }
 }

@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 use super::openai_chat::FAILURE;
 use crate::{
     api::{self, ApiSpec, Field, content, counted, request, response},
+    content::{Content, Sent},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
     route::Route,
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { cumulative: true, ..UsageRule::PLAIN },
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("sglang", provider::SGLANG, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -66,3 +68,18 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ),
     ])
 });
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("text"));
+        return;
+    }
+    if sent.get("text").is_some() {
+        // Each event of a stream has all of the text so far.
+        content.restart_output();
+        content.text(0, 0, sent.get("text"));
+    }
+    for (index, one) in (0..).zip(sent.json.as_array().into_iter().flatten()) {
+        content.text(index, 0, one.get("text"));
+    }
+}

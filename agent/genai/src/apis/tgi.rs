@@ -11,6 +11,7 @@ use tokentap_wire::{
 use super::openai_chat::FAILURE;
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, own, request, response},
+    content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
@@ -21,6 +22,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, ..UsageRule::PLAIN },
     decoder: || Box::<Tgi>::default(),
     is_request: |_| false,
+    content: Some(read_content),
     ..ApiSpec::new("tgi", provider::TGI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -107,5 +109,22 @@ impl Decoder for Tgi {
                 calls.current.response.set_count_if_absent(which, n, API.usage);
             }
         }
+    }
+}
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("inputs"));
+        return;
+    }
+    let token = sent.get("token");
+    if token.is_some_and(|token| token["special"] != true) {
+        content.text(0, 0, sent.at("/token/text"));
+    }
+    // The last event of a stream has the whole text.
+    let one = sent.json.as_array().and_then(|list| list.first()).unwrap_or(sent.json);
+    if let Some(text) = one.get("generated_text").filter(|text| text.is_string()) {
+        content.restart_output();
+        content.text(0, 0, Some(text));
     }
 }

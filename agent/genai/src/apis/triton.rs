@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, request, response},
+    content::{Content, Sent},
     facts::{RequestFacts, RequestField, ResponseField},
     provider,
     route::Route,
@@ -14,6 +15,7 @@ use crate::{
 
 pub(crate) static API: ApiSpec = ApiSpec {
     is_request: RequestFacts::has_evidence,
+    content: Some(read_content),
     ..ApiSpec::new("triton", provider::TRITON, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -50,3 +52,10 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ],
     )])
 });
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.get("text_input"));
+    }
+    content.text(0, 0, sent.get("text_output"));
+}

@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 use super::openai_chat::{FAILURE, SAMPLING, TOP, USAGE};
 use crate::{
     api::{self, ApiSpec, Field, content, counted, request, response},
+    content::{Content, Sent},
     facts::{Count, Reasoning, RequestFacts, RequestField, ResponseField, UsageRule},
     provider,
     route::Route,
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
     is_request: RequestFacts::has_evidence,
+    content: Some(read_content),
     ..ApiSpec::new("watsonx", provider::WATSONX, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -74,3 +76,13 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ),
     ])
 });
+
+fn read_content(sent: &Sent<'_>, content: &mut Content) {
+    super::openai_chat::read_content(sent, content);
+    if sent.is_request() {
+        content.prompt(sent.get("input"));
+    }
+    for result in sent.list("results") {
+        content.text(0, 0, result.get("generated_text"));
+    }
+}

@@ -266,6 +266,12 @@ impl ResponseFacts {
         self.choices.iter().any(|choice| choice.reason.is_empty())
     }
 
+    /// Why a choice ended, where that is known.
+    pub(crate) fn finish_reason_of(&self, index: u32) -> Option<&str> {
+        let choice = self.choices.iter().find(|choice| choice.index == index);
+        choice.map(|choice| choice.reason.as_str()).filter(|reason| !reason.is_empty())
+    }
+
     pub(crate) fn has_finish_reason(&self, reason: &str) -> bool {
         self.choices.iter().any(|choice| choice.reason == reason)
     }

@@ -93,6 +93,24 @@ pub const PROMPT_VERSION: &str = "gen_ai.prompt.version";
 /// Name of the tool that is run.
 pub const TOOL_NAME: &str = "gen_ai.tool.name";
 
+/// Instructions of the request that are no part of its messages. Like all content only where it is captured: JSON, on spans
+/// as text.
+pub const SYSTEM_INSTRUCTIONS: &str = "gen_ai.system_instructions";
+/// Messages of the request.
+pub const INPUT_MESSAGES: &str = "gen_ai.input.messages";
+/// Messages of the response, one for each choice.
+pub const OUTPUT_MESSAGES: &str = "gen_ai.output.messages";
+/// Tools that the request offers.
+pub const TOOL_DEFINITIONS: &str = "gen_ai.tool.definitions";
+/// Arguments of the tool that is run.
+pub const TOOL_CALL_ARGUMENTS: &str = "gen_ai.tool.call.arguments";
+/// What the tool gave.
+pub const TOOL_CALL_RESULT: &str = "gen_ai.tool.call.result";
+/// What is searched for.
+pub const RETRIEVAL_QUERY_TEXT: &str = "gen_ai.retrieval.query.text";
+/// What was found.
+pub const RETRIEVAL_DOCUMENTS: &str = "gen_ai.retrieval.documents";
+
 /// Method of the Model Context Protocol.
 pub const MCP_METHOD_NAME: &str = "mcp.method.name";
 /// Version of the Model Context Protocol.

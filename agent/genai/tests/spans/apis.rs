@@ -13,22 +13,24 @@ use crate::{
 };
 
 /// Captured bytes of an exchange, and the spans that must come of them.
-struct Case {
+pub(crate) struct Case {
     /// `<API>/<case>`
-    name: String,
+    pub(crate) name: String,
     /// Bytes in the order in which they pass, with their side: 0 for the client, 1 for the server.
-    segments: Vec<(usize, Vec<u8>)>,
+    pub(crate) segments: Vec<(usize, Vec<u8>)>,
     /// The body of the response.
     response: Vec<u8>,
     /// Name and attributes of each span.
-    spans: Vec<Vec<String>>,
+    pub(crate) spans: Vec<Vec<String>>,
 }
 
-static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
+pub(crate) static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     let mut cases = Vec::new();
     for api in folders() {
-        for file in sorted(folder().join(&api)) {
-            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        for file in
+            sorted(folder().join(&api)).iter().filter(|file| file.extension() == Some("http".as_ref()))
+        {
+            let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
             let name = file.file_stem().expect("a name").to_string_lossy();
             cases.push(case(format!("{api}/{name}"), &text));
         }
@@ -36,7 +38,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     cases
 });
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/apis")
 }
 
@@ -124,7 +126,7 @@ fn message(section: &str) -> Message {
 }
 
 /// A span as a case has it.
-fn described(span: &Span) -> Vec<String> {
+pub(crate) fn described(span: &Span) -> Vec<String> {
     let same_in_most = ["server.address=", "server.port=", "http.response.status_code="];
     let mut lines = lines(span);
     lines.retain(|line| {
@@ -136,7 +138,7 @@ fn described(span: &Span) -> Vec<String> {
 }
 
 /// The spans when bytes come in pieces of at most `size`.
-fn spans(case: &Case, mut capture: Capture, size: usize) -> Vec<Span> {
+pub(crate) fn spans(case: &Case, mut capture: Capture, size: usize) -> Vec<Span> {
     for (side, bytes) in &case.segments {
         for piece in bytes.chunks(size) {
             capture.piece(*side, piece);

@@ -4,6 +4,7 @@ mod anthropic;
 mod apis;
 mod body;
 mod cassettes;
+mod content;
 #[path = "../../../wire/tests/counting/mod.rs"]
 mod counting;
 mod exchange;

@@ -84,7 +84,7 @@ fn what_the_path_leaves_open_the_bodies_decide() {
         ("included, Anthropic", "/inner/x", asked(), 200, message(), Some("anthropic")),
         ("included, neither", "/inner/x", json!({"a": 1}), 200, other, None),
     ] {
-        let options = Options { include: vec!["/inner/*".parse().expect("valid")], exclude: Vec::new() };
+        let options = Options { include: vec!["/inner/*".parse().expect("valid")], ..Options::default() };
         let mut capture = Capture::new(options);
         capture.whole(&Exchange::new("h.example", target, request, status, response), &[0.5]);
         let provider =

@@ -22,14 +22,24 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("responses"),
     kinds: &[
+        // The kinds of most events first.
+        ("response.output_text.delta", Kind::Evidence),
+        ("response.function_call_arguments.delta", Kind::Evidence),
+        ("response.reasoning_text.delta", Kind::Evidence),
+        ("response.reasoning_summary_text.delta", Kind::Evidence),
         ("response", Kind::Evidence),
         ("response.created", Kind::OneChoice),
+        ("response.queued", Kind::Evidence),
+        ("response.in_progress", Kind::Evidence),
+        ("response.output_item.added", Kind::Evidence),
+        ("response.output_item.done", Kind::Evidence),
         ("response.completed", Kind::Last),
         ("response.done", Kind::Last),
         ("response.incomplete", Kind::Last),
         ("response.cancelled", Kind::Last),
         ("response.failed", Kind::Last),
-        ("error", Kind::OwnFailure),
+        // Not only this API has such documents.
+        ("error", Kind::Failure),
     ],
     decoder: || Box::<Responses>::default(),
     by_bodies: true,
@@ -126,12 +136,10 @@ impl Decoder for Responses {
         }
     }
 
-    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, _calls: &mut OpenCalls) {
         match field {
-            STATUS => {
-                read(value, &mut self.status);
-                calls.current.response.is_recognised |= !self.status.is_empty();
-            }
+            // No evidence: the replies of many services have one.
+            STATUS => read(value, &mut self.status),
             INCOMPLETE_REASON => read(value, &mut self.incomplete_reason),
             _ => {
                 if let Value::Str(kind) = value {

@@ -46,12 +46,15 @@ impl Visitor<'_> {
         self.decoder.begin(&Event { from: self.from, name }, self.calls);
     }
 
-    /// Bytes came of which nothing is read.
+    /// Bytes came of which nothing is read. They are an answer of the API only if the request is one of its.
     fn opaque(&mut self) {
-        let response = &mut self.calls.current.response;
-        if self.from == Role::Server && !response.is_recognised {
-            response.is_recognised = true;
-            response.first_chunk = Some(self.calls.now);
+        if self.from == Role::Client {
+            return;
+        }
+        let call = &mut self.calls.current;
+        call.response.first_chunk.get_or_insert(self.calls.now);
+        if !call.response.is_recognised {
+            call.response.is_recognised = (self.api.is_request)(&call.request);
         }
     }
 

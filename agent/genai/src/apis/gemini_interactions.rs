@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::json::{Schema, Value};
+use tokentap_wire::{
+    RequestHead,
+    json::{Schema, Value},
+};
 
 use super::gemini::ERROR;
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, Reasoning, RequestField, ResponseField, UsageRule, read},
     provider,
-    route::Route,
+    route::{Captures, Route, query},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
@@ -107,9 +110,20 @@ struct Interaction {
     agent: bool,
     is_interaction: bool,
     answered_by_agent: bool,
+    /// The id of the stored interaction that is fetched.
+    fetched: Option<String>,
 }
 
 impl Decoder for Interaction {
+    fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        self.fetched = captures.get("id");
+        if self.fetched.is_some()
+            && let Some(after) = query(head.target, "last_event_id")
+        {
+            calls.current.set(Extra::StreamCursor, after);
+        }
+    }
+
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let Value::Str(text) = value else { return };
         match field {
@@ -142,10 +156,13 @@ impl Decoder for Interaction {
             _ => "",
         };
         if !reason.is_empty() {
-            calls.current.response.choice(0, reason);
+            call.response.choice(0, reason);
         }
         if !self.status.is_empty() {
-            calls.current.set(Extra::ResponseStatus, self.status.as_str());
+            call.set(Extra::ResponseStatus, self.status.as_str());
+        }
+        if let Some(id) = self.fetched.take() {
+            call.response.fetched(id, self.status == "failed");
         }
     }
 }

@@ -123,13 +123,14 @@ struct Responses {
     incomplete_reason: String,
     /// The last output is the call of a tool.
     calls_tool: bool,
-    fetched: bool,
+    /// The id of the stored response that is fetched.
+    fetched: Option<String>,
 }
 
 impl Decoder for Responses {
     fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
-        self.fetched = captures.raw("id").is_some();
-        if self.fetched
+        self.fetched = captures.get("id");
+        if self.fetched.is_some()
             && let Some(after) = query(head.target, "starting_after")
         {
             calls.current.set(Extra::StreamCursor, after);
@@ -164,18 +165,16 @@ impl Decoder for Responses {
             ("failed" | "cancelled", _) => "error",
             _ => "",
         };
-        if self.status == "failed" {
-            call.response.failure.seen = true;
-        }
+        let failed = self.status == "failed";
         if !reason.is_empty() {
             call.response.choice(0, reason);
         }
         if !self.status.is_empty() {
             call.set(Extra::ResponseStatus, self.status.as_str());
         }
-        if self.fetched {
-            // Nothing is inferred, and no token is used: the conventions say so.
-            call.response.forget_usage();
+        match self.fetched.take() {
+            Some(id) => call.response.fetched(id, failed),
+            None => call.response.failure.seen |= failed,
         }
     }
 }

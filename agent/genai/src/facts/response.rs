@@ -56,6 +56,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) gapped: bool,
     /// The body is a stream of events.
     pub(crate) streamed: bool,
+    /// An earlier call made the response, and this one has fetched it: how that one ended is not how this one did.
+    pub(crate) fetched: bool,
     /// When the first document, event or byte of audio came.
     pub(crate) first_chunk: Option<Nanos>,
     /// When the first generated content came.
@@ -219,6 +221,19 @@ impl ResponseFacts {
         self.usage.absorb(&newer.usage);
         for choice in newer.choices {
             self.choice(choice.index, &choice.reason);
+        }
+    }
+
+    /// The body is a response that an earlier call made: this call has not failed, whatever that one did, and used no
+    /// token. `id`: what it was asked for by.
+    pub(crate) fn fetched(&mut self, id: String, failed: bool) {
+        self.fetched = true;
+        self.forget_usage();
+        if self.id.is_empty() {
+            self.id = id;
+        }
+        if failed {
+            self.failure = Failure::default();
         }
     }
 

@@ -128,10 +128,8 @@ impl Decoder for Interaction {
         let Value::Str(text) = value else { return };
         match field {
             AGENT => {
-                let agent = text.decode();
                 calls.current.operation = Some("invoke_agent");
-                calls.current.subject = Some(agent.clone());
-                calls.current.set(Extra::AgentName, agent);
+                calls.current.read(Extra::AgentName, value);
                 self.agent = true;
             }
             OBJECT => self.is_interaction = text.is("interaction"),

@@ -86,12 +86,12 @@ impl Visitor<'_> {
         let Value::Str(text) = value else { return };
         let response = &mut self.calls.current.response;
         let Some((_, kind)) = self.api.kinds.iter().find(|(name, _)| text.is(name)) else { return };
-        response.is_recognised |= *kind != Kind::Failure;
+        response.is_recognised |= !matches!(kind, Kind::Failure | Kind::Choice);
         match kind {
             Kind::Evidence => {}
-            Kind::OneChoice => response.choice(0, ""),
+            Kind::OneChoice | Kind::Choice => response.choice(0, ""),
             Kind::Last => response.in_last_event = true,
-            Kind::Failure | Kind::OwnFailure => response.failure.seen = true,
+            Kind::Failure => response.failure.seen = true,
         }
     }
 

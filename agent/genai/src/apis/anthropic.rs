@@ -6,6 +6,7 @@ use tokentap_wire::json::Schema;
 
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    decoder::{Decoder, OpenCalls},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
     route::{Confidence, Route},
@@ -14,6 +15,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     kinds: KINDS,
     usage: USAGE_RULE,
+    decoder: || Box::new(Messages),
     by_bodies: true,
     ..ApiSpec::new("anthropic", provider::ANTHROPIC, ROUTES, &REQUEST, &RESPONSE)
 };
@@ -28,10 +30,10 @@ const ROUTES: &[Route] = &[
 ];
 
 pub(super) const KINDS: &[(&str, Kind)] = &[
-    ("message", Kind::OneChoice),
+    ("message", Kind::Choice),
     ("message_start", Kind::OneChoice),
     ("message_stop", Kind::Last),
-    ("error", Kind::OwnFailure),
+    ("error", Kind::Failure),
 ];
 
 /// `message_delta` overrides `message_start` field by field; nothing is added.
@@ -84,3 +86,14 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", RE
 
 static RESPONSE: LazyLock<Schema<Field>> =
     LazyLock::new(|| api::schema(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));
+
+/// Chats have messages, too: those of a model have usage.
+#[derive(Debug)]
+struct Messages;
+
+impl Decoder for Messages {
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        let response = &mut calls.current.response;
+        response.is_recognised = response.is_recognised || response.has_usage();
+    }
+}

@@ -146,7 +146,8 @@ impl Decoder for Interaction {
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let call = &mut calls.current;
-        call.response.is_recognised |= call.response.failure.seen && self.agent && call.request.has_evidence();
+        call.response.is_recognised |=
+            call.response.failure.seen && self.agent && call.request.has_evidence();
         let reason = match self.status.as_str() {
             "completed" => "stop",
             "requires_action" => "tool_call",

@@ -163,10 +163,9 @@ static TRANSCRIPTION_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
         "",
         &[
             request("file", RequestField::Evidence),
-            // Mistral and Groq.
+            // Mistral.
             request("file_id", RequestField::Evidence),
             request("file_url", RequestField::Evidence),
-            request("url", RequestField::Evidence),
             request("model", RequestField::Model),
             request("stream", RequestField::Stream),
             request("temperature", RequestField::Temperature),
@@ -205,7 +204,9 @@ impl Decoder for Transcription {
 
     fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
         let call = &mut calls.current;
-        call.response.is_recognised |= self.text && call.request.has_evidence();
+        let named = !call.request.model.is_empty() && !call.request.model_in_path;
+        let asked = call.request.has_evidence() || named;
+        call.response.is_recognised |= self.text && asked;
     }
 }
 

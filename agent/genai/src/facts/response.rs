@@ -20,6 +20,8 @@ pub(crate) enum ResponseField {
     Fingerprint,
     /// One of the alternatives that the request asked for.
     Choice,
+    /// As [`Self::Choice`], by a name that other APIs have, too: evidence only with an index or a finish reason.
+    CommonChoice,
     ChoiceIndex,
     /// Why the choice that is read ended; outside of choices: why the only one did.
     FinishReason,
@@ -89,9 +91,9 @@ impl ResponseFacts {
             ResponseField::Model => read_first(value, &mut self.model),
             ResponseField::ServiceTier => read(value, &mut self.service_tier),
             ResponseField::Fingerprint => read_first(value, &mut self.fingerprint),
-            ResponseField::Choice => match value {
+            ResponseField::Choice | ResponseField::CommonChoice => match value {
                 Value::Object => {
-                    self.is_recognised = true;
+                    self.is_recognised |= matches!(field, ResponseField::Choice);
                     self.choice.open = true;
                     self.choice.index = indices.last().copied().unwrap_or_default();
                     self.choice.reason.clear();
@@ -100,10 +102,14 @@ impl ResponseFacts {
                 _ => {}
             },
             ResponseField::ChoiceIndex => {
+                self.is_recognised |= self.choice.open;
                 self.choice.index =
                     value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
             }
-            ResponseField::FinishReason if self.choice.open => read(value, &mut self.choice.reason),
+            ResponseField::FinishReason if self.choice.open => {
+                read(value, &mut self.choice.reason);
+                self.is_recognised |= !self.choice.reason.is_empty();
+            }
             ResponseField::FinishReason => {
                 if let Value::Str(text) = value {
                     text.read_into(&mut self.choice.reason);

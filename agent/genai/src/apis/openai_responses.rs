@@ -1,5 +1,5 @@
 //! OpenAI Responses (`POST …/responses`), plain, streamed and in the background, and fetching what was stored
-//! (`GET …/responses/{id}`).
+//! (`GET …/responses/{id}`). Compacting a conversation (`POST …/responses/compact`) has the model rewrite it.
 //!
 //! What a plain response has at its top lies under `response` in the events of a stream. The conventions derive the
 //! finish reason from the status.
@@ -28,6 +28,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
         ("response.reasoning_text.delta", Kind::Evidence),
         ("response.reasoning_summary_text.delta", Kind::Evidence),
         ("response", Kind::Evidence),
+        ("response.compaction", Kind::Evidence),
         ("response.created", Kind::OneChoice),
         ("response.queued", Kind::Evidence),
         ("response.in_progress", Kind::Evidence),
@@ -48,8 +49,11 @@ pub(crate) static API: ApiSpec = ApiSpec {
 
 const FETCH: &str = "fetch_response";
 
-const ROUTES: &[Route] =
-    &[Route::post("/responses", "chat").likely(), Route::get("/responses/{id}", FETCH).likely()];
+const ROUTES: &[Route] = &[
+    Route::post("/responses/compact", "chat").likely(),
+    Route::post("/responses", "chat").likely(),
+    Route::get("/responses/{id}", FETCH).likely(),
+];
 
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[(

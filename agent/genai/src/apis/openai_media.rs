@@ -134,6 +134,11 @@ pub(crate) static TRANSCRIPTION: ApiSpec = ApiSpec {
         ("transcript.text.delta", Kind::Evidence),
         ("transcript.text.segment", Kind::Evidence),
         ("transcript.text.done", Kind::Last),
+        // Mistral's.
+        ("transcription.language", Kind::Evidence),
+        ("transcription.text.delta", Kind::Evidence),
+        ("transcription.segment", Kind::Evidence),
+        ("transcription.done", Kind::Last),
         ("error", Kind::Failure),
     ],
     decoder: || Box::<Transcription>::default(),
@@ -175,6 +180,13 @@ static TRANSCRIPTION_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
 
 const TEXT: u8 = 0;
 
+const MISTRAL_USAGE: &[Wanted] = &[
+    counted("prompt_tokens", Count::Input),
+    counted("completion_tokens", Count::Output),
+    counted("prompt_tokens_details.cached_tokens", Count::CacheRead),
+    counted("prompt_tokens_details.audio_tokens", Count::AudioInput),
+];
+
 static TRANSCRIPTION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", FAILURE),
@@ -188,6 +200,7 @@ static TRANSCRIPTION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             ],
         ),
         ("usage", USAGE),
+        ("usage", MISTRAL_USAGE),
     ])
 });
 
@@ -198,8 +211,13 @@ struct Transcription {
 }
 
 impl Decoder for Transcription {
-    fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, _calls: &mut OpenCalls) {
-        self.text |= matches!(value, Value::Str(_));
+    fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+        let Value::Str(text) = value else { return };
+        self.text = true;
+        // In Mistral's events, a piece of the transcript.
+        if calls.current.response.streamed && !text.is_empty() {
+            calls.current.response.content();
+        }
     }
 
     fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {

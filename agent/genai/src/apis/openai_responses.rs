@@ -55,33 +55,30 @@ const ROUTES: &[Route] = &[
     Route::get("/responses/{id}", FETCH).likely(),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[(
-        "",
-        &[
-            request("input", RequestField::Evidence),
-            request("model", RequestField::Model),
-            request("stream", RequestField::Stream),
-            request("max_output_tokens", RequestField::MaxTokens),
-            request("temperature", RequestField::Temperature),
-            request("top_p", RequestField::TopP),
-            request("reasoning.effort", RequestField::ReasoningLevel),
-            request("text.format.type", RequestField::FormatName),
-            request("service_tier", RequestField::ServiceTier),
-            extra("previous_response_id", Extra::PreviousResponseId),
-            extra("conversation", Extra::ConversationId),
-            extra("conversation.id", Extra::ConversationId),
-            extra("prompt.id", Extra::PromptName),
-            extra("prompt.version", Extra::PromptVersion),
-        ],
-    )])
-});
+pub(super) const REQUEST_FIELDS: &[Wanted] = &[
+    request("input", RequestField::Evidence),
+    request("model", RequestField::Model),
+    request("stream", RequestField::Stream),
+    request("max_output_tokens", RequestField::MaxTokens),
+    request("temperature", RequestField::Temperature),
+    request("top_p", RequestField::TopP),
+    request("reasoning.effort", RequestField::ReasoningLevel),
+    request("text.format.type", RequestField::FormatName),
+    request("service_tier", RequestField::ServiceTier),
+    extra("previous_response_id", Extra::PreviousResponseId),
+    extra("conversation", Extra::ConversationId),
+    extra("conversation.id", Extra::ConversationId),
+    extra("prompt.id", Extra::PromptName),
+    extra("prompt.version", Extra::PromptVersion),
+];
 
-const STATUS: u8 = 0;
-const INCOMPLETE_REASON: u8 = 1;
-const OUTPUT_TYPE: u8 = 2;
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS)]));
 
-const RESPONSE_OBJECT: &[Wanted] = &[
+pub(super) const STATUS: u8 = 0;
+pub(super) const INCOMPLETE_REASON: u8 = 1;
+pub(super) const OUTPUT_TYPE: u8 = 2;
+
+pub(super) const RESPONSE_OBJECT: &[Wanted] = &[
     response("id", ResponseField::Id),
     response("model", ResponseField::Model),
     response("service_tier", ResponseField::ServiceTier),
@@ -147,28 +144,15 @@ impl Decoder for Responses {
             STATUS => read(value, &mut self.status),
             INCOMPLETE_REASON => read(value, &mut self.incomplete_reason),
             _ => {
-                if let Value::Str(kind) = value {
-                    self.calls_tool |=
-                        ["function_call", "custom_tool_call", "computer_call", "local_shell_call"]
-                            .iter()
-                            .any(|tool| kind.is(tool));
-                }
+                self.calls_tool |= is_tool_call(value);
             }
         }
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let call = &mut calls.current;
-        let reason = match (self.status.as_str(), self.incomplete_reason.as_str()) {
-            ("completed", _) if self.calls_tool => "tool_call",
-            // The call of a tool may have been lost.
-            ("completed", _) if call.response.gapped => "",
-            ("completed", _) => "stop",
-            ("incomplete", "max_output_tokens") => "length",
-            ("incomplete", reason) => reason,
-            ("failed" | "cancelled", _) => "error",
-            _ => "",
-        };
+        let reason =
+            finish_reason(&self.status, &self.incomplete_reason, self.calls_tool, call.response.gapped);
         let failed = self.status == "failed";
         if !reason.is_empty() {
             call.response.choice(0, reason);
@@ -180,5 +164,32 @@ impl Decoder for Responses {
             Some(id) => call.response.fetched(id, failed),
             None => call.response.failure.seen |= failed,
         }
+    }
+}
+
+/// Whether an output of this type calls a tool.
+pub(super) fn is_tool_call(kind: Value<'_>) -> bool {
+    let Value::Str(kind) = kind else { return false };
+    ["function_call", "custom_tool_call", "computer_call", "local_shell_call"]
+        .iter()
+        .any(|tool| kind.is(tool))
+}
+
+/// The finish reason that the conventions derive from the status; empty where there is none.
+pub(super) fn finish_reason<'a>(
+    status: &str,
+    incomplete: &'a str,
+    calls_tool: bool,
+    gapped: bool,
+) -> &'a str {
+    match (status, incomplete) {
+        ("completed", _) if calls_tool => "tool_call",
+        // The call of a tool may have been lost.
+        ("completed", _) if gapped => "",
+        ("completed", _) => "stop",
+        ("incomplete", "max_output_tokens") => "length",
+        ("incomplete", reason) => reason,
+        ("failed" | "cancelled", _) => "error",
+        _ => "",
     }
 }

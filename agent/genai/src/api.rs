@@ -97,12 +97,12 @@ pub(crate) enum Kind {
     Evidence,
     /// As [`Self::Evidence`]; there is one choice, number 0.
     OneChoice,
+    /// Others have such documents, too; in one of this API there is one choice, number 0.
+    Choice,
     /// The last event of a stream.
     Last,
     /// The call failed: many APIs have such documents.
     Failure,
-    /// As [`Self::Evidence`]; the call failed.
-    OwnFailure,
 }
 
 pub(crate) type Wanted = WantedField<Field>;

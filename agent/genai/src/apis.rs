@@ -17,6 +17,7 @@ pub(crate) mod openai_embeddings;
 pub(crate) mod openai_media;
 pub(crate) mod openai_realtime;
 pub(crate) mod openai_responses;
+pub(crate) mod openai_responses_websocket;
 pub(crate) mod replicate;
 pub(crate) mod rerank;
 pub(crate) mod sglang;

@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     pub(crate) response: ResponseFacts,
     /// The name of the span, where it is not operation and model.
     pub(crate) name: Option<String>,
-    /// What the span's name says after the operation, where that is not the requested model.
+    /// What the span's name says after the operation, where that is neither the requested model nor the agent's name.
     pub(crate) subject: Option<String>,
     /// The first byte of the call, where that is not the first byte of its exchange.
     pub(crate) start: Option<Nanos>,

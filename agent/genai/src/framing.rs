@@ -54,12 +54,15 @@ impl Visitor<'_> {
         self.begin(name, error);
     }
 
-    /// Bytes came of which nothing is read.
+    /// Bytes came of which nothing is read. They are an answer of the API only if the request is one of its.
     fn opaque(&mut self) {
-        let response = &mut self.calls.current.response;
-        if self.from == Role::Server && !response.is_recognised {
-            response.is_recognised = true;
-            response.first_chunk = Some(self.calls.now);
+        if self.from == Role::Client {
+            return;
+        }
+        let call = &mut self.calls.current;
+        call.response.first_chunk.get_or_insert(self.calls.now);
+        if !call.response.is_recognised {
+            call.response.is_recognised = (self.api.is_request)(&call.request);
         }
     }
 
@@ -107,12 +110,12 @@ impl Visitor<'_> {
         let Value::Str(text) = value else { return };
         let response = &mut self.calls.current.response;
         let Some((_, kind)) = self.api.kinds.iter().find(|(name, _)| text.is(name)) else { return };
-        response.is_recognised |= *kind != Kind::Failure;
+        response.is_recognised |= !matches!(kind, Kind::Failure | Kind::Choice);
         match kind {
             Kind::Evidence => {}
-            Kind::OneChoice => response.choice(0, ""),
+            Kind::OneChoice | Kind::Choice => response.choice(0, ""),
             Kind::Last => response.in_last_event = true,
-            Kind::Failure | Kind::OwnFailure => response.failure.seen = true,
+            Kind::Failure => response.failure.seen = true,
         }
     }
 

@@ -87,7 +87,9 @@ fn incomplete(ending: Ending, status: u16, seen: Seen) -> Option<IncompleteReaso
 /// A success in which nothing was understood is none.
 fn unrecognized(status: u16, response: &ResponseFacts) -> Option<IncompleteReason> {
     let success = (200..300).contains(&status) && status != 204;
-    let understood = response.is_recognised || response.failure.seen || !response.id.is_empty();
+    // The id of what is fetched is known from the path.
+    let identified = !response.id.is_empty() && !response.fetched;
+    let understood = response.is_recognised || response.failure.seen || identified;
     (success && !understood).then_some(IncompleteReason::Unrecognized)
 }
 
@@ -116,7 +118,8 @@ fn error(ending: Ending, status: u16, response: &ResponseFacts) -> Option<CallEr
         let name = name.or(code).unwrap_or(Cow::Borrowed("_OTHER"));
         return Some(CallError { name, description: "the response says that the call failed".into() });
     }
-    if let Some(reason) = FAILED.iter().find(|reason| response.has_finish_reason(reason)) {
+    let failed = |reason: &&&str| response.has_finish_reason(reason) && !response.fetched;
+    if let Some(reason) = FAILED.iter().find(failed) {
         let description = "a finish reason says that the call failed".into();
         return Some(CallError { name: Cow::Borrowed(reason), description });
     }

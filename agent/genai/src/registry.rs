@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 45] = [
+static APIS: [&ApiSpec; 46] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -54,6 +54,7 @@ static APIS: [&ApiSpec; 45] = [
     &apis::vector_stores::MILVUS,
     &apis::vector_stores::PINECONE,
     &apis::openai_realtime::API,
+    &apis::openai_responses_websocket::API,
     &apis::gemini_live::API,
     &apis::mcp::API,
     &apis::grpc::GEMINI,

@@ -31,18 +31,24 @@ pub(crate) fn span(
     let (api, operation) = (reader.api, facts.operation.unwrap_or(reader.operation));
     let start = facts.start.unwrap_or(exchange.start);
     let extras = facts.take_extras();
-    let subject = facts.subject.take();
     let own_name = facts.name.take();
     let content = facts.content.take().zip(exchange.options.content.as_ref());
+    // Of an agent that has no name, its span has none either: the model is not what is created or invoked.
+    let names_agent = matches!(operation, "create_agent" | "invoke_agent");
+    let agent = extras.iter().find_map(|(extra, value)| match (extra, value) {
+        (Extra::AgentName, ExtraValue::Text(name)) if names_agent => Some(name.clone()),
+        _ => None,
+    });
+    let subject = facts.subject.take().or(agent);
     let Facts { request, response, .. } = &mut facts;
     let status =
         error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
     let mut attributes = Attributes(Vec::with_capacity(32));
-    let name = match subject.filter(|_| own_name.is_none()) {
-        None if own_name.is_some() => own_name.unwrap_or_default(),
-        Some(subject) => format!("{operation} {subject}"),
-        None if request.model.is_empty() => operation.to_owned(),
-        None => format!("{operation} {}", request.model),
+    let name = match (own_name, subject) {
+        (Some(name), _) => name,
+        (None, Some(subject)) => format!("{operation} {subject}"),
+        (None, None) if request.model.is_empty() || names_agent => operation.to_owned(),
+        (None, None) => format!("{operation} {}", request.model),
     };
     let provider = exchange.provider.or(response.server).unwrap_or(api.provider);
     // Of the Model Context Protocol, only a call of a tool is an operation, and nobody is its provider.

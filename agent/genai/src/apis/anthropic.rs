@@ -7,6 +7,7 @@ use tokentap_wire::json::Schema;
 use crate::{
     api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
     content::{Content, Sent},
+    decoder::{Decoder, OpenCalls},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
     route::{Confidence, Route},
@@ -15,6 +16,7 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     kinds: KINDS,
     usage: USAGE_RULE,
+    decoder: || Box::new(Messages),
     by_bodies: true,
     content: Some(read_content),
     ..ApiSpec::new("anthropic", provider::ANTHROPIC, ROUTES, &REQUEST, &RESPONSE)
@@ -30,10 +32,10 @@ const ROUTES: &[Route] = &[
 ];
 
 pub(super) const KINDS: &[(&str, Kind)] = &[
-    ("message", Kind::OneChoice),
+    ("message", Kind::Choice),
     ("message_start", Kind::OneChoice),
     ("message_stop", Kind::Last),
-    ("error", Kind::OwnFailure),
+    ("error", Kind::Failure),
 ];
 
 /// `message_delta` overrides `message_start` field by field; nothing is added.
@@ -105,5 +107,16 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
             content.tool_arguments(0, number, sent.at("/delta/partial_json"));
         }
         _ => {}
+    }
+}
+
+/// Chats have messages, too: those of a model have usage.
+#[derive(Debug)]
+struct Messages;
+
+impl Decoder for Messages {
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        let response = &mut calls.current.response;
+        response.is_recognised = response.is_recognised || response.has_usage();
     }
 }

@@ -42,7 +42,12 @@ pub(super) const USAGE: &[Wanted] = &[
 ];
 
 pub(crate) static CHAT: ApiSpec = ApiSpec {
-    kinds: &[("message-start", Kind::OneChoice), ("message-end", Kind::Last)],
+    kinds: &[
+        ("message-start", Kind::OneChoice),
+        ("message-end", Kind::Last),
+        // The role of the message, which users have in other chats.
+        ("assistant", Kind::Evidence),
+    ],
     content: Some(read_chat),
     ..ApiSpec::new("cohere-chat", provider::COHERE, CHAT_ROUTES, &CHAT_REQUEST, &CHAT_RESPONSE)
 };
@@ -71,7 +76,7 @@ static CHAT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             &[
                 kind("type"),
                 response("id", ResponseField::Id),
-                response("message.role", ResponseField::Evidence),
+                kind("message.role"),
                 response("finish_reason", ResponseField::FinishReason),
                 response("delta.finish_reason", ResponseField::FinishReason),
                 Wanted::presence("delta.error", Field::Response(ResponseField::Error)),

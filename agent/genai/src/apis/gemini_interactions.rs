@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::json::{Schema, Value};
+use tokentap_wire::{
+    RequestHead,
+    json::{Schema, Value},
+};
 
 use super::gemini::ERROR;
 use crate::{
@@ -11,17 +14,19 @@ use crate::{
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, Reasoning, RequestField, ResponseField, UsageRule, read},
     provider,
-    route::Route,
+    route::{Captures, Route, query},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
     kinds: &[
-        ("interaction", Kind::Evidence),
+        ("step.delta", Kind::Evidence),
+        ("content.delta", Kind::Evidence),
         ("interaction.start", Kind::OneChoice),
         ("interaction.created", Kind::OneChoice),
         ("interaction.completed", Kind::Last),
         ("interaction.complete", Kind::Last),
-        ("error", Kind::OwnFailure),
+        // Not only this API has such documents.
+        ("error", Kind::Failure),
     ],
     usage: UsageRule { reasoning: Reasoning::Apart, ..UsageRule::PLAIN },
     decoder: || Box::<Interaction>::default(),
@@ -36,6 +41,8 @@ const ROUTES: &[Route] = &[
 
 const AGENT: u8 = 0;
 const STATUS: u8 = 1;
+const OBJECT: u8 = 2;
+const ANSWERED_BY: u8 = 3;
 
 /// The configuration of generation has one spelling here.
 const CONFIG: &[Wanted] = &[
@@ -66,6 +73,8 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
 const INTERACTION: &[Wanted] = &[
     response("id", ResponseField::Id),
     response("model", ResponseField::Model),
+    own("object", OBJECT),
+    own("agent", ANSWERED_BY),
     own("status", STATUS),
     response("usage", ResponseField::Usage),
     counted("usage.total_input_tokens", Count::Input),
@@ -85,7 +94,6 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             "",
             &[
                 kind("event_type"),
-                kind("object"),
                 content("delta.text"),
                 content("delta.thought"),
                 content("delta.name"),
@@ -95,29 +103,53 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     ])
 });
 
+/// Services that keep contacts with customers have interactions, too, with a status and errors. One of a model has the model
+/// or agent, or its usage.
 #[derive(Debug, Default)]
 struct Interaction {
     status: String,
+    /// The request names an agent.
+    agent: bool,
+    is_interaction: bool,
+    answered_by_agent: bool,
+    /// The id of the stored interaction that is fetched.
+    fetched: Option<String>,
 }
 
 impl Decoder for Interaction {
+    fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        self.fetched = captures.get("id");
+        if self.fetched.is_some()
+            && let Some(after) = query(head.target, "last_event_id")
+        {
+            calls.current.set(Extra::StreamCursor, after);
+        }
+    }
+
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let Value::Str(text) = value else { return };
         match field {
             AGENT => {
-                let agent = text.decode();
                 calls.current.operation = Some("invoke_agent");
-                calls.current.subject = Some(agent.clone());
-                calls.current.set(Extra::AgentName, agent);
+                calls.current.read(Extra::AgentName, value);
+                self.agent = true;
             }
-            _ => {
-                read(value, &mut self.status);
-                calls.current.response.is_recognised = true;
-            }
+            OBJECT => self.is_interaction = text.is("interaction"),
+            ANSWERED_BY => self.answered_by_agent = !text.is_empty(),
+            _ => read(value, &mut self.status),
         }
     }
 
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        let response = &mut calls.current.response;
+        let answered = self.answered_by_agent || !response.model.is_empty();
+        response.is_recognised |= self.is_interaction && answered || response.has_usage();
+    }
+
     fn finish(&mut self, calls: &mut OpenCalls) {
+        let call = &mut calls.current;
+        call.response.is_recognised |=
+            call.response.failure.seen && self.agent && call.request.has_evidence();
         let reason = match self.status.as_str() {
             "completed" => "stop",
             "requires_action" => "tool_call",
@@ -125,10 +157,13 @@ impl Decoder for Interaction {
             _ => "",
         };
         if !reason.is_empty() {
-            calls.current.response.choice(0, reason);
+            call.response.choice(0, reason);
         }
         if !self.status.is_empty() {
-            calls.current.set(Extra::ResponseStatus, self.status.as_str());
+            call.set(Extra::ResponseStatus, self.status.as_str());
+        }
+        if let Some(id) = self.fetched.take() {
+            call.response.fetched(id, self.status == "failed");
         }
     }
 }

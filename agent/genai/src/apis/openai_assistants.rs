@@ -1,5 +1,8 @@
 //! OpenAI Assistants: `POST …/assistants` creates an agent, runs invoke it (`…/threads/{thread}/runs`,
 //! `…/threads/runs`). Searching a vector store (`…/vector_stores/{store}/search`) is retrieval.
+//!
+//! LangGraph and others have the same paths. OpenAI's clients send the header field `OpenAI-Beta: assistants=v2` with all
+//! of these requests: it makes a request a call also where the answer is a failure, which says nothing of the API.
 
 use std::sync::LazyLock;
 
@@ -20,6 +23,8 @@ use crate::{
 
 pub(crate) static ASSISTANTS: ApiSpec = ApiSpec {
     kinds: &[("assistant", Kind::Evidence)],
+    decoder: || Box::new(Assistant),
+    is_request: RequestFacts::has_evidence,
     ..ApiSpec::new("openai-assistants", provider::OPENAI, ASSISTANT_ROUTES, &ASSISTANT, &ASSISTANT_RESPONSE)
 };
 
@@ -53,17 +58,31 @@ static ASSISTANT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     ])
 });
 
+#[derive(Debug)]
+struct Assistant;
+
+impl Decoder for Assistant {
+    fn request_head(&mut self, head: &RequestHead<'_>, _captures: &Captures<'_>, calls: &mut OpenCalls) {
+        calls.current.request.evidence = has_beta_field(head);
+    }
+}
+
+/// Whether the header fields are those of OpenAI's clients.
+fn has_beta_field(head: &RequestHead<'_>) -> bool {
+    head.headers.get("openai-beta").is_some_and(|value| value.starts_with(b"assistants="))
+}
+
 pub(crate) static RUNS: ApiSpec = ApiSpec {
     decoder: || Box::<Run>::default(),
-    is_request: |_| false,
+    is_request: RequestFacts::has_evidence,
     content: Some(read_run),
     ..ApiSpec::new("openai-runs", provider::OPENAI, RUN_ROUTES, &RUN, &RUN_RESPONSE)
 };
 
 const RUN_ROUTES: &[Route] = &[
-    Route::post("/threads/{thread}/runs/{run}/submit_tool_outputs", "invoke_agent"),
-    Route::post("/threads/runs", "invoke_agent"),
-    Route::post("/threads/{thread}/runs", "invoke_agent"),
+    Route::post("/threads/{thread}/runs/{run}/submit_tool_outputs", "invoke_agent").likely(),
+    Route::post("/threads/runs", "invoke_agent").likely(),
+    Route::post("/threads/{thread}/runs", "invoke_agent").likely(),
 ];
 
 static RUN: LazyLock<Schema<Field>> = LazyLock::new(|| {
@@ -114,7 +133,8 @@ struct Run {
 }
 
 impl Decoder for Run {
-    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+    fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        calls.current.request.evidence = has_beta_field(head);
         if let Some(thread) = captures.get("thread") {
             calls.current.set(Extra::ConversationId, thread);
         }
@@ -159,12 +179,12 @@ pub(crate) static SEARCH: ApiSpec = ApiSpec {
     )
 };
 
-const SEARCH_ROUTES: &[Route] = &[Route::post("/vector_stores/{store}/search", "retrieval")];
+const SEARCH_ROUTES: &[Route] = &[Route::post("/vector_stores/{store}/search", "retrieval").likely()];
 
 static SEARCH_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[(
         "",
-        &[request("query", RequestField::Evidence), extra("max_num_results", Extra::RetrievalTopK)],
+        &[request("ranking_options", RequestField::Evidence), extra("max_num_results", Extra::RetrievalTopK)],
     )])
 });
 
@@ -176,7 +196,8 @@ static SEARCH_RESPONSE: LazyLock<Schema<Field>> =
 struct Search;
 
 impl Decoder for Search {
-    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+    fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
+        calls.current.request.evidence = has_beta_field(head);
         if let Some(store) = captures.get("store") {
             calls.current.subject = Some(store.clone());
             calls.current.set(Extra::DataSourceId, store);

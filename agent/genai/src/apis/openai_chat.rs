@@ -120,7 +120,7 @@ pub(super) const TOP: &[Wanted] = &[
     once("model", ResponseField::Model),
     once("service_tier", ResponseField::ServiceTier),
     once("system_fingerprint", ResponseField::Fingerprint),
-    response("choices[]", ResponseField::Choice),
+    response("choices[]", ResponseField::CommonChoice),
     response("choices[].index", ResponseField::ChoiceIndex),
     response("choices[].finish_reason", ResponseField::FinishReason),
 ];

@@ -27,7 +27,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
 };
 
 const ROUTES: &[Route] = &[
-    Route::post("/deployments/{model}/completions", "text_completion"),
+    Route::post("/deployments/{model}/completions", "text_completion").likely(),
     Route::post("/v1/fim/completions", "text_completion"),
     Route::post("/completions", "text_completion").likely(),
 ];

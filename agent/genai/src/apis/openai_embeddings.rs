@@ -19,7 +19,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
 };
 
 const ROUTES: &[Route] = &[
-    Route::post("/deployments/{model}/embeddings", "embeddings"),
+    Route::post("/deployments/{model}/embeddings", "embeddings").likely(),
     Route::post("/embeddings", "embeddings").likely(),
 ];
 

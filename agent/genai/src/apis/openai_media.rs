@@ -1,14 +1,18 @@
 //! OpenAI Images (`…/images/…`), Audio (`…/audio/…`) and Moderations (`…/moderations`).
+//!
+//! Services that edit images, transcribe or moderate have these paths, too. A request with a model is a call. Without one,
+//! which some servers do not ask for, the response has to show the API.
 
 use std::sync::LazyLock;
 
-use tokentap_wire::json::Schema;
+use tokentap_wire::json::{Schema, Value};
 
 use super::openai_chat::FAILURE;
 use crate::{
-    api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, request, response},
+    api::{self, ApiSpec, Field, Kind, Wanted, content, counted, kind, own, own_presence, request, response},
     content::{Content, Sent},
-    facts::{Count, RequestFacts, RequestField, ResponseField},
+    decoder::{Decoder, OpenCalls},
+    facts::{Count, RequestField, ResponseField},
     provider,
     route::{Framing, Route},
 };
@@ -19,17 +23,17 @@ pub(crate) static IMAGES: ApiSpec = ApiSpec {
         ("image_edit.partial_image", Kind::Evidence),
         ("image_generation.completed", Kind::Last),
         ("image_edit.completed", Kind::Last),
-        ("error", Kind::OwnFailure),
+        ("error", Kind::Failure),
     ],
-    is_request: RequestFacts::has_evidence,
+    decoder: || Box::<Images>::default(),
     output_type: Some("image"),
     content: Some(read_prompt),
     ..ApiSpec::new("openai-images", provider::OPENAI, IMAGE_ROUTES, &IMAGE_REQUEST, &IMAGE_RESPONSE)
 };
 
 const IMAGE_ROUTES: &[Route] = &[
-    Route::post("/deployments/{model}/images/generations", "generate_content"),
-    Route::post("/deployments/{model}/images/edits", "generate_content").request(Framing::Multipart),
+    Route::post("/deployments/{model}/images/generations", "generate_content").likely(),
+    Route::post("/deployments/{model}/images/edits", "generate_content").request(Framing::Multipart).likely(),
     Route::post("/images/generations", "generate_content").likely(),
     Route::post("/images/edits", "generate_content").request(Framing::Multipart).likely(),
     Route::post("/images/variations", "generate_content").request(Framing::Multipart).likely(),
@@ -47,6 +51,9 @@ static IMAGE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
         ],
     )])
 });
+
+const CREATED: u8 = 0;
+const URL: u8 = 1;
 
 /// The usage object of images and audio.
 const USAGE: &[Wanted] = &[
@@ -71,7 +78,8 @@ static IMAGE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             &[
                 kind("type"),
                 Wanted::presence("data[].b64_json", Field::Response(ResponseField::Evidence)),
-                Wanted::presence("data[].url", Field::Response(ResponseField::Evidence)),
+                own("created", CREATED),
+                own_presence("data[].url", URL),
                 content("b64_json"),
             ],
         ),
@@ -79,11 +87,32 @@ static IMAGE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     ])
 });
 
+/// Many services answer with URLs: one is an image of this API only if the time of its creation, or the request, says so.
+#[derive(Debug, Default)]
+struct Images {
+    created: bool,
+    url: bool,
+}
+
+impl Decoder for Images {
+    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, _calls: &mut OpenCalls) {
+        match (field, value) {
+            (CREATED, value) => self.created |= matches!(value, Value::Number(_)),
+            (_, value) => self.url |= matches!(value, Value::Str(_)),
+        }
+    }
+
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        let call = &mut calls.current;
+        call.response.is_recognised |= self.url && (self.created || call.request.is_recognised());
+    }
+}
+
 pub(crate) static SPEECH: ApiSpec = ApiSpec {
     kinds: &[
         ("speech.audio.delta", Kind::Evidence),
         ("speech.audio.done", Kind::Last),
-        ("error", Kind::OwnFailure),
+        ("error", Kind::Failure),
     ],
     output_type: Some("speech"),
     content: Some(read_prompt),
@@ -91,8 +120,8 @@ pub(crate) static SPEECH: ApiSpec = ApiSpec {
 };
 
 const SPEECH_ROUTES: &[Route] = &[
-    Route::post("/deployments/{model}/audio/speech", "generate_content").response(Framing::Opaque),
-    Route::post("/audio/speech", "generate_content").response(Framing::Opaque),
+    Route::post("/deployments/{model}/audio/speech", "generate_content").response(Framing::Opaque).likely(),
+    Route::post("/audio/speech", "generate_content").response(Framing::Opaque).likely(),
 ];
 
 static SPEECH_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
@@ -108,9 +137,14 @@ pub(crate) static TRANSCRIPTION: ApiSpec = ApiSpec {
         ("transcript.text.delta", Kind::Evidence),
         ("transcript.text.segment", Kind::Evidence),
         ("transcript.text.done", Kind::Last),
-        ("error", Kind::OwnFailure),
+        // Mistral's.
+        ("transcription.language", Kind::Evidence),
+        ("transcription.text.delta", Kind::Evidence),
+        ("transcription.segment", Kind::Evidence),
+        ("transcription.done", Kind::Last),
+        ("error", Kind::Failure),
     ],
-    is_request: RequestFacts::has_evidence,
+    decoder: || Box::<Transcription>::default(),
     content: Some(read_transcript),
     ..ApiSpec::new(
         "openai-transcription",
@@ -123,7 +157,7 @@ pub(crate) static TRANSCRIPTION: ApiSpec = ApiSpec {
 
 /// A form in; out comes JSON, events, or text of several kinds.
 const fn transcription(path: &'static str) -> Route {
-    Route::post(path, "transcription").request(Framing::Multipart).response(Framing::Opaque)
+    Route::post(path, "transcription").request(Framing::Multipart).response(Framing::Opaque).likely()
 }
 
 const TRANSCRIPTION_ROUTES: &[Route] = &[
@@ -138,12 +172,24 @@ static TRANSCRIPTION_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
         "",
         &[
             request("file", RequestField::Evidence),
+            // Mistral.
+            request("file_id", RequestField::Evidence),
+            request("file_url", RequestField::Evidence),
             request("model", RequestField::Model),
             request("stream", RequestField::Stream),
             request("temperature", RequestField::Temperature),
         ],
     )])
 });
+
+const TEXT: u8 = 0;
+
+const MISTRAL_USAGE: &[Wanted] = &[
+    counted("prompt_tokens", Count::Input),
+    counted("completion_tokens", Count::Output),
+    counted("prompt_tokens_details.cached_tokens", Count::CacheRead),
+    counted("prompt_tokens_details.audio_tokens", Count::AudioInput),
+];
 
 static TRANSCRIPTION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
@@ -152,17 +198,41 @@ static TRANSCRIPTION_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             "",
             &[
                 kind("type"),
-                Wanted::presence("text", Field::Response(ResponseField::Evidence)),
+                own_presence("text", TEXT),
                 content("delta"),
                 response("model", ResponseField::Model),
             ],
         ),
         ("usage", USAGE),
+        ("usage", MISTRAL_USAGE),
     ])
 });
 
+/// A text is a transcript only if it answers a request with something to transcribe: chats answer with texts, too.
+#[derive(Debug, Default)]
+struct Transcription {
+    text: bool,
+}
+
+impl Decoder for Transcription {
+    fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+        let Value::Str(text) = value else { return };
+        self.text = true;
+        // In Mistral's events, a piece of the transcript.
+        if calls.current.response.streamed && !text.is_empty() {
+            calls.current.response.content();
+        }
+    }
+
+    fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
+        let call = &mut calls.current;
+        let named = !call.request.model.is_empty() && !call.request.model_in_path;
+        let asked = call.request.has_evidence() || named;
+        call.response.is_recognised |= self.text && asked;
+    }
+}
+
 pub(crate) static MODERATIONS: ApiSpec = ApiSpec {
-    is_request: RequestFacts::has_evidence,
     content: Some(read_prompt),
     ..ApiSpec::new(
         "openai-moderations",

@@ -1,5 +1,5 @@
 //! OpenAI Responses (`POST …/responses`), plain, streamed and in the background, and fetching what was stored
-//! (`GET …/responses/{id}`).
+//! (`GET …/responses/{id}`). Compacting a conversation (`POST …/responses/compact`) has the model rewrite it.
 //!
 //! What a plain response has at its top lies under `response` in the events of a stream. The conventions derive the
 //! finish reason from the status.
@@ -23,14 +23,25 @@ use crate::{
 pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("responses"),
     kinds: &[
+        // The kinds of most events first.
+        ("response.output_text.delta", Kind::Evidence),
+        ("response.function_call_arguments.delta", Kind::Evidence),
+        ("response.reasoning_text.delta", Kind::Evidence),
+        ("response.reasoning_summary_text.delta", Kind::Evidence),
         ("response", Kind::Evidence),
+        ("response.compaction", Kind::Evidence),
         ("response.created", Kind::OneChoice),
+        ("response.queued", Kind::Evidence),
+        ("response.in_progress", Kind::Evidence),
+        ("response.output_item.added", Kind::Evidence),
+        ("response.output_item.done", Kind::Evidence),
         ("response.completed", Kind::Last),
         ("response.done", Kind::Last),
         ("response.incomplete", Kind::Last),
         ("response.cancelled", Kind::Last),
         ("response.failed", Kind::Last),
-        ("error", Kind::OwnFailure),
+        // Not only this API has such documents.
+        ("error", Kind::Failure),
     ],
     decoder: || Box::<Responses>::default(),
     by_bodies: true,
@@ -40,36 +51,36 @@ pub(crate) static API: ApiSpec = ApiSpec {
 
 const FETCH: &str = "fetch_response";
 
-const ROUTES: &[Route] =
-    &[Route::post("/responses", "chat").likely(), Route::get("/responses/{id}", FETCH).likely()];
+const ROUTES: &[Route] = &[
+    Route::post("/responses/compact", "chat").likely(),
+    Route::post("/responses", "chat").likely(),
+    Route::get("/responses/{id}", FETCH).likely(),
+];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[(
-        "",
-        &[
-            request("input", RequestField::Evidence),
-            request("model", RequestField::Model),
-            request("stream", RequestField::Stream),
-            request("max_output_tokens", RequestField::MaxTokens),
-            request("temperature", RequestField::Temperature),
-            request("top_p", RequestField::TopP),
-            request("reasoning.effort", RequestField::ReasoningLevel),
-            request("text.format.type", RequestField::FormatName),
-            request("service_tier", RequestField::ServiceTier),
-            extra("previous_response_id", Extra::PreviousResponseId),
-            extra("conversation", Extra::ConversationId),
-            extra("conversation.id", Extra::ConversationId),
-            extra("prompt.id", Extra::PromptName),
-            extra("prompt.version", Extra::PromptVersion),
-        ],
-    )])
-});
+pub(super) const REQUEST_FIELDS: &[Wanted] = &[
+    request("input", RequestField::Evidence),
+    request("model", RequestField::Model),
+    request("stream", RequestField::Stream),
+    request("max_output_tokens", RequestField::MaxTokens),
+    request("temperature", RequestField::Temperature),
+    request("top_p", RequestField::TopP),
+    request("reasoning.effort", RequestField::ReasoningLevel),
+    request("text.format.type", RequestField::FormatName),
+    request("service_tier", RequestField::ServiceTier),
+    extra("previous_response_id", Extra::PreviousResponseId),
+    extra("conversation", Extra::ConversationId),
+    extra("conversation.id", Extra::ConversationId),
+    extra("prompt.id", Extra::PromptName),
+    extra("prompt.version", Extra::PromptVersion),
+];
 
-const STATUS: u8 = 0;
-const INCOMPLETE_REASON: u8 = 1;
-const OUTPUT_TYPE: u8 = 2;
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS)]));
 
-const RESPONSE_OBJECT: &[Wanted] = &[
+pub(super) const STATUS: u8 = 0;
+pub(super) const INCOMPLETE_REASON: u8 = 1;
+pub(super) const OUTPUT_TYPE: u8 = 2;
+
+pub(super) const RESPONSE_OBJECT: &[Wanted] = &[
     response("id", ResponseField::Id),
     response("model", ResponseField::Model),
     response("service_tier", ResponseField::ServiceTier),
@@ -115,61 +126,45 @@ struct Responses {
     incomplete_reason: String,
     /// The last output is the call of a tool.
     calls_tool: bool,
-    fetched: bool,
+    /// The id of the stored response that is fetched.
+    fetched: Option<String>,
 }
 
 impl Decoder for Responses {
     fn request_head(&mut self, head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
-        self.fetched = captures.raw("id").is_some();
-        if self.fetched
+        self.fetched = captures.get("id");
+        if self.fetched.is_some()
             && let Some(after) = query(head.target, "starting_after")
         {
             calls.current.set(Extra::StreamCursor, after);
         }
     }
 
-    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, _calls: &mut OpenCalls) {
         match field {
-            STATUS => {
-                read(value, &mut self.status);
-                calls.current.response.is_recognised |= !self.status.is_empty();
-            }
+            // No evidence: the replies of many services have one.
+            STATUS => read(value, &mut self.status),
             INCOMPLETE_REASON => read(value, &mut self.incomplete_reason),
             _ => {
-                if let Value::Str(kind) = value {
-                    self.calls_tool |=
-                        ["function_call", "custom_tool_call", "computer_call", "local_shell_call"]
-                            .iter()
-                            .any(|tool| kind.is(tool));
-                }
+                self.calls_tool |= is_tool_call(value);
             }
         }
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let call = &mut calls.current;
-        let reason = match (self.status.as_str(), self.incomplete_reason.as_str()) {
-            ("completed", _) if self.calls_tool => "tool_call",
-            // The call of a tool may have been lost.
-            ("completed", _) if call.response.gapped => "",
-            ("completed", _) => "stop",
-            ("incomplete", "max_output_tokens") => "length",
-            ("incomplete", reason) => reason,
-            ("failed" | "cancelled", _) => "error",
-            _ => "",
-        };
-        if self.status == "failed" {
-            call.response.failure.seen = true;
-        }
+        let reason =
+            finish_reason(&self.status, &self.incomplete_reason, self.calls_tool, call.response.gapped);
+        let failed = self.status == "failed";
         if !reason.is_empty() {
             call.response.choice(0, reason);
         }
         if !self.status.is_empty() {
             call.set(Extra::ResponseStatus, self.status.as_str());
         }
-        if self.fetched {
-            // Nothing is inferred, and no token is used: the conventions say so.
-            call.response.forget_usage();
+        match self.fetched.take() {
+            Some(id) => call.response.fetched(id, failed),
+            None => call.response.failure.seen |= failed,
         }
     }
 }
@@ -203,5 +198,32 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
                 output.iter().for_each(|item| content.message(0, Some(item)));
             }
         }
+    }
+}
+
+/// Whether an output of this type calls a tool.
+pub(super) fn is_tool_call(kind: Value<'_>) -> bool {
+    let Value::Str(kind) = kind else { return false };
+    ["function_call", "custom_tool_call", "computer_call", "local_shell_call"]
+        .iter()
+        .any(|tool| kind.is(tool))
+}
+
+/// The finish reason that the conventions derive from the status; empty where there is none.
+pub(super) fn finish_reason<'a>(
+    status: &str,
+    incomplete: &'a str,
+    calls_tool: bool,
+    gapped: bool,
+) -> &'a str {
+    match (status, incomplete) {
+        ("completed", _) if calls_tool => "tool_call",
+        // The call of a tool may have been lost.
+        ("completed", _) if gapped => "",
+        ("completed", _) => "stop",
+        ("incomplete", "max_output_tokens") => "length",
+        ("incomplete", reason) => reason,
+        ("failed" | "cancelled", _) => "error",
+        _ => "",
     }
 }

@@ -35,6 +35,7 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
         "",
         &[
             request("query", RequestField::Evidence),
+            own("texts", TEXTS),
             request("model", RequestField::Model),
             extra("top_n", Extra::RetrievalTopK),
             extra("top_k", Extra::RetrievalTopK),
@@ -42,8 +43,11 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     )])
 });
 
+const TEXTS: u8 = 0;
 /// NIM's score.
-const LOGIT: u8 = 0;
+const LOGIT: u8 = 1;
+/// TEI's score.
+const SCORE: u8 = 2;
 
 static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
@@ -57,7 +61,7 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 response("results[].relevance_score", ResponseField::Evidence),
                 response("data[].relevance_score", ResponseField::Evidence),
                 own("rankings[].logit", LOGIT),
-                response("[].score", ResponseField::Evidence),
+                own("[].score", SCORE),
                 response("usage", ResponseField::Usage),
                 counted("usage.prompt_tokens", Count::Input),
                 counted("usage.total_tokens", Count::Total),
@@ -70,6 +74,8 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 #[derive(Debug, Default)]
 struct Rerank {
     tokens: Option<i64>,
+    /// The request has texts, as one to TEI does.
+    texts: bool,
 }
 
 impl Decoder for Rerank {
@@ -77,9 +83,20 @@ impl Decoder for Rerank {
         self.tokens = super::tei::computed_tokens(head);
     }
 
-    fn field(&mut self, _field: u8, _indices: &[u32], _value: Value<'_>, calls: &mut OpenCalls) {
-        calls.current.response.is_recognised = true;
-        calls.current.response.server = Some(provider::NVIDIA);
+    fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+        let call = &mut calls.current;
+        match field {
+            TEXTS => self.texts |= matches!(value, Value::Array),
+            LOGIT => {
+                call.response.is_recognised = true;
+                call.response.server = Some(provider::NVIDIA);
+            }
+            // Every search has scores.
+            _ => {
+                let asked = self.tokens.is_some() || self.texts && call.request.has_evidence();
+                call.response.is_recognised |= asked;
+            }
+        }
     }
 
     fn finish(&mut self, calls: &mut OpenCalls) {

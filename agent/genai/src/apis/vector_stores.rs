@@ -100,7 +100,7 @@ pub(crate) static PINECONE: ApiSpec =
 
 const PINECONE_ROUTES: &[Route] = &[
     Route::post("/query", "retrieval").confidence(Confidence::At(&[".pinecone.io"])),
-    Route::post("/records/namespaces/{collection}/search", "retrieval"),
+    Route::post("/records/namespaces/{collection}/search", "retrieval").likely(),
 ];
 
 static PINECONE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
@@ -117,7 +117,7 @@ static PINECONE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
 static PINECONE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[(
         "",
-        &[response("matches", ResponseField::Evidence), response("result.hits", ResponseField::Evidence)],
+        &[response("namespace", ResponseField::Evidence), response("result.hits", ResponseField::Evidence)],
     )])
 });
 

@@ -20,6 +20,8 @@ pub(crate) enum ResponseField {
     Fingerprint,
     /// One of the alternatives that the request asked for.
     Choice,
+    /// As [`Self::Choice`], by a name that other APIs have, too: evidence only with an index or a finish reason.
+    CommonChoice,
     ChoiceIndex,
     /// Why the choice that is read ended; outside of choices: why the only one did.
     FinishReason,
@@ -56,6 +58,8 @@ pub(crate) struct ResponseFacts {
     pub(crate) gapped: bool,
     /// The body is a stream of events.
     pub(crate) streamed: bool,
+    /// An earlier call made the response, and this one has fetched it: how that one ended is not how this one did.
+    pub(crate) fetched: bool,
     /// When the first document, event or byte of audio came.
     pub(crate) first_chunk: Option<Nanos>,
     /// When the first generated content came.
@@ -87,9 +91,9 @@ impl ResponseFacts {
             ResponseField::Model => read_first(value, &mut self.model),
             ResponseField::ServiceTier => read(value, &mut self.service_tier),
             ResponseField::Fingerprint => read_first(value, &mut self.fingerprint),
-            ResponseField::Choice => match value {
+            ResponseField::Choice | ResponseField::CommonChoice => match value {
                 Value::Object => {
-                    self.is_recognised = true;
+                    self.is_recognised |= matches!(field, ResponseField::Choice);
                     self.choice.open = true;
                     self.choice.index = indices.last().copied().unwrap_or_default();
                     self.choice.reason.clear();
@@ -98,10 +102,14 @@ impl ResponseFacts {
                 _ => {}
             },
             ResponseField::ChoiceIndex => {
+                self.is_recognised |= self.choice.open;
                 self.choice.index =
                     value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
             }
-            ResponseField::FinishReason if self.choice.open => read(value, &mut self.choice.reason),
+            ResponseField::FinishReason if self.choice.open => {
+                read(value, &mut self.choice.reason);
+                self.is_recognised |= !self.choice.reason.is_empty();
+            }
             ResponseField::FinishReason => {
                 if let Value::Str(text) = value {
                     text.read_into(&mut self.choice.reason);
@@ -219,6 +227,19 @@ impl ResponseFacts {
         self.usage.absorb(&newer.usage);
         for choice in newer.choices {
             self.choice(choice.index, &choice.reason);
+        }
+    }
+
+    /// The body is a response that an earlier call made: this call has not failed, whatever that one did, and used no
+    /// token. `id`: what it was asked for by.
+    pub(crate) fn fetched(&mut self, id: String, failed: bool) {
+        self.fetched = true;
+        self.forget_usage();
+        if self.id.is_empty() {
+            self.id = id;
+        }
+        if failed {
+            self.failure = Failure::default();
         }
     }
 

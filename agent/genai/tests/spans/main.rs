@@ -12,6 +12,7 @@ mod formats;
 mod incomplete;
 mod losses;
 mod openai_chat;
+mod other_services;
 mod properties;
 mod recordings;
 mod sessions;

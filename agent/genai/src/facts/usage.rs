@@ -151,6 +151,7 @@ impl UsageReader {
             // An incomplete object may lack what others have to be added to: it is ignored.
             Value::End if rule.merge => {
                 let current = std::mem::take(&mut self.current);
+                self.stale &= !current.has_tokens();
                 self.last.get_or_insert_default().update(&current);
             }
             // Zeros after counts, or where a gap may have held counts, take nothing back.

@@ -121,6 +121,10 @@ const PROMPT: u8 = 0;
 const MESSAGES: u8 = 1;
 const EMBEDDING: u8 = 2;
 const METRICS: u8 = 3;
+/// What only requests for embeddings have, and only those for ranks.
+const EMBEDDED: u8 = 4;
+const RANKED: u8 = 5;
+const RANK: u8 = 6;
 
 static INVOKE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
@@ -133,8 +137,11 @@ static INVOKE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 own("prompt", PROMPT),
                 own("inputText", PROMPT),
                 own("message", MESSAGES),
-                request("texts", RequestField::Evidence),
-                request("query", RequestField::Evidence),
+                own("texts", EMBEDDED),
+                own("singleEmbeddingParams", EMBEDDED),
+                own("embeddingConfig", EMBEDDED),
+                own("embeddingTypes", EMBEDDED),
+                own("query", RANKED),
                 // Titan.
                 request("textGenerationConfig.maxTokenCount", RequestField::MaxTokens),
                 request("textGenerationConfig.temperature", RequestField::Temperature),
@@ -205,7 +212,7 @@ static INVOKE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 own("embedding", EMBEDDING),
                 own("embeddings", EMBEDDING),
                 own("embeddingsByType", EMBEDDING),
-                response("results[].relevance_score", ResponseField::Evidence),
+                own("results[].relevance_score", RANK),
             ],
         ),
         (
@@ -283,8 +290,21 @@ impl Decoder for Bedrock {
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let call = &mut calls.current;
         match field {
-            EMBEDDING => call.response.is_recognised = true,
+            // The model may be an inference profile, of which the name says nothing.
+            EMBEDDING if !matches!(value, Value::Null) => {
+                call.response.is_recognised = true;
+                call.operation = Some("embeddings");
+            }
+            RANK => {
+                call.response.is_recognised = true;
+                call.operation = Some("rerank");
+            }
             METRICS => self.bills = true,
+            EMBEDDED | RANKED => {
+                call.request.read(RequestField::Evidence, value);
+                call.operation = Some(if field == EMBEDDED { "embeddings" } else { "rerank" });
+            }
+            EMBEDDING => {}
             _ => {
                 call.request.read(RequestField::Evidence, value);
                 if field == PROMPT && call.operation.is_none() {

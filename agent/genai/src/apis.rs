@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
+pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
 pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
@@ -19,6 +20,7 @@ pub(crate) mod openai_realtime;
 pub(crate) mod openai_responses;
 pub(crate) mod replicate;
 pub(crate) mod rerank;
+pub(crate) mod sagemaker;
 pub(crate) mod sglang;
 pub(crate) mod tei;
 pub(crate) mod tgi;

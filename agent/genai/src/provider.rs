@@ -23,6 +23,7 @@ pub(crate) const OPENAI: &str = "openai";
 pub(crate) const PINECONE: &str = "pinecone";
 pub(crate) const QDRANT: &str = "qdrant";
 pub(crate) const REPLICATE: &str = "replicate";
+pub(crate) const SAGEMAKER: &str = "aws.sagemaker";
 pub(crate) const SGLANG: &str = "sglang";
 pub(crate) const TEI: &str = "tei";
 pub(crate) const TGI: &str = "tgi";
@@ -117,7 +118,7 @@ fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     let aws =
         host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
     if aws && host.starts_with("runtime.sagemaker") {
-        Some("aws.sagemaker")
+        Some(SAGEMAKER)
     } else if aws && host.contains("bedrock") {
         Some(BEDROCK)
     } else if host.starts_with("aws-external-anthropic.") && aws {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 45] = [
+static APIS: [&ApiSpec; 47] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -34,7 +34,8 @@ static APIS: [&ApiSpec; 45] = [
     &apis::bedrock::CONVERSE,
     &apis::bedrock::INVOKE,
     &apis::bedrock::AGENT,
-    &apis::bedrock::RETRIEVE,
+    &apis::bedrock_knowledge::RETRIEVE,
+    &apis::bedrock_knowledge::ANSWER,
     &apis::cohere::CHAT,
     &apis::cohere::CHAT_V1,
     &apis::cohere::GENERATE,
@@ -45,6 +46,7 @@ static APIS: [&ApiSpec; 45] = [
     &apis::llama_cpp::API,
     &apis::sglang::API,
     &apis::tgi::API,
+    &apis::sagemaker::CHAT,
     &apis::tei::API,
     &apis::triton::API,
     &apis::replicate::API,

@@ -1,5 +1,5 @@
 //! AWS Bedrock: Converse and ConverseStream, InvokeModel and InvokeModelWithResponseStream with the bodies of every model
-//! family, agents and knowledge bases.
+//! family, and agents.
 //!
 //! The model is in the path. Streams are event streams; InvokeModel's hold the model's own events as base64. Counts of
 //! tokens stand in the body, in the last event (`amazon-bedrock-invocationMetrics`: what is billed) or in header fields.
@@ -389,46 +389,5 @@ impl Decoder for Agent {
 
     fn end(&mut self, _whole: bool, calls: &mut OpenCalls) {
         calls.current.response.is_recognised |= calls.current.response.first_token.is_some();
-    }
-}
-
-pub(crate) static RETRIEVE: ApiSpec = ApiSpec {
-    decoder: || Box::new(KnowledgeBase),
-    is_request: RequestFacts::has_evidence,
-    ..ApiSpec::new(
-        "bedrock-retrieve",
-        provider::BEDROCK,
-        RETRIEVE_ROUTES,
-        &RETRIEVE_REQUEST,
-        &RETRIEVE_RESPONSE,
-    )
-};
-
-const RETRIEVE_ROUTES: &[Route] = &[Route::post("/knowledgebases/{id}/retrieve", "retrieval")];
-
-static RETRIEVE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[(
-        "",
-        &[
-            request("retrievalQuery", RequestField::Evidence),
-            extra("retrievalConfiguration.vectorSearchConfiguration.numberOfResults", Extra::RetrievalTopK),
-        ],
-    )])
-});
-
-static RETRIEVE_RESPONSE: LazyLock<Schema<Field>> =
-    LazyLock::new(|| api::schema(&[("", &[response("retrievalResults", ResponseField::Evidence)])]));
-
-/// Takes the knowledge base from the path.
-#[derive(Debug)]
-struct KnowledgeBase;
-
-impl Decoder for KnowledgeBase {
-    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
-        if let Some(id) = captures.get("id") {
-            calls.current.subject = Some(id.clone());
-            calls.current.set(Extra::DataSourceId, id.as_str());
-            calls.current.set(Extra::KnowledgeBaseId, id);
-        }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 47] = [
+static APIS: [&ApiSpec; 48] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -48,6 +48,7 @@ static APIS: [&ApiSpec; 47] = [
     &apis::tgi::API,
     &apis::sagemaker::CHAT,
     &apis::tei::API,
+    &apis::tei::GRPC,
     &apis::triton::API,
     &apis::replicate::API,
     &apis::watsonx::API,

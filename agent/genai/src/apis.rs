@@ -8,6 +8,7 @@ pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
 pub(crate) mod gemini_live;
 pub(crate) mod grpc;
+pub(crate) mod kserve;
 pub(crate) mod llama_cpp;
 pub(crate) mod mcp;
 pub(crate) mod ollama;

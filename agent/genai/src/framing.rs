@@ -208,6 +208,10 @@ impl Body {
                 **parser = decoding;
             }
         }
+        let text = headers.get("inference-header-content-length").and_then(|value| str::from_utf8(value).ok());
+        if let Some(left) = text.and_then(|length| length.trim().parse().ok()) {
+            self.encoding = Encoding::Prefix { left };
+        }
         if let BodyState::Undetected { announced } = &mut self.state {
             *announced = if is("text/event-stream") {
                 Announced::Events
@@ -351,9 +355,7 @@ impl Body {
         if self.framing == Framing::WebSocket {
             return self.extractor.gap();
         }
-        if let Encoding::Start { .. } = self.encoding {
-            self.encoding = Encoding::Utf8;
-        }
+        self.encoding.gap(missing);
         if let BodyState::Undetected { announced } = self.state {
             self.state = match (self.framing, announced) {
                 (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {

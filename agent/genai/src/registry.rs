@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 48] = [
+static APIS: [&ApiSpec; 50] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -50,6 +50,8 @@ static APIS: [&ApiSpec; 48] = [
     &apis::tei::API,
     &apis::tei::GRPC,
     &apis::triton::API,
+    &apis::kserve::HTTP,
+    &apis::kserve::GRPC,
     &apis::replicate::API,
     &apis::watsonx::API,
     &apis::vector_stores::QDRANT,

@@ -6,6 +6,7 @@
 mod base64_field;
 mod encoding;
 mod form;
+mod parts;
 
 use tokentap_wire::{
     Headers, Limits, MessagePart, Nanos, Reason, Role, eventstream, grpc,
@@ -21,6 +22,7 @@ use crate::{
 use base64_field::Base64Field;
 use encoding::Encoding;
 use form::Form;
+use parts::Parts;
 
 /// Receives the documents of a body and their fields.
 pub(crate) struct Visitor<'a> {
@@ -77,6 +79,12 @@ impl Visitor<'_> {
             Field::Extra(extra) => self.calls.current.read(extra, value),
             Field::Own(field) => self.decoder.field(field, indices, value, self.calls),
         }
+    }
+
+    /// A message of this name says that the call failed.
+    #[cold]
+    fn fail(&mut self, name: &[u8]) {
+        self.calls.current.response.failure.kind = String::from_utf8_lossy(name).chars().take(64).collect();
     }
 
     fn kind(&mut self, value: Value<'_>) {
@@ -146,6 +154,7 @@ enum BodyState {
         parser: Box<eventstream::Parser>,
         base64: Option<Base64Field>,
     },
+    Parts(Box<Parts>),
     Form(Box<Form>),
     Grpc(Box<grpc::Parser>),
     Opaque,
@@ -208,7 +217,8 @@ impl Body {
                 **parser = decoding;
             }
         }
-        let text = headers.get("inference-header-content-length").and_then(|value| str::from_utf8(value).ok());
+        let text =
+            headers.get("inference-header-content-length").and_then(|value| str::from_utf8(value).ok());
         if let Some(left) = text.and_then(|length| length.trim().parse().ok()) {
             self.encoding = Encoding::Prefix { left };
         }
@@ -237,7 +247,7 @@ impl Body {
         let BodyState::Undetected { announced } = self.state else { return };
         let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
         let events = announced == Announced::Events;
-        let binary = matches!(self.framing, Framing::EventStream | Framing::EventStreamBase64);
+        let binary = self.framing.is_event_stream();
         let stream = match first {
             0 | 1 if binary => {
                 self.state = self.event_stream();
@@ -264,6 +274,9 @@ impl Body {
     }
 
     fn event_stream(&self) -> BodyState {
+        if self.framing == Framing::EventStreamOfEvents {
+            return BodyState::Parts(Box::new(Parts::new()));
+        }
         let base64 = (self.framing == Framing::EventStreamBase64).then(Base64Field::default);
         BodyState::EventStream { parser: Box::new(eventstream::Parser::new(EVENT_HEADERS)), base64 }
     }
@@ -292,20 +305,7 @@ impl Body {
                 if unseen {
                     visitor.begun = Some(*begun.get_or_insert(visitor.calls.now));
                 }
-                parser.feed(bytes, |event| {
-                    if event.first {
-                        if event.data.starts_with(b"[DONE]") {
-                            visitor.calls.current.response.done = true;
-                            return;
-                        }
-                        extractor.reset();
-                        visitor.begin(event.name, event.name == b"error");
-                    }
-                    push(extractor, event.data, visitor);
-                    if event.last {
-                        visitor.end(true);
-                    }
-                });
+                parser.feed(bytes, |event| read_sse(extractor, &event, visitor));
                 if unseen && parser.is_between_events() {
                     *begun = None;
                 }
@@ -333,6 +333,7 @@ impl Body {
             BodyState::EventStream { parser, base64 } => {
                 parser.feed(bytes, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
+            BodyState::Parts(parts) => parts.push(bytes, extractor, visitor),
             BodyState::Grpc(parser) => {
                 let lost = parser.feed(bytes, |message| {
                     if !message.trailers {
@@ -358,7 +359,7 @@ impl Body {
         self.encoding.gap(missing);
         if let BodyState::Undetected { announced } = self.state {
             self.state = match (self.framing, announced) {
-                (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {
+                (framing, Announced::Nothing) if framing.is_event_stream() => {
                     visitor.calls.current.response.streamed = true;
                     self.event_stream()
                 }
@@ -375,6 +376,7 @@ impl Body {
             BodyState::EventStream { parser, base64 } => {
                 parser.gap(missing, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
+            BodyState::Parts(parts) => parts.gap(missing, extractor, visitor),
             BodyState::Form(form) => form.gap(),
             BodyState::Grpc(parser) => parser.gap(missing),
             BodyState::Lines { between, gapped } => {
@@ -432,6 +434,30 @@ fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
     BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
 }
 
+#[inline]
+fn read_sse(extractor: &mut Extractor<Field>, event: &sse::Event<'_>, visitor: &mut Visitor<'_>) {
+    if event.first {
+        if event.data.starts_with(b"[DONE]") {
+            visitor.calls.current.response.done = true;
+            return;
+        }
+        extractor.reset();
+        visitor.begin(event.name, event.name == b"error");
+    }
+    push(extractor, event.data, visitor);
+    if event.last {
+        visitor.end(true);
+    }
+}
+
+/// The name of a message of an event stream, and whether the message says that the call failed.
+fn message_name<'h>(headers: &eventstream::Headers<'h>) -> (&'h [u8], bool) {
+    let text = |name| headers.text(name).unwrap_or_default();
+    let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
+    let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    (name, matches!(text(":message-type"), b"exception" | b"error"))
+}
+
 fn read_message(
     schema: Option<&protobuf::Schema<Field>>,
     message: &grpc::GrpcMessage<'_>,
@@ -451,10 +477,7 @@ fn read_event(
 ) {
     match piece {
         eventstream::Piece::Head { headers, .. } => {
-            let text = |name| headers.text(name).unwrap_or_default();
-            let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
-            let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-            let error = matches!(text(":message-type"), b"exception" | b"error");
+            let (name, error) = message_name(&headers);
             extractor.reset();
             if let Some(base64) = base64 {
                 // An exception is a document itself.
@@ -462,11 +485,7 @@ fn read_event(
             }
             visitor.begin(name, error);
             if error {
-                String::from_utf8_lossy(name)
-                    .chars()
-                    .take(64)
-                    .collect::<String>()
-                    .clone_into(&mut visitor.calls.current.response.failure.kind);
+                visitor.fail(name);
             }
         }
         eventstream::Piece::Payload(bytes) => match base64 {

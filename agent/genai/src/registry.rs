@@ -105,7 +105,9 @@ impl Api {
             response: match route.response {
                 Framing::Detect => "document or events",
                 Framing::Lines => "document or lines",
-                Framing::EventStream | Framing::EventStreamBase64 => "event stream",
+                Framing::EventStream | Framing::EventStreamBase64 | Framing::EventStreamOfEvents => {
+                    "event stream"
+                }
                 Framing::Multipart => "form",
                 Framing::WebSocket => "WebSocket",
                 Framing::Grpc => "gRPC",

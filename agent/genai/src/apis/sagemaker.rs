@@ -10,7 +10,7 @@ use crate::{
     api::{self, ApiSpec, Field, Kind, content, request},
     facts::{Reasoning, RequestField, UsageRule},
     provider,
-    route::{Confidence, Route},
+    route::{Confidence, Framing, Route},
 };
 
 pub(crate) static CHAT: ApiSpec = ApiSpec {
@@ -25,8 +25,12 @@ pub(crate) static CHAT: ApiSpec = ApiSpec {
     ..ApiSpec::new("sagemaker-chat", provider::SAGEMAKER, ROUTES, &REQUEST, &RESPONSE)
 };
 
-const ROUTES: &[Route] =
-    &[Route::post("/endpoints/{model}/invocations", "chat").confidence(Confidence::ByBodies)];
+const ROUTES: &[Route] = &[
+    Route::post("/endpoints/{model}/invocations", "chat").confidence(Confidence::ByBodies),
+    Route::post("/endpoints/{model}/invocations-response-stream", "chat")
+        .confidence(Confidence::ByBodies)
+        .response(Framing::EventStreamOfEvents),
+];
 
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 50] = [
+static APIS: [&ApiSpec; 51] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -52,6 +52,7 @@ static APIS: [&ApiSpec; 50] = [
     &apis::triton::API,
     &apis::kserve::HTTP,
     &apis::kserve::GRPC,
+    &apis::kserve::GRPC_STREAM,
     &apis::replicate::API,
     &apis::watsonx::API,
     &apis::vector_stores::QDRANT,

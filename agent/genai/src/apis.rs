@@ -21,6 +21,7 @@ pub(crate) mod openai_realtime;
 pub(crate) mod openai_responses;
 pub(crate) mod replicate;
 pub(crate) mod rerank;
+pub(crate) mod roboflow;
 pub(crate) mod sagemaker;
 pub(crate) mod sglang;
 pub(crate) mod tei;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 51] = [
+static APIS: [&ApiSpec; 52] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -53,6 +53,7 @@ static APIS: [&ApiSpec; 51] = [
     &apis::kserve::HTTP,
     &apis::kserve::GRPC,
     &apis::kserve::GRPC_STREAM,
+    &apis::roboflow::API,
     &apis::replicate::API,
     &apis::watsonx::API,
     &apis::vector_stores::QDRANT,

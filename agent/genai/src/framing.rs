@@ -434,7 +434,7 @@ fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
     BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
 }
 
-#[inline]
+#[inline(always)]
 fn read_sse(extractor: &mut Extractor<Field>, event: &sse::Event<'_>, visitor: &mut Visitor<'_>) {
     if event.first {
         if event.data.starts_with(b"[DONE]") {

@@ -23,11 +23,15 @@ impl Parts {
         }
     }
 
+    // Not a part of the code that reads every stream.
+    #[cold]
+    #[inline(never)]
     pub(super) fn push(&mut self, bytes: &[u8], extractor: &mut Extractor<Field>, visitor: &mut Visitor<'_>) {
         let Self { messages, events, exception } = self;
         messages.feed(bytes, |piece| part(events, exception, piece, extractor, visitor));
     }
 
+    #[cold]
     pub(super) fn gap(
         &mut self,
         missing: Option<u64>,

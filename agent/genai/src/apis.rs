@@ -2,11 +2,13 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
+pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
 pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
 pub(crate) mod gemini_live;
 pub(crate) mod grpc;
+pub(crate) mod kserve;
 pub(crate) mod llama_cpp;
 pub(crate) mod mcp;
 pub(crate) mod ollama;
@@ -20,6 +22,8 @@ pub(crate) mod openai_responses;
 pub(crate) mod openai_responses_websocket;
 pub(crate) mod replicate;
 pub(crate) mod rerank;
+pub(crate) mod roboflow;
+pub(crate) mod sagemaker;
 pub(crate) mod sglang;
 pub(crate) mod tei;
 pub(crate) mod tgi;

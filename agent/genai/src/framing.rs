@@ -6,131 +6,24 @@
 mod base64_field;
 mod encoding;
 mod form;
+mod parts;
+mod visitor;
 
 use tokentap_wire::{
     Headers, Limits, MessagePart, Nanos, Reason, Role, eventstream, grpc,
-    json::{Extractor, Schema, Status, Value},
+    json::{Extractor, Schema, Status},
     multipart, protobuf, sse,
 };
 
 use crate::{
-    api::{ApiSpec, Field, Kind},
-    decoder::{Decoder, Event, OpenCalls},
+    api::{ApiSpec, Field},
     route::Framing,
 };
 use base64_field::Base64Field;
 use encoding::Encoding;
 use form::Form;
-
-/// Receives the documents of a body and their fields.
-pub(crate) struct Visitor<'a> {
-    pub(crate) api: &'static ApiSpec,
-    pub(crate) decoder: &'a mut dyn Decoder,
-    pub(crate) calls: &'a mut OpenCalls,
-    /// Who sent the body.
-    pub(crate) from: Role,
-    /// When the first bytes of the event that is read came, where that is known.
-    pub(crate) begun: Option<Nanos>,
-}
-
-impl Visitor<'_> {
-    fn begin(&mut self, name: &[u8], error: bool) {
-        if self.from == Role::Server {
-            let response = &mut self.calls.current.response;
-            response.begin_document();
-            response.failure.seen |= error;
-            if response.first_chunk.is_none() && !response.gapped && !is_keep_alive(name) {
-                response.first_chunk = Some(self.begun.unwrap_or(self.calls.now));
-            }
-        }
-        self.decoder.begin(&Event { from: self.from, name }, self.calls);
-    }
-
-    /// A document of a body begins, or an event of a stream: what is captured of content begins with it.
-    fn begin_captured(&mut self, name: &[u8], error: bool) {
-        if let Some(capture) = &mut self.calls.capture {
-            capture.begin(self.from);
-        }
-        self.begin(name, error);
-    }
-
-    /// Bytes came of which nothing is read. They are an answer of the API only if the request is one of its.
-    fn opaque(&mut self) {
-        if self.from == Role::Client {
-            return;
-        }
-        let call = &mut self.calls.current;
-        call.response.first_chunk.get_or_insert(self.calls.now);
-        if !call.response.is_recognised {
-            call.response.is_recognised = (self.api.is_request)(&call.request);
-        }
-    }
-
-    /// As [`Self::end`], for the end of what [`Self::begin_captured`] began.
-    fn end_captured(&mut self, whole: bool) {
-        if let Some(mut capture) = self.calls.capture.take() {
-            capture.end(self.from, whole, self.calls);
-            self.calls.capture = Some(capture);
-        }
-        self.end(whole);
-    }
-
-    fn end(&mut self, whole: bool) {
-        if self.from == Role::Server {
-            let response = &mut self.calls.current.response;
-            response.end_document();
-            // Not before: what matters may be at its end.
-            response.done |= std::mem::take(&mut response.in_last_event);
-        }
-        self.decoder.end(whole, self.calls);
-    }
-
-    /// Bytes of the document are missing.
-    fn gap(&mut self) {
-        if let Some(capture) = &mut self.calls.capture {
-            capture.gap(self.from);
-        }
-    }
-
-    #[inline]
-    fn field(&mut self, field: Field, indices: &[u32], value: Value<'_>) {
-        match field {
-            Field::Response(field) | Field::Once(field) => {
-                self.calls.current.response.read(field, indices, value, self.api.usage);
-            }
-            Field::Request(field) => self.calls.current.request.read(field, value),
-            Field::Kind => self.kind(value),
-            Field::Item => self.item(value),
-            Field::Extra(extra) => self.calls.current.read(extra, value),
-            Field::Own(field) => self.decoder.field(field, indices, value, self.calls),
-        }
-    }
-
-    fn kind(&mut self, value: Value<'_>) {
-        let Value::Str(text) = value else { return };
-        let response = &mut self.calls.current.response;
-        let Some((_, kind)) = self.api.kinds.iter().find(|(name, _)| text.is(name)) else { return };
-        response.is_recognised |= !matches!(kind, Kind::Failure | Kind::Choice);
-        match kind {
-            Kind::Evidence => {}
-            Kind::OneChoice | Kind::Choice => response.choice(0, ""),
-            Kind::Last => response.in_last_event = true,
-            Kind::Failure => response.failure.seen = true,
-        }
-    }
-
-    #[cold]
-    fn item(&mut self, value: Value<'_>) {
-        match value {
-            Value::Object => {
-                self.calls.current.response.streamed |= self.from == Role::Server;
-                self.begin(b"", false);
-            }
-            Value::End => self.end(true),
-            _ => {}
-        }
-    }
-}
+use parts::Parts;
+pub(crate) use visitor::Visitor;
 
 /// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
 #[inline(never)]
@@ -176,6 +69,7 @@ enum BodyState {
         parser: Box<eventstream::Parser>,
         base64: Option<Base64Field>,
     },
+    Parts(Box<Parts>),
     Form(Box<Form>),
     Grpc(Box<grpc::Parser>),
     Opaque,
@@ -238,6 +132,11 @@ impl Body {
                 **parser = decoding;
             }
         }
+        let text =
+            headers.get("inference-header-content-length").and_then(|value| str::from_utf8(value).ok());
+        if let Some(left) = text.and_then(|length| length.trim().parse().ok()) {
+            self.encoding = Encoding::Prefix { left };
+        }
         if let BodyState::Undetected { announced } = &mut self.state {
             *announced = if is("text/event-stream") {
                 Announced::Events
@@ -263,7 +162,7 @@ impl Body {
         let BodyState::Undetected { announced } = self.state else { return };
         let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
         let events = announced == Announced::Events;
-        let binary = matches!(self.framing, Framing::EventStream | Framing::EventStreamBase64);
+        let binary = self.framing.is_event_stream();
         let stream = match first {
             0 | 1 if binary => {
                 self.state = self.event_stream();
@@ -290,6 +189,9 @@ impl Body {
     }
 
     fn event_stream(&self) -> BodyState {
+        if self.framing == Framing::EventStreamOfEvents {
+            return BodyState::Parts(Box::new(Parts::new()));
+        }
         let base64 = (self.framing == Framing::EventStreamBase64).then(Base64Field::default);
         BodyState::EventStream { parser: Box::new(eventstream::Parser::new(EVENT_HEADERS)), base64 }
     }
@@ -318,20 +220,7 @@ impl Body {
                 if unseen {
                     visitor.begun = Some(*begun.get_or_insert(visitor.calls.now));
                 }
-                parser.feed(bytes, |event| {
-                    if event.first {
-                        if event.data.starts_with(b"[DONE]") {
-                            visitor.calls.current.response.done = true;
-                            return;
-                        }
-                        extractor.reset();
-                        visitor.begin_captured(event.name, event.name == b"error");
-                    }
-                    push(extractor, event.data, visitor);
-                    if event.last {
-                        visitor.end_captured(true);
-                    }
-                });
+                parser.feed(bytes, |event| read_sse(extractor, &event, visitor));
                 if unseen && parser.is_between_events() {
                     *begun = None;
                 }
@@ -359,6 +248,7 @@ impl Body {
             BodyState::EventStream { parser, base64 } => {
                 parser.feed(bytes, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
+            BodyState::Parts(parts) => parts.push(bytes, extractor, visitor),
             BodyState::Grpc(parser) => {
                 let lost = parser.feed(bytes, |message| {
                     if !message.trailers {
@@ -383,12 +273,10 @@ impl Body {
             return self.extractor.gap();
         }
         visitor.gap();
-        if let Encoding::Start { .. } = self.encoding {
-            self.encoding = Encoding::Utf8;
-        }
+        self.encoding.gap(missing);
         if let BodyState::Undetected { announced } = self.state {
             self.state = match (self.framing, announced) {
-                (Framing::EventStream | Framing::EventStreamBase64, Announced::Nothing) => {
+                (framing, Announced::Nothing) if framing.is_event_stream() => {
                     visitor.calls.current.response.streamed = true;
                     self.event_stream()
                 }
@@ -405,6 +293,7 @@ impl Body {
             BodyState::EventStream { parser, base64 } => {
                 parser.gap(missing, |piece| read_event(extractor, base64.as_mut(), piece, visitor));
             }
+            BodyState::Parts(parts) => parts.gap(missing, extractor, visitor),
             BodyState::Form(form) => form.gap(),
             BodyState::Grpc(parser) => parser.gap(missing),
             BodyState::Lines { between, gapped } => {
@@ -453,14 +342,33 @@ impl Body {
     }
 }
 
-/// Whether an event of this name only keeps the connection open.
-fn is_keep_alive(name: &[u8]) -> bool {
-    [&b"ping"[..], b"keepalive", b"keep-alive", b"heartbeat"].contains(&name)
-}
-
 fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
     visitor.calls.current.response.streamed = true;
     BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
+}
+
+#[inline(always)]
+fn read_sse(extractor: &mut Extractor<Field>, event: &sse::Event<'_>, visitor: &mut Visitor<'_>) {
+    if event.first {
+        if event.data.starts_with(b"[DONE]") {
+            visitor.calls.current.response.done = true;
+            return;
+        }
+        extractor.reset();
+        visitor.begin_captured(event.name, event.name == b"error");
+    }
+    push(extractor, event.data, visitor);
+    if event.last {
+        visitor.end_captured(true);
+    }
+}
+
+/// The name of a message of an event stream, and whether the message says that the call failed.
+fn message_name<'h>(headers: &eventstream::Headers<'h>) -> (&'h [u8], bool) {
+    let text = |name| headers.text(name).unwrap_or_default();
+    let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
+    let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    (name, matches!(text(":message-type"), b"exception" | b"error"))
 }
 
 fn read_message(
@@ -482,10 +390,7 @@ fn read_event(
 ) {
     match piece {
         eventstream::Piece::Head { headers, .. } => {
-            let text = |name| headers.text(name).unwrap_or_default();
-            let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
-            let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-            let error = matches!(text(":message-type"), b"exception" | b"error");
+            let (name, error) = message_name(&headers);
             extractor.reset();
             if let Some(base64) = base64 {
                 // An exception is a document itself.
@@ -493,11 +398,7 @@ fn read_event(
             }
             visitor.begin_captured(name, error);
             if error {
-                String::from_utf8_lossy(name)
-                    .chars()
-                    .take(64)
-                    .collect::<String>()
-                    .clone_into(&mut visitor.calls.current.response.failure.kind);
+                visitor.fail(name);
             }
         }
         eventstream::Piece::Payload(bytes) => match base64 {

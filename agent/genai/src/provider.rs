@@ -2,8 +2,8 @@
 //!
 //! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
 //! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
-//! `sambanova`, `nebius`, `novita`, `baseten`, `replicate`, `voyageai`, `jina`, `writer`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`, and for
-//! self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`.
+//! `sambanova`, `nebius`, `novita`, `baseten`, `replicate`, `voyageai`, `jina`, `writer`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`,
+//! `aws.sagemaker`, `roboflow`, and for self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`.
 
 use tokentap_wire::Headers;
 
@@ -23,6 +23,8 @@ pub(crate) const OPENAI: &str = "openai";
 pub(crate) const PINECONE: &str = "pinecone";
 pub(crate) const QDRANT: &str = "qdrant";
 pub(crate) const REPLICATE: &str = "replicate";
+pub(crate) const ROBOFLOW: &str = "roboflow";
+pub(crate) const SAGEMAKER: &str = "aws.sagemaker";
 pub(crate) const SGLANG: &str = "sglang";
 pub(crate) const TEI: &str = "tei";
 pub(crate) const TGI: &str = "tgi";
@@ -33,7 +35,7 @@ pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
 pub(crate) const XAI: &str = "x_ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 62] = [
+const HOSTS: [(&str, &str); 65] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -95,6 +97,9 @@ const HOSTS: [(&str, &str); 62] = [
     ("api.replicate.com", REPLICATE),
     (".replicate.net", REPLICATE),
     ("api.writer.com", "writer"),
+    ("detect.roboflow.com", ROBOFLOW),
+    ("infer.roboflow.com", ROBOFLOW),
+    ("serverless.roboflow.com", ROBOFLOW),
     ("api-inference.huggingface.co", "huggingface"),
 ];
 
@@ -117,7 +122,7 @@ fn by_cloud_host(host: &str, path: &str) -> Option<&'static str> {
     let aws =
         host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".api.aws");
     if aws && host.starts_with("runtime.sagemaker") {
-        Some("aws.sagemaker")
+        Some(SAGEMAKER)
     } else if aws && host.contains("bedrock") {
         Some(BEDROCK)
     } else if host.starts_with("aws-external-anthropic.") && aws {

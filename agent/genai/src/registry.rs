@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 46] = [
+static APIS: [&ApiSpec; 53] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -34,7 +34,8 @@ static APIS: [&ApiSpec; 46] = [
     &apis::bedrock::CONVERSE,
     &apis::bedrock::INVOKE,
     &apis::bedrock::AGENT,
-    &apis::bedrock::RETRIEVE,
+    &apis::bedrock_knowledge::RETRIEVE,
+    &apis::bedrock_knowledge::ANSWER,
     &apis::cohere::CHAT,
     &apis::cohere::CHAT_V1,
     &apis::cohere::GENERATE,
@@ -45,8 +46,14 @@ static APIS: [&ApiSpec; 46] = [
     &apis::llama_cpp::API,
     &apis::sglang::API,
     &apis::tgi::API,
+    &apis::sagemaker::CHAT,
     &apis::tei::API,
+    &apis::tei::GRPC,
     &apis::triton::API,
+    &apis::kserve::HTTP,
+    &apis::kserve::GRPC,
+    &apis::kserve::GRPC_STREAM,
+    &apis::roboflow::API,
     &apis::replicate::API,
     &apis::watsonx::API,
     &apis::vector_stores::QDRANT,
@@ -107,7 +114,9 @@ impl Api {
             response: match route.response {
                 Framing::Detect => "document or events",
                 Framing::Lines => "document or lines",
-                Framing::EventStream | Framing::EventStreamBase64 => "event stream",
+                Framing::EventStream | Framing::EventStreamBase64 | Framing::EventStreamOfEvents => {
+                    "event stream"
+                }
                 Framing::Multipart => "form",
                 Framing::WebSocket => "WebSocket",
                 Framing::Grpc => "gRPC",

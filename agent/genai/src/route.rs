@@ -41,6 +41,8 @@ pub(crate) enum Framing {
     EventStream,
     /// As [`Self::EventStream`], with the document as base64 in the payload's field `bytes`.
     EventStreamBase64,
+    /// As [`Self::EventStream`], with the bytes of server-sent events as the payloads.
+    EventStreamOfEvents,
     /// Form fields, whose names are looked up as keys of the top-level object; or a JSON document.
     Multipart,
     /// Messages of a WebSocket, each a JSON document.
@@ -49,6 +51,12 @@ pub(crate) enum Framing {
     Grpc,
     /// JSON or events where the content type says so. Of all else nothing is read: audio, an image, plain text.
     Opaque,
+}
+
+impl Framing {
+    pub(crate) const fn is_event_stream(self) -> bool {
+        matches!(self, Self::EventStream | Self::EventStreamBase64 | Self::EventStreamOfEvents)
+    }
 }
 
 impl Route {

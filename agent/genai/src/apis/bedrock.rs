@@ -1,5 +1,5 @@
 //! AWS Bedrock: Converse and ConverseStream, InvokeModel and InvokeModelWithResponseStream with the bodies of every model
-//! family, agents and knowledge bases.
+//! family, and agents.
 //!
 //! The model is in the path. Streams are event streams; InvokeModel's hold the model's own events as base64. Counts of
 //! tokens stand in the body, in the last event (`amazon-bedrock-invocationMetrics`: what is billed) or in header fields.
@@ -124,6 +124,10 @@ const PROMPT: u8 = 0;
 const MESSAGES: u8 = 1;
 const EMBEDDING: u8 = 2;
 const METRICS: u8 = 3;
+/// What only requests for embeddings have, and only those for ranks.
+const EMBEDDED: u8 = 4;
+const RANKED: u8 = 5;
+const RANK: u8 = 6;
 
 static INVOKE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
@@ -136,8 +140,11 @@ static INVOKE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 own("prompt", PROMPT),
                 own("inputText", PROMPT),
                 own("message", MESSAGES),
-                request("texts", RequestField::Evidence),
-                request("query", RequestField::Evidence),
+                own("texts", EMBEDDED),
+                own("singleEmbeddingParams", EMBEDDED),
+                own("embeddingConfig", EMBEDDED),
+                own("embeddingTypes", EMBEDDED),
+                own("query", RANKED),
                 // Titan.
                 request("textGenerationConfig.maxTokenCount", RequestField::MaxTokens),
                 request("textGenerationConfig.temperature", RequestField::Temperature),
@@ -208,7 +215,7 @@ static INVOKE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 own("embedding", EMBEDDING),
                 own("embeddings", EMBEDDING),
                 own("embeddingsByType", EMBEDDING),
-                response("results[].relevance_score", ResponseField::Evidence),
+                own("results[].relevance_score", RANK),
             ],
         ),
         (
@@ -286,8 +293,21 @@ impl Decoder for Bedrock {
     fn field(&mut self, field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         let call = &mut calls.current;
         match field {
-            EMBEDDING => call.response.is_recognised = true,
+            // The model may be an inference profile, of which the name says nothing.
+            EMBEDDING if !matches!(value, Value::Null) => {
+                call.response.is_recognised = true;
+                call.operation = Some("embeddings");
+            }
+            RANK => {
+                call.response.is_recognised = true;
+                call.operation = Some("rerank");
+            }
             METRICS => self.bills = true,
+            EMBEDDED | RANKED => {
+                call.request.read(RequestField::Evidence, value);
+                call.operation = Some(if field == EMBEDDED { "embeddings" } else { "rerank" });
+            }
+            EMBEDDING => {}
             _ => {
                 call.request.read(RequestField::Evidence, value);
                 if field == PROMPT && call.operation.is_none() {
@@ -376,48 +396,6 @@ impl Decoder for Agent {
     }
 }
 
-pub(crate) static RETRIEVE: ApiSpec = ApiSpec {
-    decoder: || Box::new(KnowledgeBase),
-    is_request: RequestFacts::has_evidence,
-    content: Some(read_retrieve),
-    ..ApiSpec::new(
-        "bedrock-retrieve",
-        provider::BEDROCK,
-        RETRIEVE_ROUTES,
-        &RETRIEVE_REQUEST,
-        &RETRIEVE_RESPONSE,
-    )
-};
-
-const RETRIEVE_ROUTES: &[Route] = &[Route::post("/knowledgebases/{id}/retrieve", "retrieval")];
-
-static RETRIEVE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[(
-        "",
-        &[
-            request("retrievalQuery", RequestField::Evidence),
-            extra("retrievalConfiguration.vectorSearchConfiguration.numberOfResults", Extra::RetrievalTopK),
-        ],
-    )])
-});
-
-static RETRIEVE_RESPONSE: LazyLock<Schema<Field>> =
-    LazyLock::new(|| api::schema(&[("", &[response("retrievalResults", ResponseField::Evidence)])]));
-
-/// Takes the knowledge base from the path.
-#[derive(Debug)]
-struct KnowledgeBase;
-
-impl Decoder for KnowledgeBase {
-    fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
-        if let Some(id) = captures.get("id") {
-            calls.current.subject = Some(id.clone());
-            calls.current.set(Extra::DataSourceId, id.as_str());
-            calls.current.set(Extra::KnowledgeBaseId, id);
-        }
-    }
-}
-
 fn read_converse(sent: &Sent<'_>, content: &mut Content) {
     if sent.is_request() {
         content.system(sent.get("system"));
@@ -462,15 +440,5 @@ fn read_invoke(sent: &Sent<'_>, content: &mut Content) {
 fn read_agent(sent: &Sent<'_>, content: &mut Content) {
     if sent.is_request() {
         content.prompt(sent.get("inputText"));
-    }
-}
-
-fn read_retrieve(sent: &Sent<'_>, content: &mut Content) {
-    if sent.is_request() {
-        content.query(sent.at("/retrievalQuery/text"));
-    }
-    for found in sent.list("retrievalResults") {
-        let location = found.pointer("/location/s3Location/uri");
-        content.document(location, found.get("score"));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// No body is JSON.
-static NO_JSON: LazyLock<json::Schema<Field>> =
+pub(super) static NO_JSON: LazyLock<json::Schema<Field>> =
     LazyLock::new(|| json::Schema::new(&[WantedField::new("error", Field::Response(ResponseField::Error))]));
 
 const fn over_grpc(
@@ -279,7 +279,7 @@ impl Decoder for Grpc {
 }
 
 /// `grpc-status`: 0 is success.
-fn status(fields: Headers<'_>, calls: &mut OpenCalls) {
+pub(super) fn status(fields: Headers<'_>, calls: &mut OpenCalls) {
     const NAMES: [&str; 17] = [
         "OK",
         "CANCELLED",

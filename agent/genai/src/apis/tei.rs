@@ -1,17 +1,21 @@
-//! Text Embeddings Inference: `/embed` and its variants. A header field counts the tokens.
+//! Text Embeddings Inference: `/embed` and its variants, where a header field counts the tokens, and the same over gRPC.
 
 use std::sync::LazyLock;
 
 use tokentap_wire::{
-    ResponseHead,
+    Headers, ResponseHead,
     json::{Schema, Value},
+    protobuf,
 };
 
-use super::openai_chat::FAILURE;
+use super::{
+    grpc::{NO_JSON, status},
+    openai_chat::FAILURE,
+};
 use crate::{
-    api::{self, ApiSpec, Field, extra, own, request},
+    api::{self, ApiSpec, Field, counted, extra, own, request, response},
     decoder::{Decoder, OpenCalls},
-    facts::{Count, Extra, RequestField, UsageRule},
+    facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
     provider,
     route::Route,
 };
@@ -70,4 +74,45 @@ impl Decoder for Tei {
 pub(super) fn computed_tokens(head: &ResponseHead<'_>) -> Option<i64> {
     let value = head.headers.get("x-compute-tokens")?;
     str::from_utf8(value).ok()?.trim().parse().ok().filter(|&n| n >= 0)
+}
+
+pub(crate) static GRPC: ApiSpec = ApiSpec {
+    protobuf: Some([&GRPC_REQUEST, &GRPC_RESPONSE]),
+    usage: UsageRule::INPUT_ONLY,
+    decoder: || Box::new(Status),
+    is_request: RequestFacts::has_evidence,
+    ..ApiSpec::new("tei-grpc", provider::TEI, GRPC_ROUTES, &NO_JSON, &NO_JSON)
+};
+
+/// Each message of the streamed methods is an answer of its own: they are not read.
+const GRPC_ROUTES: &[Route] = &[
+    Route::grpc("/tei.v1.Embed/Embed", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedRaw", "embeddings"),
+    Route::grpc("/tei.v1.Rerank/Rerank", "rerank"),
+];
+
+/// The text or the query.
+static GRPC_REQUEST: LazyLock<protobuf::Schema<Field>> =
+    LazyLock::new(|| protobuf::Schema::new(&[request("1", RequestField::Evidence)]));
+
+/// Vectors or ranks, and `Metadata`.
+static GRPC_RESPONSE: LazyLock<protobuf::Schema<Field>> = LazyLock::new(|| {
+    protobuf::Schema::new(&[
+        response("1", ResponseField::Evidence),
+        response("2", ResponseField::Usage),
+        counted("2.2", Count::Input),
+    ])
+});
+
+#[derive(Debug)]
+struct Status;
+
+impl Decoder for Status {
+    fn response_head(&mut self, head: &ResponseHead<'_>, calls: &mut OpenCalls) {
+        status(head.headers, calls);
+    }
+
+    fn trailers(&mut self, fields: Headers<'_>, calls: &mut OpenCalls) {
+        status(fields, calls);
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     decoder::{Decoder, OpenCalls},
     facts::{Count, RequestField, ResponseField, UsageRule},
     provider,
-    route::{Confidence, Route},
+    route::{Confidence, Framing, Route},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
@@ -38,6 +38,9 @@ const ROUTES: &[Route] = &[
     Route::post("/", "text_completion").confidence(HUGGING_FACE),
     Route::post("/models/{owner}/{name}", "text_completion").confidence(HUGGING_FACE),
     Route::post("/endpoints/{model}/invocations", "text_completion").confidence(Confidence::ByBodies),
+    Route::post("/endpoints/{model}/invocations-response-stream", "text_completion")
+        .confidence(Confidence::ByBodies)
+        .response(Framing::EventStreamOfEvents),
 ];
 
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {

@@ -165,9 +165,7 @@ impl ResponseFacts {
 
     /// Sets a count unless bodies say it.
     pub(crate) fn set_count_if_absent(&mut self, which: Count, n: i64, rule: UsageRule) {
-        if self.usage.counts(rule).is_none_or(|counts| counts.get(which).is_none()) {
-            self.usage.set(which, n);
-        }
+        self.usage.set_if_absent(which, n, rule);
     }
 
     /// Adds to a count of the usage object that is read.

@@ -151,6 +151,7 @@ impl UsageReader {
             // An incomplete object may lack what others have to be added to: it is ignored.
             Value::End if rule.merge => {
                 let current = std::mem::take(&mut self.current);
+                self.stale &= !current.has_tokens();
                 self.last.get_or_insert_default().update(&current);
             }
             // Zeros after counts, or where a gap may have held counts, take nothing back.
@@ -187,9 +188,13 @@ impl UsageReader {
         }
     }
 
-    pub(super) fn set(&mut self, which: Count, n: i64) {
-        self.current.set(which, n);
-        self.last.get_or_insert_default().set(which, n);
+    /// Sets a count that no body says, beside those that bodies say.
+    pub(super) fn set_if_absent(&mut self, which: Count, n: i64, rule: UsageRule) {
+        let mut counts = self.counts(rule).unwrap_or_default();
+        if counts.get(which).is_none() {
+            counts.set(which, n);
+            self.last = Some(counts);
+        }
     }
 
     pub(super) const fn gap(&mut self) {

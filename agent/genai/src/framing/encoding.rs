@@ -1,4 +1,5 @@
-//! The character encoding of a body: UTF-8, or what its byte order mark says.
+//! The character encoding of a body: UTF-8, or what its byte order mark says. What stands behind the text of a body is
+//! not text.
 
 /// Skips a byte order mark, and turns UTF-16 that begins with one into UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub(super) enum Encoding {
         byte: Option<u8>,
         high: Option<u16>,
     },
+    /// UTF-8 up to this many bytes from here; raw tensors follow (KServe's binary data extension).
+    Prefix {
+        left: u64,
+    },
 }
 
 impl Default for Encoding {
@@ -24,6 +29,15 @@ impl Default for Encoding {
 }
 
 impl Encoding {
+    /// Bytes are missing here.
+    pub(super) fn gap(&mut self, missing: Option<u64>) {
+        match self {
+            Self::Start { .. } => *self = Self::Utf8,
+            Self::Prefix { left } => *left = left.saturating_sub(missing.unwrap_or(u64::MAX)),
+            Self::Utf8 | Self::Utf16 { .. } => {}
+        }
+    }
+
     /// Gives the bytes as UTF-8.
     pub(super) fn decode(&mut self, mut bytes: &[u8], give: &mut dyn FnMut(&[u8])) {
         while let Self::Start { seen, len } = self {
@@ -71,6 +85,13 @@ impl Encoding {
                         let char = char.unwrap_or(char::REPLACEMENT_CHARACTER);
                         give(char.encode_utf8(&mut [0; 4]).as_bytes());
                     }
+                }
+            }
+            Self::Prefix { left } => {
+                let text = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= text as u64;
+                if text > 0 {
+                    give(&bytes[..text]);
                 }
             }
             _ if bytes.is_empty() => {}

@@ -25,6 +25,8 @@ const UNMISTAKABLE: &[&str] = &[
     "GenerativeService/",
     "PredictionService/",
     "xai_api.Chat/",
+    "tei.v1.",
+    "/retrieveAndGenerate",
 ];
 
 /// What the body of a request to a model has, where the path names the model.

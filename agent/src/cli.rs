@@ -7,7 +7,11 @@ use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParse
 use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
 use tokentap_genai::{Include, Rule};
 
-use crate::{kernel::RingSize, targets::Glob};
+use crate::{
+    config::{CaptureContent, Hide},
+    kernel::RingSize,
+    targets::Glob,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +37,11 @@ Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORT
   OTEL_EXPORTER_OTLP_CERTIFICATE  PEM file of the authorities to trust, instead of the system's;
                                   _CLIENT_CERTIFICATE and _CLIENT_KEY for mutual TLS
   OTEL_EXPORTER_OTLP_INSECURE     true: an endpoint without a scheme is http, not https
+  OTEL_EXPORTER_OTLP_LOGS_*       the same for events with content, which have an endpoint of their own (/v1/logs)
+  OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
+                                  as --capture-content: NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT
+  FI_HIDE_INPUTS and others       true: as --hide
+  OTEL_LOGS_EXPORTER              none: no events
   OTEL_TRACES_EXPORTER            otlp, console, none, or a list
   OTEL_BSP_SCHEDULE_DELAY         longest time in milliseconds that a span waits for its batch to fill (500)
   OTEL_BSP_MAX_QUEUE_SIZE         spans waiting per exporter (2048)
@@ -82,6 +91,9 @@ pub struct Run {
     /// Which calls.
     #[command(flatten)]
     pub rules: Rules,
+    /// What of prompts and completions.
+    #[command(flatten)]
+    pub content: Content,
     /// Where to.
     #[command(flatten)]
     pub export: Export,
@@ -111,6 +123,9 @@ pub struct Replay {
     /// Which calls.
     #[command(flatten)]
     pub rules: Rules,
+    /// What of prompts and completions.
+    #[command(flatten)]
+    pub content: Content,
     /// Where to.
     #[command(flatten)]
     pub export: Export,
@@ -163,6 +178,30 @@ pub struct Rules {
     /// Report a call as incomplete after this time without traffic, as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub stale_after: Duration,
+}
+
+/// Prompts, completions, tools, their arguments and results. None of it is exported unless you ask for it here.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Content")]
+pub struct Content {
+    /// Export content: on spans as JSON text (`span`), on the event gen_ai.client.inference.operation.details, which goes
+    /// to OTLP receivers of logs (`event`), on both (`both`), or not at all (`none`, the default).
+    #[arg(long, value_name = "WHERE")]
+    pub capture_content: Option<CaptureContent>,
+    /// Truncate each attribute of content to this many bytes; it stays valid JSON.
+    #[arg(long, value_name = "BYTES", default_value = "65536")]
+    pub content_max_bytes: usize,
+    /// Leave out or mask inputs, outputs, input-messages, output-messages, input-text, output-text or input-images; may
+    /// be repeated, or a list.
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub hide: Vec<Hide>,
+    /// Mask what this regular expression matches in content, besides keys, tokens, passwords, e-mail addresses, cards,
+    /// SSNs, telephone numbers and IP addresses; may be repeated.
+    #[arg(long, value_name = "REGEX")]
+    pub redact: Vec<String>,
+    /// Export content as it is, with the secrets that are in it.
+    #[arg(long, conflicts_with = "redact")]
+    pub no_redaction: bool,
 }
 
 /// Where spans go. Several at once are fine; none of them waits for another.

@@ -39,6 +39,13 @@ impl ExporterConfig {
     }
 }
 
+impl ExporterConfig {
+    /// Whether it takes every call, or only those with an event.
+    pub(crate) fn takes_all(&self) -> bool {
+        !matches!(self, Self::Otlp(otlp) if otlp.signal == Signal::Logs)
+    }
+}
+
 /// What is used, for people; secrets are masked.
 impl fmt::Display for ExporterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,6 +108,26 @@ impl fmt::Display for ConsoleFormat {
             Self::Pretty => "pretty",
             Self::Json => "json",
         })
+    }
+}
+
+/// What of a call is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Its span.
+    Traces,
+    /// The event with its content, where it has one.
+    Logs,
+}
+
+impl Signal {
+    /// Where the specification puts the signal at an OTLP/HTTP receiver.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Logs => "/v1/logs",
+        }
     }
 }
 
@@ -208,6 +235,8 @@ pub struct TlsFiles {
 /// One OTLP receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpConfig {
+    /// What is sent there.
+    pub signal: Signal,
     /// How spans are carried.
     pub protocol: Protocol,
     /// Absolute URL: for gRPC the origin, for HTTP with the path to post to.
@@ -260,8 +289,9 @@ impl fmt::Debug for Proxy {
 impl OtlpConfig {
     /// A receiver with default settings.
     #[must_use]
-    pub fn new(protocol: Protocol, endpoint: Uri) -> Self {
+    pub fn new(signal: Signal, protocol: Protocol, endpoint: Uri) -> Self {
         Self {
+            signal,
             protocol,
             endpoint,
             headers: Vec::new(),
@@ -272,10 +302,13 @@ impl OtlpConfig {
         }
     }
 
-    /// Kind and destination, as `otlp/grpc http://collector:4317/`: the exporter's name.
+    /// Kind and destination, as `otlp/grpc http://collector:4317/`, with `logs` where it is not for spans: the exporter's name.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("otlp/{} {}", self.protocol, self.endpoint)
+        match self.signal {
+            Signal::Traces => format!("otlp/{} {}", self.protocol, self.endpoint),
+            Signal::Logs => format!("otlp/{} logs {}", self.protocol, self.endpoint),
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn prepare(
         let account = ExporterCounters::named(destination.name());
         let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());
         tracing::info!("exporting spans to {destination}");
-        queues.push(sender);
+        queues.push((destination.takes_all(), sender));
         workers.push(Worker { exporter, receiver, counters: Arc::clone(&account), drain: drain.clone() });
         counters.push(account);
     }
@@ -91,7 +91,8 @@ pub struct ExportHandle {
 
 #[derive(Debug)]
 struct Shared {
-    queues: Vec<queue::Sender>,
+    /// Each with whether it takes every call, or only those with an event.
+    queues: Vec<(bool, queue::Sender)>,
     counters: Vec<Arc<ExporterCounters>>,
     order: watch::Sender<Option<tokio::time::Instant>>,
     /// Closed when the export thread is done.
@@ -105,11 +106,13 @@ impl ExportHandle {
         &self.shared.counters
     }
 
-    /// Hands a span to every exporter. Never waits: where a queue is full, the span is dropped and counted.
+    /// Hands a span to every exporter that takes it. Never waits: where a queue is full, the span is dropped and counted.
     pub fn push(&self, record: Record) {
         let record = Arc::new(record);
-        for queue in &self.shared.queues {
-            queue.push(&record);
+        for (takes_all, queue) in &self.shared.queues {
+            if *takes_all || record.has_event() {
+                queue.push(&record);
+            }
         }
     }
 

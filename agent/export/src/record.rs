@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use tokentap_genai::{Attribute, Resource, Span, SpanStatus, Value};
 
 /// The scope of every span.
@@ -46,13 +47,34 @@ impl Record {
             SpanStatus::Error(description) => description.len(),
         };
         let resource: usize = self.resource.attributes().iter().map(attribute_size).sum();
-        SPAN + self.span.name.len() + parent + status + attributes + resource
+        let content: usize =
+            self.span.event_content.iter().map(|(key, json)| PAIR + key.len() + json_size(json)).sum();
+        SPAN + self.span.name.len() + parent + status + attributes + resource + content
+    }
+
+    /// Whether it has what logs are made of.
+    pub(crate) fn has_event(&self) -> bool {
+        !self.span.event_content.is_empty()
     }
 }
 
+fn json_size(json: &Json) -> usize {
+    // Tag and length of a value, and of the variant in it.
+    const VALUE: usize = 12;
+    let inner = match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 10,
+        Json::String(text) => text.len(),
+        Json::Array(list) => list.iter().map(json_size).sum(),
+        Json::Object(fields) => fields.iter().map(|(key, value)| PAIR + key.len() + json_size(value)).sum(),
+    };
+    VALUE + inner
+}
+
+/// Tags and lengths of a pair, its key, its value, and the value's variant.
+const PAIR: usize = 24;
+
 fn attribute_size(attribute: &Attribute) -> usize {
-    // Tags and lengths: of the pair, its key, its value, the value's variant, an element of a list.
-    const PAIR: usize = 24;
+    // Tag and length of an element of a list.
     const ELEMENT: usize = 12;
     let value = match &attribute.value {
         Value::Str(text) => text.len(),

@@ -28,8 +28,8 @@ pub(crate) use visitor::Visitor;
 /// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
 #[inline(never)]
 fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
-    if let Some(capture) = &mut visitor.calls.capture {
-        capture.push(visitor.from, bytes);
+    if visitor.calls.capture.is_some() {
+        visitor.capture(bytes);
     }
     extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));
 }

@@ -1,5 +1,7 @@
 //! Why there is no configuration.
 
+use tokentap_genai::PatternError;
+
 /// Why there is no configuration; each says how to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -27,6 +29,14 @@ pub enum ConfigError {
         protocols: usize,
         /// How many endpoints.
         endpoints: usize,
+    },
+    /// A pattern to mask content by that is none.
+    #[error("--redact '{pattern}': {why}")]
+    Redact {
+        /// What was given.
+        pattern: String,
+        /// What is wrong.
+        why: PatternError,
     },
     /// A certificate without its key, or the other way round.
     #[error("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together: set both")]

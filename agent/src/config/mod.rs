@@ -1,13 +1,14 @@
 //! Flags and environment -> one validated [`Config`]. A pure function: the environment is passed in.
 
+mod content;
 mod env;
 mod error;
 mod otlp;
 
 use std::{path::PathBuf, time::Duration};
 
-use tokentap_export::config::{BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig};
-use tokentap_genai::{Include, Options};
+use tokentap_export::config::{BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, Signal};
+use tokentap_genai::{ContentOptions, Include, Options};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     kernel::RingSize,
     targets::Glob,
 };
+pub use content::{CaptureContent, Hide};
 use env::Env;
 pub use error::ConfigError;
 
@@ -115,18 +117,24 @@ impl Config {
         let disabled = env.flag(&["OTEL_SDK_DISABLED"]).unwrap_or(false);
         let log_level =
             cli.log_level.or_else(|| env.parsed(&["OTEL_LOG_LEVEL"])).unwrap_or(LevelFilter::INFO);
+        let content = match &cli.command {
+            Command::Run(run) => content::resolve(&run.content, &mut env)?,
+            Command::Replay(replay) => content::resolve(&replay.content, &mut env)?,
+            Command::Record(_) => None,
+        };
+        let events = content.as_ref().is_some_and(|content| content.destination.has_event());
         let mut export = |flags: &cli::Export| {
             if disabled {
                 Ok(ExportConfig::default())
             } else {
-                exporters(flags, &mut env, stdout_is_terminal)
+                exporters(flags, events, &mut env, stdout_is_terminal)
             }
         };
         let action = match cli.command {
             Command::Run(run) => Action::Run(RunConfig {
                 select: select(run.select),
                 stale_after: run.rules.stale_after,
-                calls: calls(run.rules),
+                calls: calls(run.rules, content),
                 export: export(&run.export)?,
                 drain_timeout: run.export.drain_timeout,
             }),
@@ -138,7 +146,7 @@ impl Config {
             Command::Replay(replay) => Action::Replay(ReplayConfig {
                 tape: replay.tape,
                 stale_after: replay.rules.stale_after,
-                calls: calls(replay.rules),
+                calls: calls(replay.rules, content),
                 export: export(&replay.export)?,
                 drain_timeout: replay.export.drain_timeout,
             }),
@@ -152,17 +160,19 @@ fn select(flags: cli::Select) -> Select {
     Select { pids, exes, all, follow: !no_follow, ring_size, service_name }
 }
 
-fn calls(flags: cli::Rules) -> Options {
+fn calls(flags: cli::Rules, content: Option<ContentOptions>) -> Options {
     let cli::Rules { host_include, host_exclude, path_include, path_exclude, stale_after: _ } = flags;
     let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
         include: host_include.into_iter().chain(paths).collect(),
         exclude: host_exclude.into_iter().chain(path_exclude).collect(),
+        content,
     }
 }
 
 fn exporters(
     flags: &cli::Export,
+    events: bool,
     env: &mut Env<'_>,
     stdout_is_terminal: bool,
 ) -> Result<ExportConfig, ConfigError> {
@@ -178,10 +188,19 @@ fn exporters(
         }
     }
     let listed = otlp || console || none;
-    let mut exporters: Vec<_> = otlp::resolve(flags, env, otlp, listed && !otlp)?
+    let mut exporters: Vec<_> = otlp::resolve(Signal::Traces, flags, env, otlp, listed && !otlp)?
         .into_iter()
         .map(|otlp| ExporterConfig::Otlp(Box::new(otlp)))
         .collect();
+    if events {
+        let off = env.text("OTEL_LOGS_EXPORTER").is_some_and(|name| name == "none");
+        let logs = otlp::resolve(Signal::Logs, flags, env, otlp && !off, off)?;
+        if logs.is_empty() && !exporters.is_empty() {
+            let why = "there is no OTLP receiver of logs: set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT";
+            env.ignored("content on events", why);
+        }
+        exporters.extend(logs.into_iter().map(|otlp| ExporterConfig::Otlp(Box::new(otlp))));
+    }
     let color =
         stdout_is_terminal && env.text("NO_COLOR").is_none() && env.text("TERM").is_none_or(|t| t != "dumb");
     let wanted = console.then_some(ConsoleFormat::Pretty);

@@ -1,30 +1,41 @@
-//! Settings of OTLP receivers: flags, then `OTEL_EXPORTER_OTLP_TRACES_*`, then `OTEL_EXPORTER_OTLP_*`.
+//! Settings of OTLP receivers: flags, then `OTEL_EXPORTER_OTLP_TRACES_*` or `_LOGS_*`, then `OTEL_EXPORTER_OTLP_*`.
 
 use std::{path::PathBuf, time::Duration};
 
 use http::{Uri, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
-use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, Proxy, TlsFiles};
+use tokentap_export::config::{HeaderSetting, OtlpConfig, Protocol, Proxy, Signal, TlsFiles};
 
 use super::{env::Env, error::ConfigError};
 use crate::cli;
 
-/// Where the specification puts the traces of an OTLP/HTTP receiver.
-const TRACES_PATH: &str = "/v1/traces";
+/// A variable of the environment for one signal, and the one for all.
+fn variables(signal: Signal, what: &str) -> [String; 2] {
+    let own = match signal {
+        Signal::Traces => "TRACES",
+        Signal::Logs => "LOGS",
+    };
+    [format!("OTEL_EXPORTER_OTLP_{own}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
+}
 
-/// Every receiver that flags and environment name; `wanted` when `OTEL_TRACES_EXPORTER` asks for OTLP by
+fn names(variables: &[String; 2]) -> [&str; 2] {
+    [&variables[0], &variables[1]]
+}
+
+/// Every receiver of a signal that flags and environment name; `wanted` when `OTEL_TRACES_EXPORTER` asks for OTLP by
 /// name (then there is a default one), `unwanted` when it leaves OTLP out (then only flags count).
 pub(super) fn resolve(
+    signal: Signal,
     flags: &cli::Export,
     env: &mut Env<'_>,
     wanted: bool,
     unwanted: bool,
 ) -> Result<Vec<OtlpConfig>, ConfigError> {
-    let stated = protocols(flags, env)?;
-    let insecure = env.flag(&["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"]);
+    let stated = protocols(signal, flags, env)?;
+    let insecure = env.flag(&names(&variables(signal, "INSECURE")));
     let receiver = |setting: &str, url: &str, form: Form, protocol: Option<Protocol>| {
-        endpoint(url, form, protocol, insecure)
-            .map(|(protocol, uri)| OtlpConfig::new(protocol, uri))
+        endpoint(signal, url, form, protocol, insecure)
+            .map(|(protocol, uri)| OtlpConfig::new(signal, protocol, uri))
             .map_err(|why| ConfigError::Endpoint { setting: setting.to_owned(), why })
     };
     let mut found = Vec::new();
@@ -34,10 +45,11 @@ pub(super) fn resolve(
     }
     if found.is_empty() && !unwanted {
         let protocol = stated.first().copied();
-        if let Some(url) = env.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-            found.push(receiver("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &url, Form::Exact, protocol)?);
-        } else if let Some(url) = env.text("OTEL_EXPORTER_OTLP_ENDPOINT") {
-            found.push(receiver("OTEL_EXPORTER_OTLP_ENDPOINT", &url, Form::Base, protocol)?);
+        let [own, common] = variables(signal, "ENDPOINT");
+        if let Some(url) = env.text(&own) {
+            found.push(receiver(&own, &url, Form::Exact, protocol)?);
+        } else if let Some(url) = env.text(&common) {
+            found.push(receiver(&common, &url, Form::Base, protocol)?);
         } else if wanted {
             let url = match protocol {
                 Some(Protocol::Grpc) => "http://localhost:4317",
@@ -47,7 +59,7 @@ pub(super) fn resolve(
         }
     }
     if !found.is_empty() {
-        complete(&mut found, flags, env)?;
+        complete(signal, &mut found, flags, env)?;
     }
     Ok(found)
 }
@@ -59,7 +71,7 @@ enum Form {
     Exact,
 }
 
-fn protocols(flags: &cli::Export, env: &mut Env<'_>) -> Result<Vec<Protocol>, ConfigError> {
+fn protocols(signal: Signal, flags: &cli::Export, env: &mut Env<'_>) -> Result<Vec<Protocol>, ConfigError> {
     let (protocols, endpoints) = (flags.otlp_protocol.len(), flags.otlp_endpoint.len());
     if protocols > 1 && protocols != endpoints {
         return Err(ConfigError::Protocols { protocols, endpoints });
@@ -67,29 +79,28 @@ fn protocols(flags: &cli::Export, env: &mut Env<'_>) -> Result<Vec<Protocol>, Co
     if protocols > 0 {
         return Ok(flags.otlp_protocol.clone());
     }
-    let named = env.parsed(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
+    let named = env.parsed(&names(&variables(signal, "PROTOCOL")));
     Ok(named.into_iter().collect())
 }
 
 /// The settings that all receivers share.
-fn complete(found: &mut [OtlpConfig], flags: &cli::Export, env: &mut Env<'_>) -> Result<(), ConfigError> {
-    let mut headers = env_headers(env);
+fn complete(
+    signal: Signal,
+    found: &mut [OtlpConfig],
+    flags: &cli::Export,
+    env: &mut Env<'_>,
+) -> Result<(), ConfigError> {
+    let mut headers = env_headers(signal, env);
     for header in &flags.otlp_header {
         headers.retain(|h| h.name != header.name);
     }
     headers.extend(flags.otlp_header.iter().cloned());
     let timeout = env
-        .millis(&["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"], 1)
+        .millis(&names(&variables(signal, "TIMEOUT")), 1)
         .unwrap_or(Duration::from_secs(10))
         .min(env.millis(&["OTEL_BSP_EXPORT_TIMEOUT"], 1).unwrap_or(Duration::from_secs(30)));
-    let compression = env
-        .parsed(&["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"])
-        .unwrap_or_default();
-    let file = |what: &str| {
-        let (traces, all) =
-            (format!("OTEL_EXPORTER_OTLP_TRACES_{what}"), format!("OTEL_EXPORTER_OTLP_{what}"));
-        env.first(&[&traces, &all]).map(|(_, path)| PathBuf::from(path))
-    };
+    let compression = env.parsed(&names(&variables(signal, "COMPRESSION"))).unwrap_or_default();
+    let file = |what: &str| env.first(&names(&variables(signal, what))).map(|(_, path)| PathBuf::from(path));
     let client = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
@@ -107,11 +118,9 @@ fn complete(found: &mut [OtlpConfig], flags: &cli::Export, env: &mut Env<'_>) ->
 }
 
 /// `k=v,k=v`, percent-encoded as in W3C Baggage; bad members are left out.
-fn env_headers(env: &mut Env<'_>) -> Vec<HeaderSetting> {
-    let Some((name, list)) = env.first(&["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"])
-    else {
-        return Vec::new();
-    };
+fn env_headers(signal: Signal, env: &mut Env<'_>) -> Vec<HeaderSetting> {
+    let variables = variables(signal, "HEADERS");
+    let Some((name, list)) = env.first(&names(&variables)) else { return Vec::new() };
     let mut headers: Vec<HeaderSetting> = Vec::new();
     for (i, member) in list.split(',').enumerate().filter(|(_, member)| !member.trim().is_empty()) {
         // A member may be a secret even when it is malformed: it is named by its place.
@@ -132,6 +141,7 @@ fn env_headers(env: &mut Env<'_>) -> Vec<HeaderSetting> {
 }
 
 fn endpoint(
+    signal: Signal,
     url: &str,
     form: Form,
     protocol: Option<Protocol>,
@@ -170,7 +180,8 @@ fn endpoint(
         }
         (Protocol::HttpProtobuf, Form::Base) => {
             let base = uri.path().trim_end_matches('/');
-            if base.ends_with(TRACES_PATH) { base.to_owned() } else { format!("{base}{TRACES_PATH}") }
+            let base = base.strip_suffix(Signal::Traces.path()).unwrap_or(base);
+            format!("{base}{}", signal.path())
         }
     };
     let path: PathAndQuery = path.parse().map_err(|e| format!("not a URL ({e}): {EXAMPLE}"))?;

@@ -220,7 +220,7 @@ fn numbers_and_enums_that_cannot_be_used_are_ignored_with_a_warning() {
     assert_eq!(said.len(), 6, "{said:?}");
     assert_eq!(export("run --all", &vars).batch, BatchConfig::default());
     let otlp = the_otlp("", &vars);
-    assert_eq!(otlp, OtlpConfig::new(Protocol::Grpc, "http://c:4317".parse().unwrap()));
+    assert_eq!(otlp, OtlpConfig::new(Signal::Traces, Protocol::Grpc, "http://c:4317".parse().unwrap()));
 }
 
 #[test]

@@ -11,9 +11,11 @@
 //! | `status` | `{"code": "unset" \| "error", "message": …}` |
 //! | `pid` | the observed process |
 //! | `resource`, `attributes` | objects: attribute name -> string, boolean, number or list of strings |
+//! | `event` | content for the event with the details of the call: attribute name -> JSON; missing where there is none |
 //! | `scope` | `{"name": "tokentap", "version": …}` |
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     time::{Duration, UNIX_EPOCH},
 };
@@ -51,6 +53,7 @@ pub(super) fn line(out: &mut String, record: &Record) {
         pid: record.pid,
         resource: Attributes(record.resource.attributes()),
         attributes: Attributes(&span.attributes),
+        event: span.event_content.iter().map(|(key, json)| (*key, json)).collect(),
         scope: Scope { name: SCOPE_NAME, version: SCOPE_VERSION },
     };
     // Keys are strings and no value refuses to be serialized.
@@ -75,6 +78,8 @@ struct Line<'a> {
     pid: u32,
     resource: Attributes<'a>,
     attributes: Attributes<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    event: BTreeMap<&'static str, &'a serde_json::Value>,
     scope: Scope,
 }
 

@@ -18,11 +18,17 @@ use super::{
     transport::{self, HttpClient, USER_AGENT, Version, chain},
 };
 use crate::{
-    config::{Compression, OtlpConfig},
+    config::{Compression, OtlpConfig, Signal},
     error::StartError,
 };
 
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// The unary call of each signal.
+const fn method(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+    }
+}
 
 /// A client of one receiver.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ pub(super) struct Grpc {
     service: tonic::client::Grpc<HttpClient<tonic::body::Body>>,
     metadata: MetadataMap,
     timeout: Duration,
+    method: PathAndQuery,
 }
 
 impl Grpc {
@@ -42,7 +49,12 @@ impl Grpc {
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(config.headers.iter().map(|h| (h.name.clone(), h.value.clone())));
-        Ok(Self { service, metadata: MetadataMap::from_headers(headers), timeout: config.timeout })
+        Ok(Self {
+            service,
+            metadata: MetadataMap::from_headers(headers),
+            timeout: config.timeout,
+            method: PathAndQuery::from_static(method(config.signal)),
+        })
     }
 
     /// Offers an encoded batch once.
@@ -50,14 +62,14 @@ impl Grpc {
         let mut request = Request::new(batch);
         *request.metadata_mut() = self.metadata.clone();
         request.set_timeout(self.timeout);
-        match self.service.unary(request, PathAndQuery::from_static(EXPORT), ExportCodec).await {
+        match self.service.unary(request, self.method.clone(), ExportCodec).await {
             Ok(response) => Ok(accepted(response.into_inner())),
             Err(status) => Err(failure(&status)),
         }
     }
 }
 
-/// What a response of either protocol says.
+/// What a response of either protocol says. The responses of both signals have the same fields.
 pub(super) fn accepted(response: ExportTraceServiceResponse) -> Accepted {
     response.partial_success.map_or_else(Accepted::default, |partial| Accepted {
         rejected: u64::try_from(partial.rejected_spans).unwrap_or_default(),

@@ -15,7 +15,7 @@ use tokentap_genai::{Attribute, Resource, SpanKind, SpanStatus, Value};
 use crate::record::{RESOURCE_SCHEMA_URL, Record, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
 
 /// W3C "sampled": we export no other spans.
-const SAMPLED: u32 = 0x01;
+pub(super) const SAMPLED: u32 = 0x01;
 /// `SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK`: the next one means something.
 const HAS_IS_REMOTE: u32 = 0x100;
 /// `SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`: the parent came in a request.
@@ -27,7 +27,18 @@ pub(super) fn encode(batch: &[Arc<Record>]) -> Bytes {
 }
 
 fn request(batch: &[Arc<Record>]) -> ExportTraceServiceRequest {
-    let mut groups: Vec<(&Arc<Resource>, Vec<Span>)> = Vec::new();
+    let groups = by_resource(batch, span);
+    ExportTraceServiceRequest {
+        resource_spans: groups.into_iter().map(|(resource, spans)| resource_spans(resource, spans)).collect(),
+    }
+}
+
+/// What becomes of each record, in order within each resource.
+pub(super) fn by_resource<T>(
+    batch: &[Arc<Record>],
+    item: impl Fn(&Record) -> T,
+) -> Vec<(&Arc<Resource>, Vec<T>)> {
+    let mut groups: Vec<(&Arc<Resource>, Vec<T>)> = Vec::new();
     for record in batch {
         let group = match groups.iter().position(|(resource, _)| Arc::ptr_eq(resource, &record.resource)) {
             Some(at) => &mut groups[at].1,
@@ -37,24 +48,29 @@ fn request(batch: &[Arc<Record>]) -> ExportTraceServiceRequest {
                 &mut groups[last].1
             }
         };
-        group.push(span(record));
+        group.push(item(record));
     }
-    ExportTraceServiceRequest {
-        resource_spans: groups.into_iter().map(|(resource, spans)| resource_spans(resource, spans)).collect(),
-    }
+    groups
 }
 
 fn resource_spans(resource: &Resource, spans: Vec<Span>) -> ResourceSpans {
+    ResourceSpans {
+        resource: Some(otlp_resource(resource)),
+        scope_spans: vec![ScopeSpans { scope: Some(scope()), spans, schema_url: SCHEMA_URL.into() }],
+        schema_url: RESOURCE_SCHEMA_URL.into(),
+    }
+}
+
+pub(super) fn otlp_resource(resource: &Resource) -> OtlpResource {
     let attributes = resource.attributes().iter().map(key_value).collect();
-    let scope = InstrumentationScope {
+    OtlpResource { attributes, ..OtlpResource::default() }
+}
+
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope {
         name: SCOPE_NAME.into(),
         version: SCOPE_VERSION.into(),
         ..InstrumentationScope::default()
-    };
-    ResourceSpans {
-        resource: Some(OtlpResource { attributes, ..OtlpResource::default() }),
-        scope_spans: vec![ScopeSpans { scope: Some(scope), spans, schema_url: SCHEMA_URL.into() }],
-        schema_url: RESOURCE_SCHEMA_URL.into(),
     }
 }
 
@@ -89,7 +105,7 @@ fn span(record: &Record) -> Span {
     }
 }
 
-fn key_value(attribute: &Attribute) -> KeyValue {
+pub(super) fn key_value(attribute: &Attribute) -> KeyValue {
     let value = match &attribute.value {
         Value::Str(text) => string(text),
         Value::Bool(value) => any_value::Value::BoolValue(*value),
@@ -106,7 +122,7 @@ fn key_value(attribute: &Attribute) -> KeyValue {
     }
 }
 
-fn string(text: &str) -> any_value::Value {
+pub(super) fn string(text: &str) -> any_value::Value {
     any_value::Value::StringValue(text.to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 mod grpc;
 mod http;
+mod log;
 mod message;
 mod proxy;
 mod retry;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    config::{HeaderSetting, OtlpConfig, Protocol},
+    config::{HeaderSetting, OtlpConfig, Protocol, Signal},
     counters::Loss,
     drain::Drain,
     error::StartError,
@@ -27,6 +28,7 @@ use retry::{Accepted, Backoff, Failure, Outage, PATIENCE};
 /// An exporter to one receiver.
 #[derive(Debug)]
 pub(super) struct Otlp {
+    signal: Signal,
     client: Client,
     timeout: Duration,
     secrets: Vec<HeaderSetting>,
@@ -46,6 +48,7 @@ impl Otlp {
             Protocol::HttpProtobuf => Client::Http(Http::new(config)?),
         };
         Ok(Self {
+            signal: config.signal,
             client,
             timeout: config.timeout,
             secrets: config.headers.clone(),
@@ -57,7 +60,10 @@ impl Otlp {
     /// follows the order to drain. Cancel it to give up.
     pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
         let spans = batch.len() as u64;
-        let request = self.prepare(message::encode(batch));
+        let request = self.prepare(match self.signal {
+            Signal::Traces => message::encode(batch),
+            Signal::Logs => log::encode(batch),
+        });
         let mut backoff = Backoff::new();
         let mut put_off_since = None;
         loop {

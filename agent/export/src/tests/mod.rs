@@ -21,6 +21,7 @@ use crate::{
     ExportHandle, Record,
     config::{
         BatchConfig, Compression, ExportConfig, ExporterConfig, HeaderSetting, OtlpConfig, Protocol, Proxy,
+        Signal,
     },
     prepare,
 };
@@ -83,7 +84,7 @@ fn otlp(protocol: Protocol, scheme: &str, address: SocketAddr) -> OtlpConfig {
     let path = if protocol == Protocol::Grpc { "/" } else { "/v1/traces" };
     let host = if scheme == "https" { "localhost".into() } else { address.ip().to_string() };
     let endpoint = format!("{scheme}://{host}:{}{path}", address.port());
-    OtlpConfig::new(protocol, endpoint.parse().unwrap())
+    OtlpConfig::new(Signal::Traces, protocol, endpoint.parse().unwrap())
 }
 
 fn started(exporters: impl IntoIterator<Item = OtlpConfig>, batch: BatchConfig) -> ExportHandle {

@@ -38,11 +38,15 @@ pub enum Destination {
 }
 
 impl Destination {
-    pub(crate) const fn has_span(self) -> bool {
+    /// Whether content goes on spans.
+    #[must_use]
+    pub const fn has_span(self) -> bool {
         matches!(self, Self::Span | Self::SpanAndEvent)
     }
 
-    pub(crate) const fn has_event(self) -> bool {
+    /// Whether content goes on events.
+    #[must_use]
+    pub const fn has_event(self) -> bool {
         matches!(self, Self::Event | Self::SpanAndEvent)
     }
 }

@@ -32,11 +32,19 @@ impl Visitor<'_> {
     }
 
     /// A document of a body begins, or an event of a stream: what is captured of content begins with it.
+    #[inline]
     pub(super) fn begin_captured(&mut self, name: &[u8], error: bool) {
+        if self.calls.capture.is_some() {
+            self.begin_capture();
+        }
+        self.begin(name, error);
+    }
+
+    #[cold]
+    fn begin_capture(&mut self) {
         if let Some(capture) = &mut self.calls.capture {
             capture.begin(self.from);
         }
-        self.begin(name, error);
     }
 
     /// Bytes came of which nothing is read. They are an answer of the API only if the request is one of its.
@@ -52,12 +60,27 @@ impl Visitor<'_> {
     }
 
     /// As [`Self::end`], for the end of what [`Self::begin_captured`] began.
+    #[inline]
     pub(super) fn end_captured(&mut self, whole: bool) {
+        if self.calls.capture.is_some() {
+            self.end_capture(whole);
+        }
+        self.end(whole);
+    }
+
+    #[cold]
+    fn end_capture(&mut self, whole: bool) {
         if let Some(mut capture) = self.calls.capture.take() {
             capture.end(self.from, whole, self.calls);
             self.calls.capture = Some(capture);
         }
-        self.end(whole);
+    }
+
+    #[cold]
+    pub(super) fn capture(&mut self, bytes: &[u8]) {
+        if let Some(capture) = &mut self.calls.capture {
+            capture.push(self.from, bytes);
+        }
     }
 
     pub(super) fn end(&mut self, whole: bool) {

@@ -72,7 +72,7 @@ fn reference() -> String {
          Made by `cargo xtask reference` of the tables in the code. A type is that of OpenTelemetry's conventions; `own` is \
          tokentap's.\n\n\
          ## APIs\n\nA path may have any prefix. `{…}` is one segment of it, or the start of one. Where two APIs have a path, the bodies decide.\n\n\
-         | API | request | operation | known by | response | provider where nothing tells another one |\n|---|---|---|---|---|---|\n",
+         | API | request | operation | known by | response | content | provider where nothing tells another one |\n|---|---|---|---|---|---|---|\n",
     );
     for api in Api::all() {
         for route in api.routes() {
@@ -86,13 +86,14 @@ fn reference() -> String {
                     &code(route.operation),
                     route.recognized_by,
                     route.response,
+                    if api.captures_content() { "yes" } else { "" },
                     provider,
                 ],
             );
         }
     }
     page.push_str(
-        "| `mcp` | `POST` to any path, with `Mcp-Method`, `Mcp-Session-Id`, `MCP-Protocol-Version` or `Accept: application/json, text/event-stream` | `execute_tool` for calls of tools | header field and bodies | document or events | |\n\n\
+        "| `mcp` | `POST` to any path, with `Mcp-Method`, `Mcp-Session-Id`, `MCP-Protocol-Version` or `Accept: application/json, text/event-stream` | `execute_tool` for calls of tools | header field and bodies | document or events | yes | |\n\n\
          ## Span attributes\n\n| attribute | type | what it is |\n|---|---|---|\n",
     );
     for (name, what) in semconv::documented() {

@@ -1,17 +1,16 @@
 //! The command line. It only says what was typed; [`crate::config`] makes a validated configuration of it
 //! and of the environment.
 
+mod content;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
 use tokentap_genai::{Include, Rule};
 
-use crate::{
-    config::{CaptureContent, Hide},
-    kernel::RingSize,
-    targets::Glob,
-};
+use crate::{kernel::RingSize, targets::Glob};
+pub use content::{CaptureContent, Hide, SWITCHES};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -111,15 +112,34 @@ impl Receiver {
         self.spans()
     }
 
-    /// What has arrived so far. A line that is still being written does not count yet.
+    /// What has arrived so far.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
+        self.documents().iter().flat_map(Span::from_otlp).collect()
+    }
+
+    /// Waits for so many log records, and gives them as OTLP's JSON has them.
+    ///
+    /// # Panics
+    /// When fewer come in time.
+    #[must_use]
+    pub fn wait_for_logs(&self, count: usize) -> Vec<Value> {
+        wait_until(&format!("{count} log records arrive"), || self.logs().len() >= count);
+        self.logs()
+    }
+
+    fn logs(&self) -> Vec<Value> {
+        let list = |of: &Value, key: &str| of[key].as_array().cloned().unwrap_or_default();
+        let resources = self.documents().into_iter().flat_map(|document| list(&document, "resourceLogs"));
+        let scopes = resources.flat_map(|resource| list(&resource, "scopeLogs"));
+        scopes.flat_map(|scope| list(&scope, "logRecords")).collect()
+    }
+
+    /// A line that is still being written does not count yet.
+    fn documents(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.output).unwrap_or_default();
-        text.split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .flat_map(|document| Span::from_otlp(&document))
-            .collect()
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 

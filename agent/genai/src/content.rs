@@ -17,7 +17,6 @@ mod render;
 use serde_json::Value as Json;
 use tokentap_wire::Role;
 
-use crate::decoder::OpenCalls;
 use document::Document;
 use message::{Arguments, Choice, Message};
 
@@ -94,10 +93,10 @@ impl Capture {
         self.documents[from.index()].gap();
     }
 
-    /// A document ends: the current call gets what it says.
-    pub(crate) fn end(&mut self, from: Role, whole: bool, calls: &mut OpenCalls) {
+    /// A document ends: the content of its call gets what it says.
+    pub(crate) fn end(&mut self, from: Role, whole: bool, content: &mut Option<Box<Content>>) {
         if let Some(json) = self.documents[from.index()].take(whole) {
-            let content = calls.current.content.get_or_insert_default();
+            let content = content.get_or_insert_default();
             (self.read)(&Sent { from, json: &json }, content);
         }
     }

@@ -5,6 +5,7 @@
 
 mod base64_field;
 mod encoding;
+mod events;
 mod form;
 mod parts;
 mod visitor;
@@ -21,23 +22,11 @@ use crate::{
 };
 use base64_field::Base64Field;
 use encoding::Encoding;
+use events::{EVENT_HEADERS, EVENT_PIECE, read_event, read_sse};
 use form::Form;
 use parts::Parts;
 pub(crate) use visitor::Visitor;
-
-/// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
-#[inline(never)]
-fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
-    if visitor.calls.capture.is_some() {
-        visitor.capture(bytes);
-    }
-    extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));
-}
-
-#[cold]
-fn finish(extractor: &mut Extractor<Field>, visitor: &mut Visitor<'_>) -> Status {
-    extractor.finish(|field, indices, value| visitor.field(field, indices, value))
-}
+use visitor::{finish, push};
 
 /// One body, or the messages of one peer of a WebSocket.
 #[derive(Debug)]
@@ -84,12 +73,8 @@ enum Announced {
     Lines,
 }
 
-/// Events up to this length, in bytes, are put together before they are read; longer ones are read in pieces.
-const EVENT_PIECE: usize = 4 << 10;
-/// The same for messages of gRPC.
+/// Messages of gRPC up to this length, in bytes, are put together before they are read.
 const GRPC_MESSAGE: usize = 64 << 10;
-/// The same for the header blocks of an event stream.
-const EVENT_HEADERS: usize = 4 << 10;
 
 impl Body {
     pub(crate) fn new(framing: Framing, api: &'static ApiSpec, from: Role) -> Self {
@@ -347,30 +332,6 @@ fn event_framing(visitor: &mut Visitor<'_>) -> BodyState {
     BodyState::Events(Box::new(sse::Parser::new(EVENT_PIECE)))
 }
 
-#[inline(always)]
-fn read_sse(extractor: &mut Extractor<Field>, event: &sse::Event<'_>, visitor: &mut Visitor<'_>) {
-    if event.first {
-        if event.data.starts_with(b"[DONE]") {
-            visitor.calls.current.response.done = true;
-            return;
-        }
-        extractor.reset();
-        visitor.begin_captured(event.name, event.name == b"error");
-    }
-    push(extractor, event.data, visitor);
-    if event.last {
-        visitor.end_captured(true);
-    }
-}
-
-/// The name of a message of an event stream, and whether the message says that the call failed.
-fn message_name<'h>(headers: &eventstream::Headers<'h>) -> (&'h [u8], bool) {
-    let text = |name| headers.text(name).unwrap_or_default();
-    let name = [":event-type", ":exception-type", ":error-code"].into_iter().map(text);
-    let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-    (name, matches!(text(":message-type"), b"exception" | b"error"))
-}
-
 fn read_message(
     schema: Option<&protobuf::Schema<Field>>,
     message: &grpc::GrpcMessage<'_>,
@@ -380,36 +341,4 @@ fn read_message(
     visitor.begin(b"", false);
     let whole = schema.read(message.bytes, |field, value| visitor.field(field, &[], value));
     visitor.end(whole && message.whole);
-}
-
-fn read_event(
-    extractor: &mut Extractor<Field>,
-    base64: Option<&mut Base64Field>,
-    piece: eventstream::Piece<'_>,
-    visitor: &mut Visitor<'_>,
-) {
-    match piece {
-        eventstream::Piece::Head { headers, .. } => {
-            let (name, error) = message_name(&headers);
-            extractor.reset();
-            if let Some(base64) = base64 {
-                // An exception is a document itself.
-                *base64 = if error { Base64Field::plain() } else { Base64Field::default() };
-            }
-            visitor.begin_captured(name, error);
-            if error {
-                visitor.fail(name);
-            }
-        }
-        eventstream::Piece::Payload(bytes) => match base64 {
-            Some(base64) => base64.push(bytes, |bytes| push(extractor, bytes, visitor)),
-            None => push(extractor, bytes, visitor),
-        },
-        eventstream::Piece::Gap(_) => {
-            visitor.gap();
-            extractor.gap();
-        }
-        eventstream::Piece::End(result) => visitor.end_captured(result.is_ok()),
-        eventstream::Piece::Lost(_) => visitor.calls.current.response.gapped = true,
-    }
 }

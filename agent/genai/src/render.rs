@@ -64,7 +64,7 @@ pub(crate) fn span(
     let requested_choices = request.choices.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
     let content = content.map(|(content, options)| {
         let finish_reason =
-            |index| response.finish_reason_of(index).unwrap_or(unknown.unwrap_or_default()).to_owned();
+            |index| response.finish_reason_of(index).or(unknown).unwrap_or_default().to_owned();
         (content::render(*content, options, &finish_reason), options.destination)
     });
     attributes.request(request, response.streamed, api.output_type);

@@ -16,7 +16,6 @@ use crate::{
     kernel::RingSize,
     targets::Glob,
 };
-pub use content::{CaptureContent, Hide};
 use env::Env;
 pub use error::ConfigError;
 

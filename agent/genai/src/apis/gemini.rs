@@ -351,7 +351,7 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
         return;
     }
     // A stream may be one array of documents.
-    let documents = sent.json.as_array().map_or(std::slice::from_ref(sent.json), Vec::as_slice);
+    let documents = sent.json.as_array().map_or_else(|| std::slice::from_ref(sent.json), Vec::as_slice);
     for document in documents {
         let candidates = document.get("candidates").and_then(serde_json::Value::as_array);
         for (position, candidate) in (0..).zip(candidates.into_iter().flatten()) {

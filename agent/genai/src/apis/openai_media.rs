@@ -273,7 +273,7 @@ fn read_transcript(sent: &Sent<'_>, content: &mut Content) {
     match sent.kind() {
         "transcript.text.delta" => content.text(0, 0, sent.get("delta")),
         // The whole of what came in pieces.
-        "transcript.text.done" => {}
+        "transcript.text.done" | "transcription.done" | "transcription.segment" => {}
         _ => content.text(0, 0, sent.get("text")),
     }
 }

@@ -91,12 +91,12 @@ fn luhn(digits: impl Iterator<Item = u8> + Clone) -> bool {
     let count = digits.clone().count();
     let sum: u32 = digits
         .enumerate()
-        .map(|(at, digit)| match ((count - at) % 2 == 0, digit) {
+        .map(|(at, digit)| match ((count - at).is_multiple_of(2), digit) {
             (false, digit) => u32::from(digit),
             (true, digit) => u32::from(digit * 2 / 10 + digit * 2 % 10),
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 struct Known {

@@ -3,7 +3,10 @@
 
 use tokentap_wire::{eventstream, json::Extractor, sse};
 
-use super::{EVENT_HEADERS, EVENT_PIECE, Visitor, message_name, read_sse};
+use super::{
+    events::{EVENT_HEADERS, EVENT_PIECE, message_name, read_sse},
+    visitor::Visitor,
+};
 use crate::api::Field;
 
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! Receives what the framings find in bodies: the documents and their fields.
 
-use tokentap_wire::{Nanos, Role, json::Value};
+use tokentap_wire::{
+    Nanos, Role,
+    json::{Extractor, Status, Value},
+};
 
 use crate::{
     api::{ApiSpec, Field, Kind},
@@ -70,9 +73,9 @@ impl Visitor<'_> {
 
     #[cold]
     fn end_capture(&mut self, whole: bool) {
-        if let Some(mut capture) = self.calls.capture.take() {
-            capture.end(self.from, whole, self.calls);
-            self.calls.capture = Some(capture);
+        let OpenCalls { current, capture, .. } = &mut *self.calls;
+        if let Some(capture) = capture {
+            capture.end(self.from, whole, &mut current.content);
         }
     }
 
@@ -149,4 +152,18 @@ impl Visitor<'_> {
 /// Whether an event of this name only keeps the connection open.
 fn is_keep_alive(name: &[u8]) -> bool {
     [&b"ping"[..], b"keepalive", b"keep-alive", b"heartbeat"].contains(&name)
+}
+
+/// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
+#[inline(never)]
+pub(super) fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
+    if visitor.calls.capture.is_some() {
+        visitor.capture(bytes);
+    }
+    extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));
+}
+
+#[cold]
+pub(super) fn finish(extractor: &mut Extractor<Field>, visitor: &mut Visitor<'_>) -> Status {
+    extractor.finish(|field, indices, value| visitor.field(field, indices, value))
 }

@@ -10,7 +10,8 @@ use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
 use tokentap_genai::{Include, Rule};
 
 use crate::{kernel::RingSize, targets::Glob};
-pub use content::{CaptureContent, Hide, SWITCHES};
+pub(crate) use content::SWITCHES;
+pub use content::{CaptureContent, Hide};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -35,7 +35,7 @@ fn check(client: Client, protocol: &str, endpoint: impl Fn(&Receiver) -> String)
         protocol,
     ]);
     let calls = client.run(&Via::Tls.job(&mock, vec![call(client)])).len();
-    mock.ledger().wait_for_answers(calls);
+    assert_eq!(mock.ledger().wait_for_answers(calls).len(), 1);
     let spans = agent.finish();
     let logs = receiver.wait_for_logs(1);
     let [span] = spans.as_slice() else { panic!("one span expected: {spans:?}") };
@@ -76,7 +76,7 @@ fn nothing_of_it_leaves_unless_it_is_asked_for() {
     let mock = Mock::for_test();
     let agent = Agent::run(&["--exe", &client::OPENAI.exe()]);
     let calls = client::OPENAI.run(&Via::Tls.job(&mock, vec![call(client::OPENAI)])).len();
-    mock.ledger().wait_for_answers(calls);
+    assert_eq!(mock.ledger().wait_for_answers(calls).len(), 1);
     let spans = agent.finish();
     let all = format!("{spans:?}");
     assert!(

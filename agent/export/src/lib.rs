@@ -19,7 +19,7 @@ mod worker;
 pub use counters::{ExporterCounters, ExporterReport, Loss};
 pub use error::StartError;
 pub use handle::{DrainReport, ExportHandle, prepare};
-pub use record::Record;
+pub use record::{Link, Record};
 
 #[cfg(test)]
 mod tests;

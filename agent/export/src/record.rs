@@ -29,8 +29,19 @@ pub struct Record {
     pub end_unix_nanos: u64,
     /// The call.
     pub span: Span,
+    /// The calls that it follows.
+    pub links: Vec<Link>,
     /// The process, for people.
     pub pid: u32,
+}
+
+/// Another span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its trace.
+    pub trace_id: [u8; 16],
+    /// Its id there.
+    pub span_id: [u8; 8],
 }
 
 impl Record {
@@ -40,6 +51,7 @@ impl Record {
     pub fn size(&self) -> usize {
         // Ids, times, tags and lengths of an OTLP span, and its share of the scope when it comes alone.
         const SPAN: usize = 256;
+        const LINK: usize = 48;
         let parent = self.span.parent.as_ref().map_or(0, |parent| parent.state.len());
         let attributes: usize = self.span.attributes.iter().map(attribute_size).sum();
         let status = match &self.span.status {
@@ -49,7 +61,13 @@ impl Record {
         let resource: usize = self.resource.attributes().iter().map(attribute_size).sum();
         let content: usize =
             self.span.event_content.iter().map(|(key, json)| PAIR + key.len() + json_size(json)).sum();
-        SPAN + self.span.name.len() + parent + status + attributes + resource + content
+        SPAN + self.span.name.len()
+            + parent
+            + status
+            + attributes
+            + resource
+            + content
+            + self.links.len() * LINK
     }
 
     /// Whether it has what logs are made of.

@@ -41,6 +41,8 @@ pub(crate) struct ApiSpec {
     pub(crate) is_request: fn(&RequestFacts) -> bool,
     /// `gen_ai.output.type` of all calls.
     pub(crate) output_type: Option<&'static str>,
+    /// A request may name the id of an earlier response.
+    pub(crate) chained: bool,
     /// Reads prompts and completions, where they are captured.
     pub(crate) content: Option<ReadContent>,
 }
@@ -68,6 +70,7 @@ impl ApiSpec {
             by_bodies: false,
             is_request: RequestFacts::is_recognised,
             output_type: None,
+            chained: false,
             content: None,
         }
     }

@@ -4,6 +4,7 @@
 mod extra;
 mod request;
 mod response;
+mod tool_calls;
 mod usage;
 
 use tokentap_wire::{Nanos, json::Value};
@@ -13,6 +14,7 @@ use crate::{TraceContext, content::Content};
 pub(crate) use extra::{Extra, ExtraValue};
 pub(crate) use request::{RequestFacts, RequestField};
 pub(crate) use response::{ResponseFacts, ResponseField};
+pub(crate) use tool_calls::ToolCalls;
 pub(crate) use usage::{Count, Reasoning, Usage, UsageRule};
 
 /// One call.

@@ -17,6 +17,7 @@ use crate::{
     outcome::Outcome,
     provider,
     reader::Reader,
+    relations::Relations,
 };
 
 /// The span of a call that has ended. `end`: the last byte of its exchange.
@@ -32,6 +33,7 @@ pub(crate) fn span(
     let start = facts.start.unwrap_or(exchange.start);
     let extras = facts.take_extras();
     let own_name = facts.name.take();
+    let relations = Relations::of(&mut facts, &extras, api.chained);
     let content = facts.content.take().zip(exchange.options.content.as_ref());
     // Of an agent that has no name, its span has none either: the model is not what is created or invoked.
     let names_agent = matches!(operation, "create_agent" | "invoke_agent");
@@ -62,6 +64,10 @@ pub(crate) fn span(
     let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
     attributes.provider(provider, api, request, response);
     let requested_choices = request.choices.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
+    if api.openai_api_type == Some("responses") {
+        // Tools that the provider runs have names only.
+        response.tool_calls.only_with_ids();
+    }
     let content = content.map(|(content, options)| {
         let finish_reason =
             |index| response.finish_reason_of(index).or(unknown).unwrap_or_default().to_owned();
@@ -104,6 +110,7 @@ pub(crate) fn span(
         attributes: attributes.0,
         incomplete,
         event_content,
+        relations,
     }
 }
 
@@ -182,6 +189,12 @@ impl Attributes {
         let reasons = response.finish_reasons(unknown);
         if !reasons.is_empty() && choices_known {
             self.put(semconv::RESPONSE_FINISH_REASONS, reasons);
+        }
+        let [ids, names] = response.tool_calls.take();
+        for (key, list) in [(semconv::TOOL_CALL_IDS, ids), (semconv::TOOL_CALL_NAMES, names)] {
+            if !list.is_empty() {
+                self.put(key, list);
+            }
         }
         let usage = response.usage(rule);
         for (key, tokens) in [

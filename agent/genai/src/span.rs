@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tokentap_wire::Nanos;
 
-use crate::IncompleteReason;
+use crate::{IncompleteReason, Relations};
 
 /// One finished LLM call.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Span {
     /// Content for the event `gen_ai.client.inference.operation.details`, in the form of the conventions' schemas; empty:
     /// there is no event.
     pub event_content: Vec<(&'static str, serde_json::Value)>,
+    /// What connects it to other calls.
+    pub relations: Relations,
 }
 
 impl Span {

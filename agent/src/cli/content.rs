@@ -28,10 +28,10 @@ impl FromStr for CaptureContent {
 pub struct Hide(pub usize);
 
 /// A name, and what it switches.
-pub type Switch = (&'static str, fn(&mut Hidden) -> &mut bool);
+pub(crate) type Switch = (&'static str, fn(&mut Hidden) -> &mut bool);
 
 /// The switches by name, which are also those of the environment (`FI_HIDE_INPUT_TEXT`).
-pub const SWITCHES: [Switch; 7] = [
+pub(crate) const SWITCHES: [Switch; 7] = [
     ("inputs", |hidden| &mut hidden.inputs),
     ("outputs", |hidden| &mut hidden.outputs),
     ("input-messages", |hidden| &mut hidden.input_messages),

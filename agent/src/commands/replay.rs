@@ -34,6 +34,7 @@ pub(super) fn replay(config: ReplayConfig) -> anyhow::Result<ExitOutcome> {
         stale_after: Nanos::from(stale_after),
         export: handle.clone(),
         telemetry: Arc::clone(&telemetry),
+        links: Arc::default(),
         clock: Clock::recorded(reader.boot_unix_nanos()),
         describer: Arc::default(),
         requests: None,

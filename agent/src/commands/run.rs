@@ -37,6 +37,7 @@ pub(super) fn run(config: RunConfig) -> anyhow::Result<ExitOutcome> {
         stale_after: Nanos::from(stale_after),
         export: handle.clone(),
         telemetry: Arc::clone(&telemetry),
+        links: Arc::default(),
         clock: observation.clock.clone(),
         describer: Arc::clone(&observation.describer),
         requests: Some(observation.requests.clone()),

@@ -16,6 +16,7 @@ mod batch;
 pub mod capture;
 pub mod clock;
 mod frame;
+mod links;
 mod processes;
 pub mod replay;
 mod sweep;

@@ -8,7 +8,7 @@ use tokentap_export::{
     config::{BatchConfig, ExportConfig},
     prepare,
 };
-use tokentap_genai::{Options, Resource, Span, SpanKind, SpanStatus, Value};
+use tokentap_genai::{Options, Relations, Resource, Span, SpanKind, SpanStatus, Value};
 use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 
@@ -349,9 +349,19 @@ fn record(pid: u32, resource: Arc<Resource>) -> Record {
         attributes: Vec::new(),
         incomplete: None,
         event_content: Vec::new(),
+        relations: Relations::default(),
     };
     let (trace_id, span_id) = ([1; 16], [1; 8]);
-    Record { resource, trace_id, span_id, start_unix_nanos: 0, end_unix_nanos: 1, span, pid }
+    Record {
+        resource,
+        trace_id,
+        span_id,
+        start_unix_nanos: 0,
+        end_unix_nanos: 1,
+        span,
+        links: Vec::new(),
+        pid,
+    }
 }
 
 #[test]
@@ -402,6 +412,7 @@ fn worker(stale_after: Nanos) -> (Worker, Arc<Telemetry>) {
         stale_after,
         export: prepare(&config).unwrap().0,
         telemetry: Arc::clone(&telemetry),
+        links: Arc::default(),
         clock: Clock::recorded(0),
         describer: Arc::default(),
         requests: None,

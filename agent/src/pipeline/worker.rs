@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokentap_abi::{Direction, Frame, HEAD_BYTES, Kind, Verdict, decode, flags};
-use tokentap_export::{ExportHandle, Record};
+use tokentap_export::{ExportHandle, Link, Record};
 use tokentap_genai::{Calls, Options, Transport};
 use tokentap_tape::{ControlEvent, ProcessKey};
 use tokentap_wire::{Connection, Ending, Limits, Nanos, Protocol};
@@ -20,6 +20,7 @@ use crate::{
         batch::{Batch, WorkerMessage},
         clock::Clock,
         frame,
+        links::Links,
         processes::{Processes, Ready},
         sweep::SweepQueue,
     },
@@ -47,6 +48,8 @@ pub struct Context {
     pub export: ExportHandle,
     /// Counters.
     pub telemetry: Arc<Telemetry>,
+    /// Which calls gave which ids.
+    pub links: Arc<Links>,
     /// Boot time to wall clock.
     pub clock: Clock,
     /// Makes resources of processes that are not described in time.
@@ -358,13 +361,16 @@ fn take_spans(context: &Context, processes: &mut Processes, stream: &mut Stream,
             context.telemetry.add_by_reason(ByReason::IncompleteCalls, reason.name(), 1);
         }
         let trace_id = span.parent.as_ref().map_or_else(random, |parent| parent.trace_id);
+        let own = Link { trace_id, span_id: random() };
+        let links = context.links.of(&span, stream.process, own);
         let ready = processes.finish(stream.process, now, |resource| Record {
             resource,
             trace_id,
-            span_id: random(),
+            span_id: own.span_id,
             start_unix_nanos: context.clock.unix(span.start),
             end_unix_nanos: context.clock.unix(span.end),
             span,
+            links,
             pid,
         });
         if let Some(ready) = ready {

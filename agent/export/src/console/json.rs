@@ -11,6 +11,7 @@
 //! | `status` | `{"code": "unset" \| "error", "message": …}` |
 //! | `pid` | the observed process |
 //! | `resource`, `attributes` | objects: attribute name -> string, boolean, number or list of strings |
+//! | `links` | the calls that it follows: `{"trace_id": …, "span_id": …}`; missing where there is none |
 //! | `event` | content for the event with the details of the call: attribute name -> JSON; missing where there is none |
 //! | `scope` | `{"name": "tokentap", "version": …}` |
 
@@ -53,6 +54,11 @@ pub(super) fn line(out: &mut String, record: &Record) {
         pid: record.pid,
         resource: Attributes(record.resource.attributes()),
         attributes: Attributes(&span.attributes),
+        links: record
+            .links
+            .iter()
+            .map(|l| Link { trace_id: hex(&l.trace_id), span_id: hex(&l.span_id) })
+            .collect(),
         event: span.event_content.iter().map(|(key, json)| (*key, json)).collect(),
         scope: Scope { name: SCOPE_NAME, version: SCOPE_VERSION },
     };
@@ -78,9 +84,17 @@ struct Line<'a> {
     pid: u32,
     resource: Attributes<'a>,
     attributes: Attributes<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     event: BTreeMap<&'static str, &'a serde_json::Value>,
     scope: Scope,
+}
+
+#[derive(Serialize)]
+struct Link {
+    trace_id: String,
+    span_id: String,
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use tokentap_genai::{Attribute, Resource, SpanKind, SpanStatus, Value};
 
-use crate::record::{RESOURCE_SCHEMA_URL, Record, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
+use crate::record::{Link, RESOURCE_SCHEMA_URL, Record, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
 
 /// W3C "sampled": we export no other spans.
 pub(super) const SAMPLED: u32 = 0x01;
@@ -94,6 +94,7 @@ fn span(record: &Record) -> Span {
         start_time_unix_nano: record.start_unix_nanos,
         end_time_unix_nano: record.end_unix_nanos,
         attributes: record.span.attributes.iter().map(key_value).collect(),
+        links: record.links.iter().map(link).collect(),
         status: match &record.span.status {
             SpanStatus::Unset => None,
             SpanStatus::Error(description) => Some(Status {
@@ -102,6 +103,15 @@ fn span(record: &Record) -> Span {
             }),
         },
         ..Span::default()
+    }
+}
+
+fn link(link: &Link) -> span::Link {
+    span::Link {
+        trace_id: link.trace_id.to_vec(),
+        span_id: link.span_id.to_vec(),
+        flags: SAMPLED,
+        ..span::Link::default()
     }
 }
 

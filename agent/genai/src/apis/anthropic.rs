@@ -43,6 +43,8 @@ pub(super) const USAGE_RULE: UsageRule = UsageRule { merge: true, cache_apart: t
 
 pub(super) const REQUEST_FIELDS: &[Wanted] = &[
     request("messages", RequestField::Evidence),
+    request("messages[].role", RequestField::MessageRole),
+    request("messages[].content[].tool_use_id", RequestField::ToolResultId),
     request("model", RequestField::Model),
     request("stream", RequestField::Stream),
     request("max_tokens", RequestField::MaxTokens),
@@ -64,7 +66,8 @@ pub(super) const EVENT: &[Wanted] = &[
     content("delta.thinking"),
     content("delta.partial_json"),
     content("content_block.text"),
-    content("content_block.name"),
+    response("content_block.id", ResponseField::ToolCallId),
+    response("content_block.name", ResponseField::ToolCallName),
     Wanted::presence("error", Field::Response(ResponseField::Error)),
     response("error.code", ResponseField::ErrorCode),
     response("error.type", ResponseField::ErrorType),
@@ -75,6 +78,8 @@ pub(super) const MESSAGE: &[Wanted] = &[
     response("id", ResponseField::Id),
     response("model", ResponseField::Model),
     response("stop_reason", ResponseField::FinishReason),
+    response("content[].id", ResponseField::ToolCallId),
+    response("content[].name", ResponseField::ToolCallName),
     response("usage", ResponseField::Usage),
     counted("usage.input_tokens", Count::Input),
     counted("usage.cache_read_input_tokens", Count::CacheRead),

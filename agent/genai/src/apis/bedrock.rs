@@ -63,6 +63,8 @@ static CONVERSE_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
             "",
             &[
                 request("messages", RequestField::Evidence),
+                request("messages[].role", RequestField::MessageRole),
+                request("messages[].content[].toolResult.toolUseId", RequestField::ToolResultId),
                 request("additionalModelRequestFields.top_k", RequestField::TopK),
                 request("additionalModelRequestFields.inferenceConfig.topK", RequestField::TopK),
                 request("outputConfig.effort", RequestField::ReasoningLevel),
@@ -95,7 +97,10 @@ const CONVERSE_EVENT: &[Wanted] = &[
     content("delta.text"),
     content("delta.toolUse.input"),
     content("delta.reasoningContent.text"),
-    content("start.toolUse.name"),
+    response("output.message.content[].toolUse.toolUseId", ResponseField::ToolCallId),
+    response("output.message.content[].toolUse.name", ResponseField::ToolCallName),
+    response("start.toolUse.toolUseId", ResponseField::ToolCallId),
+    response("start.toolUse.name", ResponseField::ToolCallName),
 ];
 
 static CONVERSE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
@@ -304,12 +309,12 @@ impl Decoder for Bedrock {
             }
             METRICS => self.bills = true,
             EMBEDDED | RANKED => {
-                call.request.read(RequestField::Evidence, value);
+                call.request.read(RequestField::Evidence, &[], value);
                 call.operation = Some(if field == EMBEDDED { "embeddings" } else { "rerank" });
             }
             EMBEDDING => {}
             _ => {
-                call.request.read(RequestField::Evidence, value);
+                call.request.read(RequestField::Evidence, &[], value);
                 if field == PROMPT && call.operation.is_none() {
                     call.operation = Some("text_completion");
                 } else if field == MESSAGES && call.operation == Some("text_completion") {

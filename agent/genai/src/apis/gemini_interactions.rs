@@ -31,6 +31,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { reasoning: Reasoning::Apart, ..UsageRule::PLAIN },
     decoder: || Box::<Interaction>::default(),
     content: Some(read_content),
+    chained: true,
     ..ApiSpec::new("gemini-interactions", provider::GEMINI, ROUTES, &REQUEST, &RESPONSE)
 };
 

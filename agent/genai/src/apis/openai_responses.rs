@@ -46,6 +46,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     decoder: || Box::<Responses>::default(),
     by_bodies: true,
     content: Some(read_content),
+    chained: true,
     ..ApiSpec::new("openai-responses", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -59,6 +60,8 @@ const ROUTES: &[Route] = &[
 
 pub(super) const REQUEST_FIELDS: &[Wanted] = &[
     request("input", RequestField::Evidence),
+    request("input[].role", RequestField::MessageRole),
+    request("input[].call_id", RequestField::ToolResultId),
     request("model", RequestField::Model),
     request("stream", RequestField::Stream),
     request("max_output_tokens", RequestField::MaxTokens),
@@ -87,6 +90,8 @@ pub(super) const RESPONSE_OBJECT: &[Wanted] = &[
     own("status", STATUS),
     own("incomplete_details.reason", INCOMPLETE_REASON),
     own("output[].type", OUTPUT_TYPE),
+    response("output[].call_id", ResponseField::ToolCallId),
+    response("output[].name", ResponseField::ToolCallName),
     Wanted::presence("error", Field::Response(ResponseField::Error)),
     response("error.code", ResponseField::ErrorCode),
     response("error.type", ResponseField::ErrorType),
@@ -112,7 +117,8 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 // Of the event `error`, and of xAI's documents.
                 response("code", ResponseField::ErrorCode),
                 content("delta"),
-                content("item.name"),
+                response("item.call_id", ResponseField::ToolCallId),
+                response("item.name", ResponseField::ToolCallName),
                 content("partial_image_b64"),
             ],
         ),

@@ -24,6 +24,7 @@ pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("responses"),
     decoder: || Box::<Session>::default(),
     is_request: |_| false,
+    chained: true,
     ..ApiSpec::new("openai-responses-websocket", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
@@ -50,7 +51,8 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 own("type", TYPE),
                 own("stream_id", STREAM),
                 content("delta"),
-                content("item.name"),
+                response("item.call_id", ResponseField::ToolCallId),
+                response("item.name", ResponseField::ToolCallName),
                 content("partial_image_b64"),
                 // Of the event `error`.
                 response("code", ResponseField::ErrorCode),

@@ -84,7 +84,7 @@ impl Decoder for Replicate {
 
     fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         if calls.current.request.model.is_empty() {
-            calls.current.request.read(RequestField::Model, value);
+            calls.current.request.read(RequestField::Model, &[], value);
         }
     }
 }

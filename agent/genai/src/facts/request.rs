@@ -33,6 +33,10 @@ pub(crate) enum RequestField {
     /// A kind of output besides text.
     Modality,
     ServiceTier,
+    /// The role of a message; its first index is the position of the message.
+    MessageRole,
+    /// The id of the call of a tool whose result a message has.
+    ToolResultId,
 }
 
 /// The facts of a request. Empty strings and `None`: the request does not have the field.
@@ -60,11 +64,15 @@ pub(crate) struct RequestFacts {
     pub(crate) service_tier: String,
     /// The body has what every request of the API has.
     pub(crate) evidence: bool,
+    /// The position of the last message of the model.
+    answer: Option<u32>,
+    /// The last result of a tool among the messages: the id of its call, and the position of the message.
+    tool_result: Option<Box<(String, u32)>>,
 }
 
 impl RequestFacts {
     /// Takes a field of the body.
-    pub(crate) fn read(&mut self, field: RequestField, value: Value<'_>) {
+    pub(crate) fn read(&mut self, field: RequestField, indices: &[u32], value: Value<'_>) {
         match field {
             RequestField::Evidence => {
                 self.evidence |= match value {
@@ -110,7 +118,23 @@ impl RequestFacts {
                 self.modality = known.map(|(_, kind)| kind).or(self.modality);
             }
             RequestField::ServiceTier => read(value, &mut self.service_tier),
+            RequestField::MessageRole => {
+                if value.as_str().is_some_and(|role| role.is("assistant")) {
+                    self.answer = indices.first().copied();
+                }
+            }
+            RequestField::ToolResultId => {
+                let (id, position) = &mut **self.tool_result.get_or_insert_default();
+                read(value, id);
+                *position = indices.first().copied().unwrap_or_default();
+            }
         }
+    }
+
+    /// The id of the call of a tool whose result the model has not answered yet.
+    pub(crate) fn tool_result(&self) -> Option<&str> {
+        let (id, position) = &**self.tool_result.as_ref()?;
+        (!id.is_empty() && self.answer.is_none_or(|answer| answer < *position)).then_some(id)
     }
 
     /// Whether the body has what every request of the API has: for [`crate::api::ApiSpec::is_request`].

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokentap_wire::{Nanos, json::Value};
 
 use super::{
-    Usage, UsageRule, read, read_first,
+    ToolCalls, Usage, UsageRule, read, read_first,
     usage::{Count, UsageReader},
 };
 
@@ -27,6 +27,10 @@ pub(crate) enum ResponseField {
     FinishReason,
     /// Generated content, of which nothing is kept.
     Content,
+    /// The id of a call of a tool that the model asks for.
+    ToolCallId,
+    /// The name of its tool; generated content.
+    ToolCallName,
     /// The object with the counts.
     Usage,
     Count(Count),
@@ -68,6 +72,7 @@ pub(crate) struct ResponseFacts {
     pub(crate) now: Nanos,
     choices: Vec<Choice>,
     choice: CurrentChoice,
+    pub(crate) tool_calls: ToolCalls,
     pub(super) usage: UsageReader,
     /// The usage that something else than the usage object says.
     pub(crate) other_usage: Option<Usage>,
@@ -123,6 +128,15 @@ impl ResponseFacts {
                 Value::Object | Value::Array => self.content(),
                 _ => {}
             },
+            ResponseField::ToolCallId => self.tool_calls.id(indices, value),
+            ResponseField::ToolCallName => {
+                if let Value::Str(text) = value
+                    && !text.is_empty()
+                {
+                    self.content();
+                    self.tool_calls.name(indices, value);
+                }
+            }
             ResponseField::Usage => self.usage.object(value, rule),
             ResponseField::Count(which) => self.usage.count(which, value),
             ResponseField::Error => match value {
@@ -144,7 +158,8 @@ impl ResponseFacts {
 
     /// A document begins.
     #[inline]
-    pub(crate) const fn begin_document(&mut self) {
+    pub(crate) fn begin_document(&mut self) {
+        self.tool_calls.begin_document();
         self.choice.open = false;
     }
 
@@ -223,6 +238,7 @@ impl ResponseFacts {
         self.first_token = self.first_token.or(newer.first_token);
         self.first_chunk = self.first_chunk.or(newer.first_chunk);
         self.usage.absorb(&newer.usage);
+        self.tool_calls.absorb(newer.tool_calls);
         for choice in newer.choices {
             self.choice(choice.index, &choice.reason);
         }

@@ -109,7 +109,7 @@ impl Visitor<'_> {
             Field::Response(field) | Field::Once(field) => {
                 self.calls.current.response.read(field, indices, value, self.api.usage);
             }
-            Field::Request(field) => self.calls.current.request.read(field, value),
+            Field::Request(field) => self.calls.current.request.read(field, indices, value),
             Field::Kind => self.kind(value),
             Field::Item => self.item(value),
             Field::Extra(extra) => self.calls.current.read(extra, value),

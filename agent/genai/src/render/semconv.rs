@@ -154,6 +154,10 @@ pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
 /// `process_exit` or `malformed_response`.
 pub const ERROR_TYPE: &str = "error.type";
 
+/// Ids of the calls of tools that the model asked for.
+pub const TOOL_CALL_IDS: &str = "tokentap.response.tool_call.ids";
+/// Names of their tools, in the same order where each has both.
+pub const TOOL_CALL_NAMES: &str = "tokentap.response.tool_call.names";
 /// True when part of the call was not seen; never false.
 pub const INCOMPLETE: &str = "tokentap.incomplete";
 /// Why: one of the reasons for incomplete calls.

@@ -52,7 +52,18 @@ fn everything_a_request_asks_for_is_on_the_span() {
     assert_eq!(span.name, "chat claude-x");
     check(
         &span,
-        &["request", "output", "operation", "provider", "openai", "response", "usage", "error", "tokentap"],
+        &[
+            "request",
+            "output",
+            "operation",
+            "provider",
+            "openai",
+            "response",
+            "usage",
+            "error",
+            "tokentap.time",
+            "tokentap.inc",
+        ],
         &[
             "operation.name=chat",
             "provider.name=anthropic",
@@ -136,7 +147,7 @@ fn the_first_token_may_be_of_any_kind() {
         let events = stream(&[start(json!({"input_tokens": 1})), event, delta, stop]);
         let span = Exchange::new(HOST, PATH, asked(), 200, events).span();
         let expected = if generated { &["tokentap.time_to_first_token=0.001"][..] } else { &[] };
-        check(&span, &["tokentap"], expected);
+        check(&span, &["tokentap.time", "tokentap.inc"], expected);
     }
 }
 

@@ -283,7 +283,7 @@ fn events_of_a_stream_are_read_without_allocating() {
             }
             let chunk = chunk(event);
             let mut repeat = |times: usize| (0..times).for_each(|_| capture.piece(1, &chunk));
-            repeat(20);
+            repeat(80);
             let text = String::from_utf8_lossy(event);
             assert_eq!(cost(|| repeat(20)), (0, 0, 0), "{}: {text}", case.name);
         }

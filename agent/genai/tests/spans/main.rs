@@ -15,5 +15,6 @@ mod openai_chat;
 mod other_services;
 mod properties;
 mod recordings;
+mod relations;
 mod sessions;
 mod spans;

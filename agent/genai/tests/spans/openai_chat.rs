@@ -153,7 +153,7 @@ fn the_first_token_is_generated_content_and_not_the_first_chunk() {
         let token = if generated { &["tokentap.time_to_first_token=0.003"][..] } else { &[] };
         // A comment is no chunk.
         let expected = [&["response.time_to_first_chunk=0.002"], token].concat();
-        check(&span, &["response.time", "tokentap"], &expected);
+        check(&span, &["response.time", "tokentap.time", "tokentap.inc"], &expected);
         assert_eq!(span.end.0, 6_000_000, "{content}");
     }
 }

@@ -136,9 +136,10 @@ fn what_was_said_is_not_on_a_span() {
         "user": secret, "metadata": {"a": secret}, "prompt_cache_key": secret, "max_tokens": 5,
     });
     let choice = json!({"index": 0, "finish_reason": "stop", "message": {"content": secret, "reasoning": secret},
-        "delta": {"content": secret, "tool_calls": [{"function": {"name": secret, "arguments": secret}}]}});
+        "delta": {"content": secret, "tool_calls": [{"function": {"name": "f", "arguments": secret}}]}});
     let chat = json!({"object": "chat.completion.chunk", "choices": [choice]});
-    let content = json!([{"type": "text", "text": secret}, {"type": "tool_use", "name": secret, "input": {"a": secret}}]);
+    let content =
+        json!([{"type": "text", "text": secret}, {"type": "tool_use", "name": "f", "input": {"a": secret}}]);
     let message = json!({"type": "message", "content": content, "stop_sequence": secret});
     let error =
         json!({"type": "error", "error": {"type": "t", "code": "c", "message": secret, "param": secret}});

@@ -118,6 +118,8 @@ impl Reader {
 
     fn visitor(&mut self, from: Role) -> (&mut Body, Visitor<'_>) {
         let Self { api, decoder, calls, bodies, .. } = self;
-        (&mut bodies[from.index()], Visitor { api, decoder: &mut **decoder, calls, from, begun: None })
+        let capturing = calls.capture.is_some();
+        let visitor = Visitor { api, decoder: &mut **decoder, calls, from, begun: None, capturing };
+        (&mut bodies[from.index()], visitor)
     }
 }

@@ -112,8 +112,12 @@ impl ResponseFacts {
                     value.as_i64().and_then(|n| n.try_into().ok()).unwrap_or(self.choice.index);
             }
             ResponseField::FinishReason if self.choice.open => {
-                read(value, &mut self.choice.reason);
-                self.is_recognised |= !self.choice.reason.is_empty();
+                if let Value::Str(text) = value
+                    && !text.is_empty()
+                {
+                    text.read_into(&mut self.choice.reason);
+                    self.is_recognised = true;
+                }
             }
             ResponseField::FinishReason => {
                 if let Value::Str(text) = value {

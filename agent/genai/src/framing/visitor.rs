@@ -19,6 +19,8 @@ pub(crate) struct Visitor<'a> {
     pub(crate) from: Role,
     /// When the first bytes of the event that is read came, where that is known.
     pub(crate) begun: Option<Nanos>,
+    /// Whether content is captured.
+    pub(crate) capturing: bool,
 }
 
 impl Visitor<'_> {
@@ -37,7 +39,7 @@ impl Visitor<'_> {
     /// A document of a body begins, or an event of a stream: what is captured of content begins with it.
     #[inline]
     pub(super) fn begin_captured(&mut self, name: &[u8], error: bool) {
-        if self.calls.capture.is_some() {
+        if self.capturing {
             self.begin_capture();
         }
         self.begin(name, error);
@@ -65,7 +67,7 @@ impl Visitor<'_> {
     /// As [`Self::end`], for the end of what [`Self::begin_captured`] began.
     #[inline]
     pub(super) fn end_captured(&mut self, whole: bool) {
-        if self.calls.capture.is_some() {
+        if self.capturing {
             self.end_capture(whole);
         }
         self.end(whole);
@@ -157,7 +159,7 @@ fn is_keep_alive(name: &[u8]) -> bool {
 /// The one place where documents are parsed: one copy of the parser serves all APIs and framings.
 #[inline(never)]
 pub(super) fn push(extractor: &mut Extractor<Field>, bytes: &[u8], visitor: &mut Visitor<'_>) {
-    if visitor.calls.capture.is_some() {
+    if visitor.capturing {
         visitor.capture(bytes);
     }
     extractor.push(bytes, |field, indices, value| visitor.field(field, indices, value));

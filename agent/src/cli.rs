@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
-use tokentap_genai::{Include, Rule};
+use tokentap_genai::{Dialect, Include, Rule};
 
 use crate::{kernel::RingSize, targets::Glob};
 pub(crate) use content::SWITCHES;
@@ -175,6 +175,9 @@ pub struct Rules {
     /// Never report requests to this path, at any host; may be repeated, wins over the includes.
     #[arg(long, value_name = "PATH", value_parser = path)]
     pub path_exclude: Vec<Rule>,
+    /// Write attributes in these dialects: otel (the default), openinference, openllmetry or fi; a list or repeated.
+    #[arg(long, value_name = "DIALECT", value_delimiter = ',')]
+    pub dialect: Vec<Dialect>,
     /// Report a call as incomplete after this time without traffic, as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub stale_after: Duration,

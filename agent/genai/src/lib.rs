@@ -76,7 +76,7 @@ pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
 pub use registry::{Api, DocumentedRoute};
 pub use relations::Relations;
-pub use render::semconv;
+pub use render::{Dialect, semconv};
 pub use resource::Resource;
 pub use span::{Attribute, Span, SpanKind, SpanStatus, TraceContext, Value};
 pub use transport::Transport;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Api, ContentOptions};
+use crate::{Api, ContentOptions, Dialect};
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Options {
     pub exclude: Vec<Rule>,
     /// What of prompts and completions is exported; `None`: nothing, and nothing of them is kept.
     pub content: Option<ContentOptions>,
+    /// In which dialects spans are written; none: that of OpenTelemetry's conventions.
+    pub dialects: Vec<Dialect>,
 }
 
 /// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in

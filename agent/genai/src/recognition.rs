@@ -288,6 +288,7 @@ mod tests {
             include: vec![include("anthropic=llm.corp/ask"), include("/inner/*")],
             exclude: vec!["*.openai.com".parse().expect("valid"), "llm.corp:8443".parse().expect("valid")],
             content: None,
+            dialects: Vec::new(),
         };
         for (target, host, expected) in [
             ("/ask?x", "llm.corp", Some((vec!["anthropic"], true))),

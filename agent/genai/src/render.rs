@@ -1,5 +1,6 @@
 //! From the facts of a call to its span: the OpenTelemetry GenAI dialect. Nothing else knows an attribute's name.
 
+mod dialects;
 pub mod semconv;
 
 use std::{borrow::Cow, time::Duration};
@@ -7,6 +8,8 @@ use std::{borrow::Cow, time::Duration};
 use tokentap_wire::Nanos;
 
 use serde_json::Value as Json;
+
+pub use dialects::Dialect;
 
 use crate::{
     Attribute, Destination, Span, SpanKind, SpanStatus, Value,
@@ -95,7 +98,7 @@ pub(crate) fn span(
         attributes.put(semconv::INCOMPLETE, true);
         attributes.put(semconv::INCOMPLETE_REASON, reason.text());
     }
-    let event_content = attributes.content(content);
+    let event_content = attributes.content(content, &exchange.options.dialects);
     let kind = match exchange.kind {
         SpanKind::Server if facts.runs_tool => SpanKind::Internal,
         kind => kind,
@@ -219,18 +222,20 @@ impl Attributes {
         }
     }
 
-    /// Puts content on the span where it belongs there; gives what belongs on the event.
+    /// Puts content on the span where it belongs there, and says all in the dialects that are asked for; gives what
+    /// belongs on the event.
     fn content(
         &mut self,
         content: Option<(Vec<(&'static str, Json)>, Destination)>,
+        dialects: &[Dialect],
     ) -> Vec<(&'static str, Json)> {
-        let Some((content, destination)) = content else { return Vec::new() };
-        if destination.has_span() {
-            for (key, json) in &content {
-                // Text is no JSON on a span.
-                self.put(key, json.as_str().map_or_else(|| json.to_string(), str::to_owned));
-            }
+        let (content, destination) = content.unwrap_or((Vec::new(), Destination::Span));
+        let on_span = if destination.has_span() { content.as_slice() } else { &[] };
+        for (key, json) in on_span {
+            // Text is no JSON on a span.
+            self.put(key, json.as_str().map_or_else(|| json.to_string(), str::to_owned));
         }
+        dialects::translate(&mut self.0, on_span, dialects);
         if destination.has_event() { content } else { Vec::new() }
     }
 

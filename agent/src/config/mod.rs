@@ -160,12 +160,14 @@ fn select(flags: cli::Select) -> Select {
 }
 
 fn calls(flags: cli::Rules, content: Option<ContentOptions>) -> Options {
-    let cli::Rules { host_include, host_exclude, path_include, path_exclude, stale_after: _ } = flags;
+    let cli::Rules { host_include, host_exclude, path_include, path_exclude, dialect, stale_after: _ } =
+        flags;
     let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
         include: host_include.into_iter().chain(paths).collect(),
         exclude: host_exclude.into_iter().chain(path_exclude).collect(),
         content,
+        dialects: dialect,
     }
 }
 

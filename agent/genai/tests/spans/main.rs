@@ -7,6 +7,7 @@ mod cassettes;
 mod content;
 #[path = "../../../wire/tests/counting/mod.rs"]
 mod counting;
+mod dialects;
 mod exchange;
 mod formats;
 mod incomplete;

@@ -1,6 +1,7 @@
 //! From the facts of a call to its span: the OpenTelemetry GenAI dialect. Nothing else knows an attribute's name.
 
 mod dialects;
+mod relations;
 pub mod semconv;
 
 use std::{borrow::Cow, time::Duration};
@@ -20,7 +21,6 @@ use crate::{
     outcome::Outcome,
     provider,
     reader::Reader,
-    relations::Relations,
 };
 
 /// The span of a call that has ended. `end`: the last byte of its exchange.
@@ -36,7 +36,7 @@ pub(crate) fn span(
     let start = facts.start.unwrap_or(exchange.start);
     let extras = facts.take_extras();
     let own_name = facts.name.take();
-    let relations = Relations::of(&mut facts, &extras, api.chained);
+    let relations = relations::relations(&mut facts, &extras, api.chained);
     let content = facts.content.take().zip(exchange.options.content.as_ref());
     // Of an agent that has no name, its span has none either: the model is not what is created or invoked.
     let names_agent = matches!(operation, "create_agent" | "invoke_agent");

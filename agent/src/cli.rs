@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
-use tokentap_genai::{Dialect, Include, Rule};
+use tokentap_genai::{Dialect, IdentitySource, Include, Rule};
 
 use crate::{kernel::RingSize, targets::Glob};
 pub(crate) use content::SWITCHES;
@@ -178,6 +178,14 @@ pub struct Rules {
     /// Write attributes in these dialects: otel (the default), openinference, openllmetry or fi; a list or repeated.
     #[arg(long, value_name = "DIALECT", value_delimiter = ',')]
     pub dialect: Vec<Dialect>,
+    /// Take `session.id` from here, as header:x-session-id, baggage:session.id or body:metadata.session_id; may be repeated,
+    /// the first that is there counts.
+    #[arg(long, value_name = "SOURCE")]
+    pub session_from: Vec<IdentitySource>,
+    /// Take `user.id` from here, as body:user, body:metadata.user_id, baggage:user.id or header:x-user; may be repeated, the
+    /// first that is there counts.
+    #[arg(long, value_name = "SOURCE")]
+    pub user_from: Vec<IdentitySource>,
     /// Report a call as incomplete after this time without traffic, as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub stale_after: Duration,

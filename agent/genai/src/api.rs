@@ -8,6 +8,7 @@ use tokentap_wire::{
 };
 
 use crate::{
+    IdentityField,
     content::ReadContent,
     decoder::{Decoder, tables_only},
     facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
@@ -127,6 +128,15 @@ const ERROR_TEXT: &[Wanted] = &[
     Wanted::presence("detail", Field::Response(ResponseField::ErrorText)),
     Wanted::presence("details", Field::Response(ResponseField::ErrorText)),
     Wanted::presence("status", Field::Response(ResponseField::ErrorText)),
+];
+
+/// What bodies of many APIs say of who made the call.
+pub(crate) const IDENTITY: &[Wanted] = &[
+    request("user", RequestField::Identity(IdentityField::User)),
+    request("safety_identifier", RequestField::Identity(IdentityField::SafetyIdentifier)),
+    request("prompt_cache_key", RequestField::Identity(IdentityField::PromptCacheKey)),
+    request("metadata.user_id", RequestField::Identity(IdentityField::MetadataUserId)),
+    request("metadata.session_id", RequestField::Identity(IdentityField::MetadataSessionId)),
 ];
 
 pub(crate) const fn request(path: &'static str, field: RequestField) -> Wanted {

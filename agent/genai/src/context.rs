@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use tokentap_wire::Nanos;
 
-use crate::{Options, SpanKind, TraceContext, recognition::Destination};
+use crate::{Options, SpanKind, TraceContext, identity::Identity, recognition::Destination};
 
 /// What all calls of an exchange have in common.
 #[derive(Debug)]
 pub(crate) struct ExchangeContext {
     pub(crate) options: Arc<Options>,
     pub(crate) kind: SpanKind,
+    /// Who made the calls, where that is asked for.
+    pub(crate) identity: Option<Box<Identity>>,
     pub(crate) start: Nanos,
     pub(crate) parent: Option<TraceContext>,
     pub(crate) destination: Destination,

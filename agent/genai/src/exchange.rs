@@ -23,8 +23,9 @@ use std::sync::Arc;
 use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role};
 
 use crate::{
-    Options, Span, SpanKind, Transport,
+    IdentityRules, Options, Span, SpanKind, Transport,
     context::ExchangeContext,
+    identity::Identity,
     outcome::{Outcome, Seen},
     provider,
     reader::Reader,
@@ -65,6 +66,8 @@ impl Exchange {
             readers: readers.collect(),
             context: ExchangeContext {
                 options: Arc::clone(options),
+                identity: (options.identity != IdentityRules::default())
+                    .then(|| Box::new(Identity::of(&options.identity, &head.headers))),
                 kind: match head.role {
                     Role::Client => SpanKind::Client,
                     Role::Server => SpanKind::Server,

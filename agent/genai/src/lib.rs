@@ -55,6 +55,7 @@ mod decoder;
 mod exchange;
 mod facts;
 mod framing;
+mod identity;
 mod incomplete;
 mod options;
 mod outcome;
@@ -72,6 +73,7 @@ mod transport;
 
 pub use calls::{Calls, Traffic};
 pub use content::{ContentOptions, Destination, Hidden, PatternError, Redaction};
+pub use identity::{IdentityField, IdentityRules, IdentitySource};
 pub use incomplete::IncompleteReason;
 pub use options::{Include, Options, Rule, RuleError, glob};
 pub use registry::{Api, DocumentedRoute};

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Api, ContentOptions, Dialect};
+use crate::{Api, ContentOptions, Dialect, IdentityRules};
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Options {
     pub content: Option<ContentOptions>,
     /// In which dialects spans are written; none: that of OpenTelemetry's conventions.
     pub dialects: Vec<Dialect>,
+    /// Where the session and the user of a call are found.
+    pub identity: IdentityRules,
 }
 
 /// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in

@@ -287,8 +287,7 @@ mod tests {
         let rules = Options {
             include: vec![include("anthropic=llm.corp/ask"), include("/inner/*")],
             exclude: vec!["*.openai.com".parse().expect("valid"), "llm.corp:8443".parse().expect("valid")],
-            content: None,
-            dialects: Vec::new(),
+            ..Options::default()
         };
         for (target, host, expected) in [
             ("/ask?x", "llm.corp", Some((vec!["anthropic"], true))),

@@ -84,6 +84,11 @@ pub(crate) fn span(
     for (extra, value) in extras {
         attributes.put(key(extra), value);
     }
+    if let Some(identity) = &exchange.identity {
+        let [session, user] = identity.resolve(request.identity());
+        attributes.put_some(semconv::SESSION_ID, session);
+        attributes.put_some(semconv::USER_ID, user);
+    }
     if !exchange.destination.host.is_empty() {
         attributes.put(semconv::SERVER_ADDRESS, exchange.destination.host.clone());
         attributes.put(semconv::SERVER_PORT, i64::from(exchange.destination.port));

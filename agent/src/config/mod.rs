@@ -8,7 +8,7 @@ mod otlp;
 use std::{path::PathBuf, time::Duration};
 
 use tokentap_export::config::{BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, Signal};
-use tokentap_genai::{ContentOptions, Include, Options};
+use tokentap_genai::{ContentOptions, IdentityRules, Include, Options};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -160,14 +160,15 @@ fn select(flags: cli::Select) -> Select {
 }
 
 fn calls(flags: cli::Rules, content: Option<ContentOptions>) -> Options {
-    let cli::Rules { host_include, host_exclude, path_include, path_exclude, dialect, stale_after: _ } =
-        flags;
+    let cli::Rules { host_include, host_exclude, path_include, path_exclude, dialect, .. } = flags;
+    let identity = IdentityRules { session: flags.session_from, user: flags.user_from };
     let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
         include: host_include.into_iter().chain(paths).collect(),
         exclude: host_exclude.into_iter().chain(path_exclude).collect(),
         content,
         dialects: dialect,
+        identity,
     }
 }
 

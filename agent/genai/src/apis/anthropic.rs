@@ -89,7 +89,8 @@ pub(super) const MESSAGE: &[Wanted] = &[
     counted("usage.output_tokens_details.thinking_tokens", Count::Reasoning),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS)]));
+static REQUEST: LazyLock<Schema<Field>> =
+    LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS), ("", api::IDENTITY)]));
 
 static RESPONSE: LazyLock<Schema<Field>> =
     LazyLock::new(|| api::schema(&[("", EVENT), ("", MESSAGE), ("message", MESSAGE)]));

@@ -68,6 +68,7 @@ pub(super) const SAMPLING: &[Wanted] = &[
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", SAMPLING),
+        ("", api::IDENTITY),
         (
             "",
             &[

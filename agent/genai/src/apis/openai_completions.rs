@@ -32,8 +32,9 @@ const ROUTES: &[Route] = &[
     Route::post("/completions", "text_completion").likely(),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> =
-    LazyLock::new(|| api::schema(&[("", SAMPLING), ("", &[request("prompt", RequestField::Evidence)])]));
+static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[("", api::IDENTITY), ("", SAMPLING), ("", &[request("prompt", RequestField::Evidence)])])
+});
 
 static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[

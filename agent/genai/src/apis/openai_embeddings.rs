@@ -24,17 +24,20 @@ const ROUTES: &[Route] = &[
 ];
 
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[(
-        "",
-        &[
-            request("input", RequestField::Evidence),
-            request("model", RequestField::Model),
-            extra("dimensions", Extra::EmbeddingsDimensions),
-            extra("output_dimension", Extra::EmbeddingsDimensions),
-            extra("encoding_format", Extra::EncodingFormats),
-            extra("output_dtype", Extra::EncodingFormats),
-        ],
-    )])
+    api::schema(&[
+        ("", api::IDENTITY),
+        (
+            "",
+            &[
+                request("input", RequestField::Evidence),
+                request("model", RequestField::Model),
+                extra("dimensions", Extra::EmbeddingsDimensions),
+                extra("output_dimension", Extra::EmbeddingsDimensions),
+                extra("encoding_format", Extra::EncodingFormats),
+                extra("output_dtype", Extra::EncodingFormats),
+            ],
+        ),
+    ])
 });
 
 static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {

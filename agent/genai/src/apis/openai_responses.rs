@@ -77,7 +77,8 @@ pub(super) const REQUEST_FIELDS: &[Wanted] = &[
     extra("prompt.version", Extra::PromptVersion),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS)]));
+static REQUEST: LazyLock<Schema<Field>> =
+    LazyLock::new(|| api::schema(&[("", REQUEST_FIELDS), ("", api::IDENTITY)]));
 
 pub(super) const STATUS: u8 = 0;
 pub(super) const INCOMPLETE_REASON: u8 = 1;

@@ -3,6 +3,7 @@
 use tokentap_wire::json::{Str, Value};
 
 use super::{count, read};
+use crate::IdentityField;
 
 /// Fields of request bodies. Every API has its own paths for them.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,8 @@ pub(crate) enum RequestField {
     /// A kind of output besides text.
     Modality,
     ServiceTier,
+    /// What says who made the call.
+    Identity(IdentityField),
     /// The role of a message; its first index is the position of the message.
     MessageRole,
     /// The id of the call of a tool whose result a message has.
@@ -66,8 +69,16 @@ pub(crate) struct RequestFacts {
     pub(crate) evidence: bool,
     /// The position of the last message of the model.
     answer: Option<u32>,
-    /// The last result of a tool among the messages: the id of its call, and the position of the message.
-    tool_result: Option<Box<(String, u32)>>,
+    /// Most requests have none of it.
+    rare: Option<Box<RareFacts>>,
+}
+
+#[derive(Debug, Default)]
+struct RareFacts {
+    /// The id of the call whose result is the last one among the messages, and the position of its message.
+    tool_result: (String, u32),
+    /// What the body says of who made the call.
+    identity: Vec<(IdentityField, String)>,
 }
 
 impl RequestFacts {
@@ -118,22 +129,37 @@ impl RequestFacts {
                 self.modality = known.map(|(_, kind)| kind).or(self.modality);
             }
             RequestField::ServiceTier => read(value, &mut self.service_tier),
+            RequestField::Identity(field) => {
+                if let Value::Str(text) = value
+                    && !text.is_empty()
+                {
+                    let identity = &mut self.rare.get_or_insert_default().identity;
+                    if !identity.iter().any(|(known, _)| *known == field) {
+                        identity.push((field, text.decode()));
+                    }
+                }
+            }
             RequestField::MessageRole => {
                 if value.as_str().is_some_and(|role| role.is("assistant")) {
                     self.answer = indices.first().copied();
                 }
             }
             RequestField::ToolResultId => {
-                let (id, position) = &mut **self.tool_result.get_or_insert_default();
+                let (id, position) = &mut self.rare.get_or_insert_default().tool_result;
                 read(value, id);
                 *position = indices.first().copied().unwrap_or_default();
             }
         }
     }
 
+    /// What the body says of who made the call.
+    pub(crate) fn identity(&self) -> &[(IdentityField, String)] {
+        self.rare.as_ref().map(|rare| rare.identity.as_slice()).unwrap_or_default()
+    }
+
     /// The id of the call of a tool whose result the model has not answered yet.
     pub(crate) fn tool_result(&self) -> Option<&str> {
-        let (id, position) = &**self.tool_result.as_ref()?;
+        let (id, position) = &self.rare.as_ref()?.tool_result;
         (!id.is_empty() && self.answer.is_none_or(|answer| answer < *position)).then_some(id)
     }
 

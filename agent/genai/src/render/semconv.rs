@@ -111,6 +111,11 @@ pub const RETRIEVAL_QUERY_TEXT: &str = "gen_ai.retrieval.query.text";
 /// What was found.
 pub const RETRIEVAL_DOCUMENTS: &str = "gen_ai.retrieval.documents";
 
+/// Session of the application, where `--session-from` says where it is.
+pub const SESSION_ID: &str = "session.id";
+/// User of the application, where `--user-from` says where it is.
+pub const USER_ID: &str = "user.id";
+
 /// Method of the Model Context Protocol.
 pub const MCP_METHOD_NAME: &str = "mcp.method.name";
 /// Version of the Model Context Protocol.

@@ -10,6 +10,7 @@ mod counting;
 mod dialects;
 mod exchange;
 mod formats;
+mod identity;
 mod incomplete;
 mod losses;
 mod openai_chat;

@@ -16,6 +16,7 @@ const NAMES: &[(&str, &str)] = &[
     (semconv::USAGE_AUDIO_INPUT_TOKENS, "llm.token_count.prompt_details.audio"),
     (semconv::USAGE_AUDIO_OUTPUT_TOKENS, "llm.token_count.completion_details.audio"),
     (semconv::USAGE_REASONING_OUTPUT_TOKENS, "llm.token_count.completion_details.reasoning"),
+    (semconv::SESSION_ID, "session.id"),
     (semconv::CONVERSATION_ID, "session.id"),
     (semconv::AGENT_NAME, "agent.name"),
     (semconv::TOOL_NAME, "tool.name"),

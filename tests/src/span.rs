@@ -15,6 +15,10 @@ pub struct Span {
     pub trace_id: String,
     /// 16 hex digits, empty for a root span.
     pub parent_span_id: String,
+    /// 16 hex digits.
+    pub span_id: String,
+    /// The ids of the spans that it links to.
+    pub links: Vec<String>,
     /// Nanoseconds since 1970.
     pub start: u64,
     /// Nanoseconds since 1970.
@@ -50,6 +54,8 @@ impl Span {
             kind: text(&span, "kind").to_uppercase(),
             trace_id: text(&span, "trace_id"),
             parent_span_id: text(&span, "parent_span_id"),
+            span_id: text(&span, "span_id"),
+            links: list(&span, "links").iter().map(|link| text(link, "span_id")).collect(),
             start: nanoseconds(&span["start_time_unix_nano"]),
             end: nanoseconds(&span["end_time_unix_nano"]),
             failed: span["status"]["code"] == "error",
@@ -73,6 +79,8 @@ impl Span {
                     kind: kind(&span["kind"]),
                     trace_id: text(span, "traceId"),
                     parent_span_id: text(span, "parentSpanId"),
+                    span_id: text(span, "spanId"),
+                    links: list(span, "links").iter().map(|link| text(link, "spanId")).collect(),
                     start: nanoseconds(&span["startTimeUnixNano"]),
                     end: nanoseconds(&span["endTimeUnixNano"]),
                     failed: matches!(

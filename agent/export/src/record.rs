@@ -60,7 +60,7 @@ impl Record {
         };
         let resource: usize = self.resource.attributes().iter().map(attribute_size).sum();
         let content: usize =
-            self.span.event_content.iter().map(|(key, json)| PAIR + key.len() + json_size(json)).sum();
+            self.span.event_content.iter().map(|(key, json)| PAIR + key.len() + json_size(json, 0)).sum();
         SPAN + self.span.name.len()
             + parent
             + status
@@ -76,14 +76,21 @@ impl Record {
     }
 }
 
-fn json_size(json: &Json) -> usize {
+/// Content that is nested more deeply is sent as JSON text: many parsers of Protocol Buffers refuse a message of more than 100
+/// levels, of which a level of JSON takes three, and all that is sent with it.
+pub(crate) const DEEPEST_JSON: usize = 24;
+
+fn json_size(json: &Json, depth: usize) -> usize {
     // Tag and length of a value, and of the variant in it.
     const VALUE: usize = 12;
     let inner = match json {
         Json::Null | Json::Bool(_) | Json::Number(_) => 10,
         Json::String(text) => text.len(),
-        Json::Array(list) => list.iter().map(json_size).sum(),
-        Json::Object(fields) => fields.iter().map(|(key, value)| PAIR + key.len() + json_size(value)).sum(),
+        json if depth == DEEPEST_JSON => json.to_string().len(),
+        Json::Array(list) => list.iter().map(|item| json_size(item, depth + 1)).sum(),
+        Json::Object(fields) => {
+            fields.iter().map(|(key, value)| PAIR + key.len() + json_size(value, depth + 1)).sum()
+        }
     };
     VALUE + inner
 }

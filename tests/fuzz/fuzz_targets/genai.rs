@@ -6,14 +6,22 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use tokentap_fuzz::{numbers::Numbers, recorder::Recorder, replay::Replay};
-use tokentap_genai::{Calls, Options, Span, Transport, Value};
+use tokentap_genai::{Calls, ContentOptions, Destination, Dialect, Options, Span, Transport, Value};
 use tokentap_wire::{
     Ending, ExchangeId, Headers, Interest, Nanos, Reason, RequestHead, ResponseHead, Role, Sink,
 };
 
 fuzz_target!(|input: &[u8]| {
     let replay = Replay::new(input);
-    let calls = Calls::new(Arc::new(Options::default()), Transport::default());
+    // Content takes part, in all its forms.
+    let content = ContentOptions {
+        destination: Destination::SpanAndEvent,
+        max_bytes: 256,
+        ..ContentOptions::default()
+    };
+    let dialects = vec![Dialect::OpenTelemetry, Dialect::OpenInference];
+    let options = Options { content: Some(content), dialects, ..Options::default() };
+    let calls = Calls::new(Arc::new(options), Transport::default());
     let mut tee = Tee { recorder: Recorder::new(&replay.limits), calls };
     replay.play(&mut tee);
     tee.recorder.check_over();

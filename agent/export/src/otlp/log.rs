@@ -13,7 +13,7 @@ use prost::Message as _;
 use serde_json::Value as Json;
 
 use super::message::{SAMPLED, by_resource, key_value, otlp_resource, scope, string};
-use crate::record::{RESOURCE_SCHEMA_URL, Record, SCHEMA_URL};
+use crate::record::{DEEPEST_JSON, RESOURCE_SCHEMA_URL, Record, SCHEMA_URL};
 
 /// The conventions' name of the event.
 const EVENT_NAME: &str = "gen_ai.client.inference.operation.details";
@@ -36,7 +36,7 @@ fn log_record(record: &Record) -> LogRecord {
     let content = |key: &str| record.span.event_content.iter().any(|(known, _)| *known == key);
     // The span may have content as text.
     let of_span = record.span.attributes.iter().filter(|attribute| !content(&attribute.key)).map(key_value);
-    let structured = record.span.event_content.iter().map(|(key, json)| pair((*key).to_owned(), json));
+    let structured = record.span.event_content.iter().map(|(key, json)| pair((*key).to_owned(), json, 0));
     LogRecord {
         time_unix_nano: record.end_unix_nanos,
         observed_time_unix_nano: record.end_unix_nanos,
@@ -51,11 +51,11 @@ fn log_record(record: &Record) -> LogRecord {
     }
 }
 
-fn pair(key: String, json: &Json) -> KeyValue {
-    KeyValue { key, value: Some(any_value(json)), ..KeyValue::default() }
+fn pair(key: String, json: &Json, depth: usize) -> KeyValue {
+    KeyValue { key, value: Some(any_value(json, depth)), ..KeyValue::default() }
 }
 
-fn any_value(json: &Json) -> AnyValue {
+fn any_value(json: &Json, depth: usize) -> AnyValue {
     let value = match json {
         Json::Null => None,
         Json::Bool(value) => Some(any_value::Value::BoolValue(*value)),
@@ -64,11 +64,12 @@ fn any_value(json: &Json) -> AnyValue {
             None => any_value::Value::DoubleValue(number.as_f64().unwrap_or_default()),
         }),
         Json::String(text) => Some(string(text)),
-        Json::Array(list) => {
-            Some(any_value::Value::ArrayValue(ArrayValue { values: list.iter().map(any_value).collect() }))
-        }
+        json if depth == DEEPEST_JSON => Some(string(&json.to_string())),
+        Json::Array(list) => Some(any_value::Value::ArrayValue(ArrayValue {
+            values: list.iter().map(|item| any_value(item, depth + 1)).collect(),
+        })),
         Json::Object(fields) => Some(any_value::Value::KvlistValue(KeyValueList {
-            values: fields.iter().map(|(key, value)| pair(key.clone(), value)).collect(),
+            values: fields.iter().map(|(key, value)| pair(key.clone(), value, depth + 1)).collect(),
         })),
     };
     AnyValue { value }
@@ -99,7 +100,7 @@ mod tests {
         let messages = log.attributes.last().and_then(|attribute| attribute.value.as_ref()).expect("content");
         let Some(any_value::Value::ArrayValue(list)) = &messages.value else { panic!("{messages:?}") };
         let Some(any_value::Value::KvlistValue(message)) = &list.values[0].value else { panic!("{list:?}") };
-        assert_eq!(message.values[1].value.as_ref().expect("a role"), &any_value(&json!("user")));
+        assert_eq!(message.values[1].value.as_ref().expect("a role"), &any_value(&json!("user"), 0));
     }
 
     #[test]
@@ -112,7 +113,9 @@ mod tests {
             let mut record = (*record(1)).clone();
             record.span.event_content = vec![("gen_ai.input.messages", json)];
             let size = record.size();
-            assert!(encode(&[Arc::new(record)]).len() <= size, "at depth {depth}");
+            let bytes = encode(&[Arc::new(record)]);
+            assert!(bytes.len() <= size, "at depth {depth}");
+            assert!(ExportLogsServiceRequest::decode(bytes).is_ok(), "parsers read it at depth {depth}");
         }
     }
 }

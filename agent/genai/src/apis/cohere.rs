@@ -230,7 +230,7 @@ fn read_chat(sent: &Sent<'_>, content: &mut Content) {
     content.text(0, number, delta.pointer("/content/text"));
     content.reasoning(0, number, delta.pointer("/content/thinking").or_else(|| delta.get("tool_plan")));
     if let Some(call) = delta.get("tool_calls").filter(|call| call.is_object()) {
-        content.tool_call(0, TOOLS + number, call);
+        content.tool_call(0, TOOLS.saturating_add(number), call);
     }
 }
 

@@ -266,7 +266,7 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
         let calls = delta.get("tool_calls").and_then(serde_json::Value::as_array);
         for (position, call) in (0..).zip(calls.into_iter().flatten()) {
             let number = call.get("index").and_then(serde_json::Value::as_u64).unwrap_or(position);
-            content.tool_call(index, TOOLS + number, call);
+            content.tool_call(index, TOOLS.saturating_add(number), call);
         }
         if let Some(call) = delta.get("function_call") {
             content.tool_call(index, TOOLS, call);

@@ -107,6 +107,8 @@ pub(crate) enum Kind {
     Last,
     /// The call failed: many APIs have such documents.
     Failure,
+    /// The call failed: no other API answers a request of this one so.
+    OwnFailure,
 }
 
 pub(crate) type Wanted = WantedField<Field>;

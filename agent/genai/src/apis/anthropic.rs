@@ -35,7 +35,7 @@ pub(super) const KINDS: &[(&str, Kind)] = &[
     ("message", Kind::Choice),
     ("message_start", Kind::OneChoice),
     ("message_stop", Kind::Last),
-    ("error", Kind::Failure),
+    ("error", Kind::OwnFailure),
 ];
 
 /// `message_delta` overrides `message_start` field by field; nothing is added.

@@ -129,12 +129,16 @@ impl Visitor<'_> {
         let Value::Str(text) = value else { return };
         let response = &mut self.calls.current.response;
         let Some((_, kind)) = self.api.kinds.iter().find(|(name, _)| text.is(name)) else { return };
-        response.is_recognised |= !matches!(kind, Kind::Failure | Kind::Choice);
+        response.is_recognised |= !matches!(kind, Kind::Failure | Kind::OwnFailure | Kind::Choice);
         match kind {
             Kind::Evidence => {}
             Kind::OneChoice | Kind::Choice => response.choice(0, ""),
             Kind::Last => response.in_last_event = true,
             Kind::Failure => response.failure.seen = true,
+            Kind::OwnFailure => {
+                response.failure.seen = true;
+                response.is_recognised |= (self.api.is_request)(&self.calls.current.request);
+            }
         }
     }
 

@@ -65,8 +65,9 @@ fn span(runs: &[Run]) -> Option<Span> {
     }
     connection.close(Ending::Cut, Nanos(runs.len() as u64), &mut calls);
     let mut span = calls.take()?;
-    // The only texts of users in a span.
-    span.attributes.retain(|a| a.key != semconv::REQUEST_STOP_SEQUENCES);
+    // The only texts of users in a span. A field `name` may name a person, too: a tape has none.
+    let of_users = [semconv::REQUEST_STOP_SEQUENCES, semconv::TOOL_CALL_NAMES];
+    span.attributes.retain(|a| !of_users.contains(&&*a.key));
     Some(span)
 }
 

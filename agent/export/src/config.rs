@@ -37,9 +37,7 @@ impl ExporterConfig {
             Self::Console { format, .. } => format!("console/{format}"),
         }
     }
-}
 
-impl ExporterConfig {
     /// Whether it takes every call, or only those with an event.
     pub(crate) fn takes_all(&self) -> bool {
         !matches!(self, Self::Otlp(otlp) if otlp.signal == Signal::Logs)

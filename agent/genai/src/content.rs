@@ -60,10 +60,21 @@ impl<'a> Sent<'a> {
         self.json.get("type").and_then(Json::as_str).unwrap_or_default()
     }
 
+    /// A field that is a count or an index; 0 where it is not there.
+    pub(crate) fn number(&self, key: &str) -> u64 {
+        self.json.get(key).and_then(Json::as_u64).unwrap_or(0)
+    }
+
     /// The items of a field that is an array.
     pub(crate) fn list(&self, key: &str) -> &'a [Json] {
         self.json.get(key).and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default()
     }
+}
+
+/// The index of a choice: what it says itself, else its position.
+pub(crate) fn choice_index(choice: &Json, position: u32) -> u32 {
+    let index = choice.get("index").and_then(Json::as_u64);
+    index.and_then(|index| index.try_into().ok()).unwrap_or(position)
 }
 
 /// The documents of one exchange, while they pass.

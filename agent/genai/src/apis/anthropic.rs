@@ -103,7 +103,7 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
         content.tools(sent.get("tools"));
         return;
     }
-    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let number = sent.number("index");
     match sent.kind() {
         "message" => content.message(0, Some(sent.json)),
         "content_block_start" => content.pieces(0, number, &sent.json["content_block"]),

@@ -410,7 +410,7 @@ fn read_converse(sent: &Sent<'_>, content: &mut Content) {
     }
     content.message(0, sent.at("/output/message"));
     // Events of a stream have the name of their kind outside of the document.
-    let number = sent.get("contentBlockIndex").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let number = sent.number("contentBlockIndex");
     if let Some(start) = sent.get("start") {
         content.pieces(0, number, start);
     }

@@ -225,7 +225,7 @@ fn read_chat(sent: &Sent<'_>, content: &mut Content) {
         return;
     }
     content.message(0, sent.get("message").filter(|message| message.is_object()));
-    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let number = sent.number("index");
     let Some(delta) = sent.at("/delta/message") else { return };
     content.text(0, number, delta.pointer("/content/text"));
     content.reasoning(0, number, delta.pointer("/content/thinking").or_else(|| delta.get("tool_plan")));

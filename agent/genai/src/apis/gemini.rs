@@ -13,7 +13,7 @@ use tokentap_wire::{
 
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, counted, extra, own, own_presence, request, response},
-    content::{Content, Sent},
+    content::{Content, Sent, choice_index},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Extra, Reasoning, RequestFacts, RequestField, ResponseField, UsageRule},
     provider,
@@ -356,8 +356,7 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
     for document in documents {
         let candidates = document.get("candidates").and_then(serde_json::Value::as_array);
         for (position, candidate) in (0..).zip(candidates.into_iter().flatten()) {
-            let index = candidate.get("index").and_then(serde_json::Value::as_u64);
-            let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+            let index = choice_index(candidate, position);
             if let Some(parts) = candidate.pointer("/content/parts") {
                 content.follow(index, parts);
             }

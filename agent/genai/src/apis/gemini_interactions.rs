@@ -176,7 +176,7 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
         content.tools(sent.get("tools"));
         return;
     }
-    let number = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let number = sent.number("index");
     content.text(0, number, sent.at("/delta/text"));
     content.reasoning(0, number, sent.at("/delta/thought"));
     let outputs = sent.get("outputs").or_else(|| sent.at("/interaction/outputs"));

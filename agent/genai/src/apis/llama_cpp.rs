@@ -114,6 +114,6 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
         content.prompt(sent.get("prompt").or_else(|| sent.get("input_prefix")));
         return;
     }
-    let index = sent.get("index").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let index = sent.number("index");
     content.text(index.try_into().unwrap_or_default(), 0, sent.get("content"));
 }

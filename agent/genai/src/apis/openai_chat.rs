@@ -14,7 +14,7 @@ use crate::{
         self, ApiSpec, Field, Kind, Wanted, content, counted, kind, once, own, own_presence, request,
         response,
     },
-    content::{Content, Sent},
+    content::{Content, Sent, choice_index},
     decoder::{Decoder, OpenCalls},
     facts::{Count, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
     provider,
@@ -250,8 +250,7 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
         return;
     }
     for (position, choice) in (0..).zip(sent.list("choices")) {
-        let index = choice.get("index").and_then(serde_json::Value::as_u64);
-        let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+        let index = choice_index(choice, position);
         content.message(index, choice.get("message").filter(|message| message.is_object()));
         let Some(delta) = choice.get("delta") else { continue };
         for key in ["reasoning_content", "reasoning"] {

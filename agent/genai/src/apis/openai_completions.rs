@@ -7,7 +7,7 @@ use tokentap_wire::json::Schema;
 use super::openai_chat::{FAILURE, OpenAiChat, SAMPLING, SOFTWARE, TOP, USAGE};
 use crate::{
     api::{self, ApiSpec, Field, Kind, content, request},
-    content::{Content, Sent},
+    content::{Content, Sent, choice_index},
     facts::{Reasoning, RequestField, UsageRule},
     provider,
     route::Route,
@@ -52,8 +52,7 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
         content.prompt(sent.get("prompt"));
     }
     for (position, choice) in (0..).zip(sent.list("choices")) {
-        let index = choice.get("index").and_then(serde_json::Value::as_u64);
-        let index = index.and_then(|index| index.try_into().ok()).unwrap_or(position);
+        let index = choice_index(choice, position);
         content.text(index, 0, choice.get("text"));
     }
 }

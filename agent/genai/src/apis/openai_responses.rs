@@ -186,9 +186,8 @@ pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
         content.tools(sent.get("tools"));
         return;
     }
-    let number = |key| sent.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let item = number("output_index").saturating_mul(ITEM_PARTS);
-    let part = item.saturating_add(number("content_index") % ITEM_PARTS);
+    let item = sent.number("output_index").saturating_mul(ITEM_PARTS);
+    let part = item.saturating_add(sent.number("content_index") % ITEM_PARTS);
     match sent.kind() {
         "response.output_text.delta" | "response.refusal.delta" => content.text(0, part, sent.get("delta")),
         "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {

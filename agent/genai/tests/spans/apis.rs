@@ -194,6 +194,25 @@ fn a_server_sees_the_same_calls() {
     }
 }
 
+/// Plays a case of which up to `len` bytes of one segment are lost, from where `from` says by its size.
+pub(crate) fn play_with_loss(
+    case: &Case,
+    capture: &mut Capture,
+    lossy: usize,
+    from: impl Fn(usize) -> usize,
+    len: usize,
+) {
+    for (number, (side, bytes)) in case.segments.iter().enumerate() {
+        let start = if number == lossy { from(bytes.len()) } else { bytes.len() };
+        let end = (start + len).min(bytes.len());
+        capture.piece(*side, &bytes[..start]);
+        if end > start {
+            capture.lose(*side, end - start);
+            capture.piece(*side, &bytes[end..]);
+        }
+    }
+}
+
 /// What a span may say wrongly where nobody notices.
 const FACTS: [&str; 6] = [
     "usage.",
@@ -216,17 +235,8 @@ proptest! {
         len in 1..400_usize,
     ) {
         let case = &CASES[case.index(CASES.len())];
-        let lossy = segment.index(case.segments.len());
         let mut capture = Capture::new(Options::default());
-        for (number, (side, bytes)) in case.segments.iter().enumerate() {
-            let start = if number == lossy { from.index(bytes.len()) } else { bytes.len() };
-            let end = (start + len).min(bytes.len());
-            capture.piece(*side, &bytes[..start]);
-            if end > start {
-                capture.lose(*side, end - start);
-                capture.piece(*side, &bytes[end..]);
-            }
-        }
+        play_with_loss(case, &mut capture, segment.index(case.segments.len()), |size| from.index(size), len);
         let known: Vec<&String> = case.spans.iter().flatten().collect();
         let spans = capture.end(Ending::Complete);
         // One whose beginning and end cannot be told to belong together is two.

@@ -9,7 +9,7 @@ use tokentap_genai::{Api, ContentOptions, Destination, Hidden, Options, Span, Va
 use tokentap_wire::Ending;
 
 use crate::{
-    apis::{CASES, Case, described, folder, spans},
+    apis::{CASES, Case, described, folder, play_with_loss, spans},
     exchange::{Capture, Exchange},
 };
 
@@ -273,17 +273,8 @@ proptest! {
         len in 1..400_usize,
     ) {
         let case = &CASES[case.index(CASES.len())];
-        let lossy = segment.index(case.segments.len());
         let mut capture = capture(ContentOptions::default());
-        for (number, (side, bytes)) in case.segments.iter().enumerate() {
-            let start = if number == lossy { from.index(bytes.len()) } else { bytes.len() };
-            let end = (start + len).min(bytes.len());
-            capture.piece(*side, &bytes[..start]);
-            if end > start {
-                capture.lose(*side, end - start);
-                capture.piece(*side, &bytes[end..]);
-            }
-        }
+        play_with_loss(case, &mut capture, segment.index(case.segments.len()), |size| from.index(size), len);
         for span in capture.end(Ending::Complete) {
             let found = content(&span);
             for messages in ["gen_ai.input.messages", "gen_ai.output.messages"] {

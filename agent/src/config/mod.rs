@@ -218,7 +218,7 @@ fn exporters(
             return Err(ConfigError::NoExporter);
         }
     }
-    Ok(ExportConfig { exporters, batch: batch(env) })
+    Ok(ExportConfig { exporters, batch: batch(env), ..ExportConfig::default() })
 }
 
 fn batch(env: &mut Env<'_>) -> BatchConfig {

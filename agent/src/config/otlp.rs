@@ -14,6 +14,7 @@ fn variables(signal: Signal, what: &str) -> [String; 2] {
     let own = match signal {
         Signal::Traces => "TRACES",
         Signal::Logs => "LOGS",
+        Signal::Metrics => "METRICS",
     };
     [format!("OTEL_EXPORTER_OTLP_{own}_{what}"), format!("OTEL_EXPORTER_OTLP_{what}")]
 }

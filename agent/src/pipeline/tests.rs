@@ -406,7 +406,7 @@ fn worker(stale_after: Nanos) -> (Worker, Arc<Telemetry>) {
         max_queue_bytes: 1,
         max_export_batch_size: 1,
     };
-    let config = ExportConfig { exporters: Vec::new(), batch };
+    let config = ExportConfig { batch, ..ExportConfig::default() };
     let context = Context {
         options: Arc::new(Options::default()),
         stale_after,

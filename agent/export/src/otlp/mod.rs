@@ -59,11 +59,17 @@ impl Otlp {
     /// Offers a batch until it is taken or refused for good. Waits between attempts, but not for the one that
     /// follows the order to drain. Cancel it to give up.
     pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
-        let spans = batch.len() as u64;
-        let request = self.prepare(match self.signal {
-            Signal::Traces => message::encode(batch),
+        let request = match self.signal {
             Signal::Logs => log::encode(batch),
-        });
+            // Metrics are not made of batches.
+            Signal::Traces | Signal::Metrics => message::encode(batch),
+        };
+        self.send(request, batch.len() as u64, drain).await
+    }
+
+    /// As [`Self::deliver`], of an encoded request of the exporter's signal with so many items.
+    pub(super) async fn send(&mut self, request: Bytes, spans: u64, drain: &mut Drain) -> DeliveryOutcome {
+        let request = self.prepare(request);
         let mut backoff = Backoff::new();
         let mut put_off_since = None;
         loop {

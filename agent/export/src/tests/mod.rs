@@ -91,7 +91,7 @@ fn otlp(protocol: Protocol, scheme: &str, address: SocketAddr) -> OtlpConfig {
 
 fn started(exporters: impl IntoIterator<Item = OtlpConfig>, batch: BatchConfig) -> ExportHandle {
     let exporters = exporters.into_iter().map(|otlp| ExporterConfig::Otlp(Box::new(otlp))).collect();
-    let (handle, work) = prepare(&ExportConfig { exporters, batch }).unwrap();
+    let (handle, work) = prepare(&ExportConfig { exporters, batch, ..ExportConfig::default() }).unwrap();
     thread::spawn(work);
     handle
 }

@@ -119,7 +119,8 @@ impl Sink for Calls {
         };
         self.traffic.llm += 1;
         self.traffic.others_in_a_row = 0;
-        self.in_flight.push((id, Box::new(Exchange::new(head, candidate, at, &self.options))));
+        self.in_flight
+            .push((id, Box::new(Exchange::new(head, candidate, at, &self.options, &self.transport))));
         Interest::Body
     }
 

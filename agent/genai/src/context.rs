@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokentap_wire::Nanos;
 
-use crate::{Options, SpanKind, TraceContext, identity::Identity, recognition::Destination};
+use crate::{
+    HttpMeasurements, Options, SpanKind, TraceContext, identity::Identity, recognition::Destination,
+};
 
 /// What all calls of an exchange have in common.
 #[derive(Debug)]
@@ -21,4 +23,8 @@ pub(crate) struct ExchangeContext {
     /// 0 before the head of the response, and where that could not be resolved.
     pub(crate) status: u16,
     pub(crate) response_gap: bool,
+    /// The request asks for its trace to be kept.
+    pub(crate) forced: bool,
+    /// The exchange as HTTP; its status is [`Self::status`].
+    pub(crate) http: HttpMeasurements,
 }

@@ -20,10 +20,10 @@
 
 use std::sync::Arc;
 
-use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role};
+use tokentap_wire::{Ending, Headers, MessagePart, Nanos, RequestHead, ResponseHead, Role, Version};
 
 use crate::{
-    IdentityRules, Options, Span, SpanKind, Transport,
+    HttpMeasurements, IdentityRules, Options, Span, SpanKind, Transport,
     context::ExchangeContext,
     identity::Identity,
     outcome::{Outcome, Seen},
@@ -56,6 +56,7 @@ impl Exchange {
         candidate: CallCandidate<'_>,
         at: Nanos,
         options: &Arc<Options>,
+        transport: &Transport,
     ) -> Self {
         let path = recognition::path(head.target);
         let readers = candidate
@@ -78,6 +79,8 @@ impl Exchange {
                 destination: candidate.destination,
                 status: 0,
                 response_gap: false,
+                forced: is_forced(options, head),
+                http: http(head, transport),
             },
             certain: candidate.certain,
             request_gap: false,
@@ -255,5 +258,23 @@ impl Exchange {
         answered.or_else(|| {
             self.readers.iter().position(|reader| (reader.api.is_request)(&reader.facts().request))
         })
+    }
+}
+
+/// Whether the request asks for its trace to be kept.
+fn is_forced(options: &Options, head: &RequestHead<'_>) -> bool {
+    let value = options.force_header.as_ref().and_then(|name| head.headers.get(name));
+    value.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"true"))
+}
+
+/// The exchange as HTTP, as far as the head of the request tells. A method that the conventions do not know is `_OTHER`.
+fn http(head: &RequestHead<'_>, transport: &Transport) -> HttpMeasurements {
+    const KNOWN: [&str; 10] =
+        ["POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+    HttpMeasurements {
+        method: KNOWN.into_iter().find(|known| known.as_bytes() == head.method).unwrap_or("_OTHER"),
+        status: 0,
+        tls: transport.tls,
+        http2: head.version == Version::Http2,
     }
 }

@@ -17,6 +17,8 @@ pub struct Options {
     pub dialects: Vec<Dialect>,
     /// Where the session and the user of a call are found.
     pub identity: IdentityRules,
+    /// The request header whose value `true` asks for the trace to be kept, in lower case.
+    pub force_header: Option<String>,
 }
 
 /// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in

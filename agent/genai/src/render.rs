@@ -1,6 +1,7 @@
 //! From the facts of a call to its span: the OpenTelemetry GenAI dialect. Nothing else knows an attribute's name.
 
 mod dialects;
+mod measurements;
 mod relations;
 pub mod semconv;
 
@@ -11,6 +12,8 @@ use tokentap_wire::Nanos;
 use serde_json::Value as Json;
 
 pub use dialects::Dialect;
+
+use measurements::Measured;
 
 use crate::{
     Attribute, Destination, Span, SpanKind, SpanStatus, Value,
@@ -45,6 +48,8 @@ pub(crate) fn span(
         _ => None,
     });
     let subject = facts.subject.take().or(agent);
+    let parent = facts.parent.take().or_else(|| exchange.parent.clone());
+    let end = facts.end.unwrap_or(end).max(start);
     let Facts { request, response, .. } = &mut facts;
     let status =
         error.as_ref().map_or(SpanStatus::Unset, |error| SpanStatus::Error(error.description.clone()));
@@ -63,6 +68,20 @@ pub(crate) fn span(
     if !api.provider.is_empty() {
         attributes.put(semconv::PROVIDER_NAME, provider);
     }
+    let measurements = measurements::measurements(
+        &Measured {
+            exchange,
+            reader,
+            operation,
+            provider,
+            error: error.as_ref(),
+            incomplete: incomplete.is_some(),
+            extras: &extras,
+        },
+        request,
+        response,
+        [start, end],
+    );
     // Where the call failed, the error is the finish reason of a choice without one.
     let unknown = error.as_ref().filter(|_| exchange.status < 400 && !exchange.response_gap).map(|_| "error");
     attributes.provider(provider, api, request, response);
@@ -99,6 +118,10 @@ pub(crate) fn span(
     if let Some(error) = error {
         attributes.put(semconv::ERROR_TYPE, error.name);
     }
+    let forced = exchange.forced && parent.is_none();
+    if forced {
+        attributes.put(semconv::SAMPLING_FORCED, true);
+    }
     if let Some(reason) = incomplete {
         attributes.put(semconv::INCOMPLETE, true);
         attributes.put(semconv::INCOMPLETE_REASON, reason.text());
@@ -111,14 +134,16 @@ pub(crate) fn span(
     Span {
         name,
         kind,
-        parent: facts.parent.or_else(|| exchange.parent.clone()),
+        forced,
+        parent,
         start,
-        end: facts.end.unwrap_or(end).max(start),
+        end,
         status,
         attributes: attributes.0,
         incomplete,
         event_content,
         relations,
+        measurements,
     }
 }
 

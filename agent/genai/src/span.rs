@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tokentap_wire::Nanos;
 
-use crate::{IncompleteReason, Relations};
+use crate::{IncompleteReason, Measurements, Relations};
 
 /// One finished LLM call.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,10 @@ pub struct Span {
     pub event_content: Vec<(&'static str, serde_json::Value)>,
     /// What connects it to other calls.
     pub relations: Relations,
+    /// The request asks for its trace to be kept, and has no parent that decides.
+    pub forced: bool,
+    /// What metrics are made of.
+    pub measurements: Measurements,
 }
 
 impl Span {

@@ -118,7 +118,7 @@ fn ten_thousand_streamed_calls_at_once_keep_to_their_memory_and_give_it_back() {
             for (connection, calls, _) in &mut streams {
                 connection.data(Direction::Write, 0, request.as_bytes(), Nanos(1), calls);
             }
-            for text in [head, &event] {
+            for text in [head, &event, &event] {
                 send(text, &mut streams);
             }
         });

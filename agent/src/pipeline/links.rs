@@ -93,7 +93,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use tokentap_genai::{Relations, SpanStatus};
+    use tokentap_genai::{Measurements, Relations, SpanStatus};
 
     use super::*;
 
@@ -113,6 +113,8 @@ mod tests {
             incomplete: None,
             event_content: Vec::new(),
             relations: Relations { follows: follows.to_vec(), gives: gives.to_vec() },
+            forced: false,
+            measurements: Measurements::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use tokentap_export::{
     config::{BatchConfig, ExportConfig},
     prepare,
 };
-use tokentap_genai::{Options, Relations, Resource, Span, SpanKind, SpanStatus, Value};
+use tokentap_genai::{Options, Measurements, Relations, Resource, Span, SpanKind, SpanStatus, Value};
 use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 
@@ -350,6 +350,8 @@ fn record(pid: u32, resource: Arc<Resource>) -> Record {
         incomplete: None,
         event_content: Vec::new(),
         relations: Relations::default(),
+        forced: false,
+        measurements: Measurements::default(),
     };
     let (trace_id, span_id) = ([1; 16], [1; 8]);
     Record {

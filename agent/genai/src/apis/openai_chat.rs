@@ -227,7 +227,7 @@ impl Decoder for OpenAiChat {
 
     fn finish(&mut self, calls: &mut OpenCalls) {
         let response = &mut calls.current.response;
-        response.other_usage = Some(self.timings.into_usage());
+        response.other_usage = Some(Box::new(self.timings.into_usage()));
         response.server = response.server.or_else(|| provider::by_fingerprint(&response.fingerprint));
         if response.server.is_none() && self.vllm_mark {
             response.server = Some(provider::VLLM);

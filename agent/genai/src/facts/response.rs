@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use tokentap_wire::{Nanos, json::Value};
 
+use crate::ChunkTimes;
+
 use super::{
     ToolCalls, Usage, UsageRule, read, read_first,
     usage::{Count, UsageReader},
@@ -70,12 +72,16 @@ pub(crate) struct ResponseFacts {
     pub(crate) first_token: Option<Nanos>,
     /// When the current bytes were captured.
     pub(crate) now: Nanos,
+    /// When the last chunk came.
+    last_chunk: Nanos,
+    /// Times between chunks, from the second one on.
+    pub(crate) chunks: Option<Box<ChunkTimes>>,
     choices: Vec<Choice>,
     choice: CurrentChoice,
     pub(crate) tool_calls: ToolCalls,
     pub(super) usage: UsageReader,
     /// The usage that something else than the usage object says.
-    pub(crate) other_usage: Option<Usage>,
+    pub(crate) other_usage: Option<Box<Usage>>,
 }
 
 /// The choice that is read. Its `index` may come after its other fields.
@@ -182,6 +188,18 @@ impl ResponseFacts {
         self.choice.reason = reason;
     }
 
+    /// A chunk begins. `begun`: when its first bytes came, where that was before.
+    #[inline]
+    pub(crate) fn chunk(&mut self, begun: Option<Nanos>, now: Nanos) {
+        if self.first_chunk.is_none() {
+            self.first_chunk = Some(begun.unwrap_or(now));
+        } else {
+            let time = Nanos(now.0.saturating_sub(self.last_chunk.0));
+            self.chunks.get_or_insert_default().add(time);
+        }
+        self.last_chunk = now;
+    }
+
     /// Sets a count unless bodies say it.
     pub(crate) fn set_count_if_absent(&mut self, which: Count, n: i64, rule: UsageRule) {
         self.usage.set_if_absent(which, n, rule);
@@ -270,8 +288,9 @@ impl ResponseFacts {
     pub(crate) fn usage(&self, rule: UsageRule) -> Usage {
         let complete = self.done && !self.gapped;
         let sent = self.usage.counts(rule).map(|counts| counts.into_usage(rule, complete));
-        let mut usage = sent.or(self.other_usage).unwrap_or_default();
-        usage.cache_read = usage.cache_read.or_else(|| self.other_usage.and_then(|other| other.cache_read));
+        let other = self.other_usage.as_deref().copied();
+        let mut usage = sent.or(other).unwrap_or_default();
+        usage.cache_read = usage.cache_read.or_else(|| other.and_then(|other| other.cache_read));
         usage
     }
 

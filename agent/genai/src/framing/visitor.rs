@@ -29,8 +29,8 @@ impl Visitor<'_> {
             let response = &mut self.calls.current.response;
             response.begin_document();
             response.failure.seen |= error;
-            if response.first_chunk.is_none() && !response.gapped && !is_keep_alive(name) {
-                response.first_chunk = Some(self.begun.unwrap_or(self.calls.now));
+            if !response.gapped && !is_keep_alive(name) {
+                response.chunk(self.begun, self.calls.now);
             }
         }
         self.decoder.begin(&Event { from: self.from, name }, self.calls);

@@ -145,6 +145,9 @@ pub const OPENAI_RESPONSE_SYSTEM_FINGERPRINT: &str = "openai.response.system_fin
 /// `Microsoft.CognitiveServices` where the provider is `azure.ai.inference`.
 pub const AZURE_RESOURCE_PROVIDER_NAMESPACE: &str = "azure.resource_provider.namespace";
 
+/// True when the request asked for its trace to be kept and has no parent; never false.
+pub const SAMPLING_FORCED: &str = "sampling.forced";
+
 /// Host of the server without port.
 pub const SERVER_ADDRESS: &str = "server.address";
 /// Port of the server.

@@ -1,21 +1,27 @@
 //! The exporters as the rest of the agent has them.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
 use crate::{
-    config::{ExportConfig, ExporterConfig},
+    config::{ExportConfig, ExporterConfig, Signal, Temporality},
     console::Console,
     counters::{ExporterCounters, ExporterReport},
     drain::Drain,
     error::StartError,
+    metrics::{Collector, Metrics, MetricsWorker},
     otlp::Otlp,
     queue,
     record::Record,
+    sampling::Decider,
     worker::{Exporter, Worker},
 };
 
@@ -55,7 +61,23 @@ pub fn prepare(
     let mut queues = Vec::new();
     let mut workers = Vec::new();
     let mut counters = Vec::new();
+    let mut metrics_workers = Vec::new();
     for destination in &config.exporters {
+        if let ExporterConfig::Otlp(otlp) = destination
+            && otlp.signal == Signal::Metrics
+        {
+            let account = ExporterCounters::named(destination.name());
+            let patience = (config.metrics.temporality == Temporality::Cumulative).then_some(otlp.timeout);
+            tracing::info!("exporting metrics to {destination}");
+            metrics_workers.push(MetricsWorker::new(
+                Otlp::new(otlp)?,
+                Arc::clone(&account),
+                drain.clone(),
+                patience,
+            ));
+            counters.push(account);
+            continue;
+        }
         let exporter = match destination {
             ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
             ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
@@ -67,10 +89,18 @@ pub fn prepare(
         workers.push(Worker { exporter, receiver, counters: Arc::clone(&account), drain: drain.clone() });
         counters.push(account);
     }
+    let metrics = (!metrics_workers.is_empty()).then(|| Arc::new(Metrics::new(config.metrics)));
+    let collector = metrics.clone().map(|metrics| Collector {
+        metrics,
+        receivers: metrics_workers.iter().map(MetricsWorker::outbox).collect(),
+        drain,
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (finished, done) = mpsc::channel();
     let work = move || {
-        let tasks: Vec<_> = workers.into_iter().map(|worker| runtime.spawn(worker.run())).collect();
+        let mut tasks: Vec<_> = workers.into_iter().map(|worker| runtime.spawn(worker.run())).collect();
+        tasks.extend(metrics_workers.into_iter().map(|worker| runtime.spawn(worker.run())));
+        tasks.extend(collector.map(|collector| runtime.spawn(collector.run())));
         for task in tasks {
             if let Err(panic) = runtime.block_on(task) {
                 tracing::error!("an exporter ended early: {panic}");
@@ -80,7 +110,10 @@ pub fn prepare(
         runtime.shutdown_background();
         drop(finished);
     };
-    Ok((ExportHandle { shared: Arc::new(Shared { queues, counters, order, done: Mutex::new(done) }) }, work))
+    let decider = Decider::new(&config.sampling);
+    let not_sampled = AtomicU64::new(0);
+    let shared = Shared { metrics, decider, not_sampled, queues, counters, order, done: Mutex::new(done) };
+    Ok((ExportHandle { shared: Arc::new(shared) }, work))
 }
 
 /// Takes spans from any thread; clones share the same exporters.
@@ -91,6 +124,10 @@ pub struct ExportHandle {
 
 #[derive(Debug)]
 struct Shared {
+    /// Absent where no receiver takes metrics.
+    metrics: Option<Arc<Metrics>>,
+    decider: Decider,
+    not_sampled: AtomicU64,
     /// Each with whether it takes every call, or only those with an event.
     queues: Vec<(bool, queue::Sender)>,
     counters: Vec<Arc<ExporterCounters>>,
@@ -106,8 +143,23 @@ impl ExportHandle {
         &self.shared.counters
     }
 
-    /// Hands a span to every exporter that takes it. Never waits: where a queue is full, the span is dropped and counted.
+    /// Spans that no exporter was given, because sampling passed them over.
+    #[must_use]
+    pub fn not_sampled(&self) -> u64 {
+        self.shared.not_sampled.load(Relaxed)
+    }
+
+    /// Counts a call in the metrics, and hands its span, if it is sampled, to every exporter that takes it. Never waits:
+    /// where a queue is full, the span is dropped and counted.
     pub fn push(&self, record: Record) {
+        let sampled = self.shared.decider.keeps(&record);
+        if let Some(metrics) = &self.shared.metrics {
+            metrics.record(&record, sampled);
+        }
+        if !sampled {
+            self.shared.not_sampled.fetch_add(1, Relaxed);
+            return;
+        }
         let record = Arc::new(record);
         for (takes_all, queue) in &self.shared.queues {
             if *takes_all || record.has_event() {

@@ -10,10 +10,12 @@ mod counters;
 mod drain;
 mod error;
 mod handle;
+mod metrics;
 mod otlp;
 mod outcome;
 mod queue;
 mod record;
+mod sampling;
 mod worker;
 
 pub use counters::{ExporterCounters, ExporterReport, Loss};

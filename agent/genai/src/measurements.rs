@@ -27,8 +27,8 @@ pub struct Measurements {
     pub error: Option<Cow<'static, str>>,
     /// The exchange, where the call had one of its own.
     pub http: Option<HttpMeasurements>,
-    /// From the first byte of the request to the last byte of the response.
-    pub duration: Duration,
+    /// From the first byte of the request to the last byte of the response; `None`: the end was not seen.
+    pub duration: Option<Duration>,
     /// The response was streamed.
     pub streamed: bool,
     /// From the first byte of the request to the first chunk of a streamed response.
@@ -39,8 +39,6 @@ pub struct Measurements {
     pub chunks: Option<Box<ChunkTimes>>,
     /// Tokens.
     pub usage: TokenUsage,
-    /// What part of the call was not seen may be what is measured.
-    pub incomplete: bool,
 }
 
 /// Tokens of a call in the conventions' terms; `None`: nobody said so.

@@ -75,7 +75,7 @@ pub(crate) fn span(
             operation,
             provider,
             error: error.as_ref(),
-            incomplete: incomplete.is_some(),
+            incomplete,
             extras: &extras,
         },
         request,

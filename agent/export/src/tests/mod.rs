@@ -14,7 +14,9 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
-use tokentap_genai::{Attribute, Measurements, Relations, Resource, Span, SpanKind, SpanStatus, TraceContext, Value};
+use tokentap_genai::{
+    Attribute, Measurements, Relations, Resource, Span, SpanKind, SpanStatus, TraceContext, Value,
+};
 use tokentap_wire::Nanos;
 
 use crate::{
@@ -58,8 +60,8 @@ pub(super) fn record(id: u8) -> Arc<Record> {
             incomplete: None,
             event_content: Vec::new(),
             relations: Relations::default(),
-        forced: false,
-        measurements: Measurements::default(),
+            forced: false,
+            measurements: Measurements::default(),
         },
         links: Vec::new(),
         pid: 4242,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokentap_wire::Nanos;
 
 use crate::{
-    HttpMeasurements, Measurements, TokenUsage,
+    HttpMeasurements, IncompleteReason, Measurements, TokenUsage,
     context::ExchangeContext,
     facts::{Extra, ExtraValue, RequestFacts, ResponseFacts, Usage},
     outcome::CallError,
@@ -20,7 +20,7 @@ pub(super) struct Measured<'a> {
     pub(super) operation: &'static str,
     pub(super) provider: &'static str,
     pub(super) error: Option<&'a CallError>,
-    pub(super) incomplete: bool,
+    pub(super) incomplete: Option<IncompleteReason>,
     pub(super) extras: &'a [(Extra, ExtraValue)],
 }
 
@@ -57,13 +57,13 @@ pub(super) fn measurements(
         server: (!destination.host.is_empty()).then(|| (destination.host.clone(), destination.port)),
         error: call.error.map(|error| error.name.clone()),
         http: (!reader.calls.many).then_some(HttpMeasurements { status: exchange.status, ..exchange.http }),
-        duration: since_start(end),
+        duration: (!matches!(call.incomplete, Some(IncompleteReason::AgentStop | IncompleteReason::Stale)))
+            .then(|| since_start(end)),
         streamed: response.streamed,
         time_to_first_chunk: response.first_chunk.filter(|_| response.streamed).map(since_start),
         time_to_first_token: response.first_token.filter(|_| response.streamed).map(since_start),
         chunks: response.chunks.take().filter(|_| response.streamed),
         usage: response.usage(reader.api.usage).into(),
-        incomplete: call.incomplete,
     }
 }
 

@@ -90,7 +90,8 @@ pub struct ChunkTimes {
 const STEP: u32 = 13;
 
 impl ChunkTimes {
-    pub(crate) fn add(&mut self, time: Nanos) {
+    /// Counts the time from a chunk to the next one.
+    pub fn add(&mut self, time: Nanos) {
         // The bounds double.
         const FIRST: u64 = 10_000_000;
         let bucket = match time.0.div_ceil(FIRST) {

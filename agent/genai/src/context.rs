@@ -23,6 +23,8 @@ pub(crate) struct ExchangeContext {
     /// 0 before the head of the response, and where that could not be resolved.
     pub(crate) status: u16,
     pub(crate) response_gap: bool,
+    /// What the response says that the server knows it by, by the key of the attribute.
+    pub(crate) response_ids: Box<[(&'static str, String)]>,
     /// The request asks for its trace to be kept.
     pub(crate) forced: bool,
     /// The exchange as HTTP; its status is [`Self::status`].

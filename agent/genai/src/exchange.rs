@@ -27,10 +27,10 @@ use crate::{
     context::ExchangeContext,
     identity::Identity,
     outcome::{Outcome, Seen},
-    provider,
+    propagation, provider,
     reader::Reader,
     recognition::{self, CallCandidate},
-    render, trace_context,
+    render::{self, semconv},
 };
 
 /// An exchange whose request head was seen.
@@ -74,11 +74,12 @@ impl Exchange {
                     Role::Server => SpanKind::Server,
                 },
                 start: at,
-                parent: trace_context::parse(&head.headers),
+                parent: propagation::extract(&options.propagators, &head.headers),
                 provider: provider::by_host(&candidate.destination.host, path),
                 destination: candidate.destination,
                 status: 0,
                 response_gap: false,
+                response_ids: Box::default(),
                 forced: is_forced(options, head),
                 http: http(head, transport),
             },
@@ -108,6 +109,7 @@ impl Exchange {
         context.status = head.status;
         self.unresolved |= !head.headers.complete || head.status == 0;
         context.provider = context.provider.or_else(|| provider::by_headers(&head.headers));
+        context.response_ids = response_ids(&head.headers);
         for reader in &mut self.readers {
             reader.response_head(head);
         }
@@ -277,4 +279,18 @@ fn http(head: &RequestHead<'_>, transport: &Transport) -> HttpMeasurements {
         tls: transport.tls,
         http2: head.version == Version::Http2,
     }
+}
+
+/// What the server knows the response by: for its support, or its own traces.
+fn response_ids(headers: &Headers<'_>) -> Box<[(&'static str, String)]> {
+    /// Longer values are no ids, in bytes.
+    const LONGEST: usize = 128;
+    let ids = semconv::RESPONSE_HEADERS.iter().filter_map(|key| {
+        let (_, name) = key.rsplit_once('.')?;
+        let value = str::from_utf8(headers.get(name)?).ok()?.trim();
+        let is_id =
+            !value.is_empty() && value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_graphic());
+        is_id.then(|| (*key, value.to_owned()))
+    });
+    ids.collect()
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Api, ContentOptions, Dialect, IdentityRules};
+use crate::{Api, ContentOptions, Dialect, IdentityRules, Propagator};
 
 /// Which exchanges are LLM calls, beyond what recognition finds by itself.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Options {
     pub identity: IdentityRules,
     /// The request header whose value `true` asks for the trace to be kept, in lower case.
     pub force_header: Option<String>,
+    /// In which formats headers carry the trace context, the first that is valid counts; none: W3C Trace Context.
+    pub propagators: Vec<Propagator>,
 }
 
 /// An exchange that is an LLM call although its path does not say so. Parses from `[API=]RULE`, as in

@@ -115,6 +115,9 @@ pub(crate) fn span(
     if exchange.status != 0 {
         attributes.put(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(exchange.status));
     }
+    for (key, id) in &exchange.response_ids {
+        attributes.put(key, vec![id.clone()]);
+    }
     if let Some(error) = error {
         attributes.put(semconv::ERROR_TYPE, error.name);
     }

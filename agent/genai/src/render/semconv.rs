@@ -158,6 +158,14 @@ pub const NETWORK_PROTOCOL_NAME: &str = "network.protocol.name";
 pub const NETWORK_PROTOCOL_VERSION: &str = "network.protocol.version";
 /// HTTP status code.
 pub const HTTP_RESPONSE_STATUS_CODE: &str = "http.response.status_code";
+/// `x-request-id` of the response.
+pub const RESPONSE_X_REQUEST_ID: &str = "http.response.header.x-request-id";
+/// `request-id` of the response (Anthropic).
+pub const RESPONSE_REQUEST_ID: &str = "http.response.header.request-id";
+/// `x-trace-id` of the response.
+pub const RESPONSE_X_TRACE_ID: &str = "http.response.header.x-trace-id";
+/// `apim-request-id` of the response (Azure).
+pub const RESPONSE_APIM_REQUEST_ID: &str = "http.response.header.apim-request-id";
 /// How the call failed: what the API calls the error, else the HTTP status, else `cancelled`, `connection_closed`,
 /// `process_exit` or `malformed_response`.
 pub const ERROR_TYPE: &str = "error.type";
@@ -173,6 +181,10 @@ pub const INCOMPLETE_REASON: &str = "tokentap.incomplete.reason";
 /// Seconds from the first byte of the request to the first piece of a streamed response that holds generated
 /// content (text, reasoning, refusal, audio or a tool call); role announcements and keep-alives do not count.
 pub const TIME_TO_FIRST_TOKEN: &str = "tokentap.time_to_first_token";
+
+/// Headers of responses that are kept.
+pub(crate) const RESPONSE_HEADERS: [&str; 4] =
+    [RESPONSE_X_REQUEST_ID, RESPONSE_REQUEST_ID, RESPONSE_X_TRACE_ID, RESPONSE_APIM_REQUEST_ID];
 
 /// Every key above, with what it is, for pages of documentation: read from this very file, so that none can be forgotten.
 pub fn documented() -> impl Iterator<Item = (&'static str, String)> {

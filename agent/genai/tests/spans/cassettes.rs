@@ -67,6 +67,14 @@ fn expected(exchange: &Exchange) -> Vec<String> {
         let number = json!(number.to_string());
         facts.push(("error.type", named.unwrap_or(&number).clone()));
     }
+    for (key, name) in [
+        ("http.response.header.x-request-id", "x-request-id"),
+        ("http.response.header.request-id", "request-id"),
+        ("http.response.header.apim-request-id", "apim-request-id"),
+    ] {
+        let field = exchange.response_fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
+        facts.push((key, field.map(|(_, value)| json!(value)).unwrap_or_default()));
+    }
     let mut lines: Vec<String> = facts
         .into_iter()
         .filter(|(_, value)| !value.is_null())

@@ -13,6 +13,7 @@ mod formats;
 mod identity;
 mod incomplete;
 mod losses;
+mod measurements;
 mod openai_chat;
 mod other_services;
 mod properties;

@@ -114,8 +114,12 @@ fn reference() -> String {
     for metric in metrics {
         let fixed = metric.labels.iter().map(|(key, value)| format!("{key}={value}"));
         let open = match metric.name {
-            "tokentap.spans.exported" => &["exporter"][..],
-            "tokentap.spans.lost" => &["exporter", "reason"],
+            "tokentap.spans.exported"
+            | "tokentap.log_records.exported"
+            | "tokentap.metric_points.exported" => &["exporter"][..],
+            "tokentap.spans.lost" | "tokentap.log_records.lost" | "tokentap.metric_points.lost" => {
+                &["exporter", "reason"]
+            }
             "tokentap.bytes.passed_over" | "tokentap.calls.incomplete" => &["reason"],
             _ => &[],
         };
@@ -123,7 +127,7 @@ fn reference() -> String {
         let loss = if metric.is_loss { "yes" } else { "" };
         row(&mut page, &[&code(metric.name), &labels.join(" "), metric.unit, loss]);
     }
-    page.push_str("\n## Reasons\n\nOf `tokentap.spans.lost`:\n\n| reason | meaning |\n|---|---|\n");
+    page.push_str("\n## Reasons\n\nOf `tokentap.spans.lost`, `tokentap.log_records.lost` and `tokentap.metric_points.lost`:\n\n| reason | meaning |\n|---|---|\n");
     for (loss, name) in Loss::ALL {
         row(&mut page, &[&code(name), loss.sentence()]);
     }

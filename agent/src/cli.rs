@@ -2,16 +2,17 @@
 //! and of the environment.
 
 mod content;
+mod export;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
-use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol};
-use tokentap_genai::{Dialect, IdentitySource, Include, Rule};
+use tokentap_genai::{Dialect, IdentitySource, Include, Propagator, Rule};
 
 use crate::{kernel::RingSize, targets::Glob};
 pub(crate) use content::SWITCHES;
 pub use content::{CaptureContent, Hide};
+pub use export::{Export, Sampling};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +44,14 @@ Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORT
   FI_HIDE_INPUTS and others       true: as --hide
   OTEL_LOGS_EXPORTER              none: no events
   OTEL_TRACES_EXPORTER            otlp, console, none, or a list
+  OTEL_METRICS_EXPORTER           otlp or none; by default metrics go to every base URL that spans go to
+  OTEL_EXPORTER_OTLP_METRICS_*    the same for metrics (/v1/metrics)
+  OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE
+                                  cumulative, delta or lowmemory (cumulative)
+  OTEL_METRIC_EXPORT_INTERVAL     milliseconds between two exports of metrics (10000)
+  OTEL_METRICS_EXEMPLAR_FILTER    trace_based, always_on or always_off (trace_based)
+  OTEL_TRACES_SAMPLER             as --sampler; OTEL_TRACES_SAMPLER_ARG: as --sampler-arg
+  OTEL_PROPAGATORS                as --propagators; baggage is read where --session-from or --user-from say so
   OTEL_BSP_SCHEDULE_DELAY         longest time in milliseconds that a span waits for its batch to fill (500)
   OTEL_BSP_MAX_QUEUE_SIZE         spans waiting per exporter (2048)
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE  spans per batch (512)
@@ -94,6 +103,9 @@ pub struct Run {
     /// What of prompts and completions.
     #[command(flatten)]
     pub content: Content,
+    /// Which spans.
+    #[command(flatten)]
+    pub sampling: Sampling,
     /// Where to.
     #[command(flatten)]
     pub export: Export,
@@ -126,6 +138,9 @@ pub struct Replay {
     /// What of prompts and completions.
     #[command(flatten)]
     pub content: Content,
+    /// Which spans.
+    #[command(flatten)]
+    pub sampling: Sampling,
     /// Where to.
     #[command(flatten)]
     pub export: Export,
@@ -186,6 +201,10 @@ pub struct Rules {
     /// first that is there counts.
     #[arg(long, value_name = "SOURCE")]
     pub user_from: Vec<IdentitySource>,
+    /// Read the trace context of requests from these formats of headers, the first with a valid one counts: tracecontext (the
+    /// default), b3, b3multi, datadog, jaeger or derisk; a list or repeated.
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
+    pub propagators: Vec<Propagator>,
     /// Report a call as incomplete after this time without traffic, as 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub stale_after: Duration,
@@ -213,30 +232,6 @@ pub struct Content {
     /// Export content as it is, with the secrets that are in it.
     #[arg(long, conflicts_with = "redact")]
     pub no_redaction: bool,
-}
-
-/// Where spans go. Several at once are fine; none of them waits for another.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Export")]
-pub struct Export {
-    /// An OTLP receiver, as http://collector:4317; may be repeated.
-    #[arg(long, value_name = "URL")]
-    pub otlp_endpoint: Vec<String>,
-    /// grpc or http/protobuf. Once for all endpoints, or once for each in the same order. Default: grpc for
-    /// port 4317, else http/protobuf.
-    #[arg(long, value_name = "PROTOCOL")]
-    pub otlp_protocol: Vec<Protocol>,
-    /// A header for every OTLP request, as authorization=Bearer…; may be repeated.
-    #[arg(long, value_name = "K=V")]
-    pub otlp_header: Vec<HeaderSetting>,
-    /// Print spans on standard output: `pretty` (when no format is given), a line for people, or `json`, an
-    /// object per line.
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "pretty")]
-    pub console: Option<ConsoleFormat>,
-    /// Longest time to deliver what is in flight when the agent is stopped, as 20s.
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
-    pub drain_timeout: Duration,
 }
 
 fn path(text: &str) -> Result<Rule, String> {

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use crate::config::Signal;
+
 /// Why an exporter did not deliver a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
@@ -59,18 +61,19 @@ impl Loss {
 }
 
 /// What happened to the spans given to one exporter.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ExporterCounters {
     name: String,
+    signal: Signal,
     exported: AtomicU64,
     lost: [AtomicU64; Loss::ALL.len()],
 }
 
 impl ExporterCounters {
-    /// All zero, of the exporter with this name.
+    /// All zero, of the exporter with this name, which counts spans, events or points of metrics.
     #[must_use]
-    pub fn named(name: String) -> Arc<Self> {
-        Arc::new(Self { name, ..Self::default() })
+    pub fn of(name: String, signal: Signal) -> Arc<Self> {
+        Arc::new(Self { name, signal, exported: AtomicU64::default(), lost: Default::default() })
     }
 
     /// Spans that the receiver has confirmed.
@@ -88,6 +91,7 @@ impl ExporterCounters {
     pub fn report(&self) -> ExporterReport {
         ExporterReport {
             name: self.name.clone(),
+            signal: self.signal,
             exported: self.exported.load(Relaxed),
             lost: Loss::ALL
                 .iter()
@@ -103,6 +107,8 @@ impl ExporterCounters {
 pub struct ExporterReport {
     /// Kind and destination, as `otlp/grpc http://collector:4317`.
     pub name: String,
+    /// What is counted: spans, events, or points of metrics.
+    pub signal: Signal,
     /// Spans delivered.
     pub exported: u64,
     /// Spans lost, by [`Loss`] name; reasons that never happened are left out.

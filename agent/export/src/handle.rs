@@ -1,11 +1,7 @@
 //! The exporters as the rest of the agent has them.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -66,7 +62,7 @@ pub fn prepare(
         if let ExporterConfig::Otlp(otlp) = destination
             && otlp.signal == Signal::Metrics
         {
-            let account = ExporterCounters::named(destination.name());
+            let account = ExporterCounters::of(destination.name(), destination.signal());
             let patience = (config.metrics.temporality == Temporality::Cumulative).then_some(otlp.timeout);
             tracing::info!("exporting metrics to {destination}");
             metrics_workers.push(MetricsWorker::new(
@@ -82,7 +78,7 @@ pub fn prepare(
             ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
             ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
         };
-        let account = ExporterCounters::named(destination.name());
+        let account = ExporterCounters::of(destination.name(), destination.signal());
         let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());
         tracing::info!("exporting spans to {destination}");
         queues.push((destination.takes_all(), sender));
@@ -111,8 +107,7 @@ pub fn prepare(
         drop(finished);
     };
     let decider = Decider::new(&config.sampling);
-    let not_sampled = AtomicU64::new(0);
-    let shared = Shared { metrics, decider, not_sampled, queues, counters, order, done: Mutex::new(done) };
+    let shared = Shared { metrics, decider, queues, counters, order, done: Mutex::new(done) };
     Ok((ExportHandle { shared: Arc::new(shared) }, work))
 }
 
@@ -127,7 +122,6 @@ struct Shared {
     /// Absent where no receiver takes metrics.
     metrics: Option<Arc<Metrics>>,
     decider: Decider,
-    not_sampled: AtomicU64,
     /// Each with whether it takes every call, or only those with an event.
     queues: Vec<(bool, queue::Sender)>,
     counters: Vec<Arc<ExporterCounters>>,
@@ -143,22 +137,15 @@ impl ExportHandle {
         &self.shared.counters
     }
 
-    /// Spans that no exporter was given, because sampling passed them over.
-    #[must_use]
-    pub fn not_sampled(&self) -> u64 {
-        self.shared.not_sampled.load(Relaxed)
-    }
-
     /// Counts a call in the metrics, and hands its span, if it is sampled, to every exporter that takes it. Never waits:
-    /// where a queue is full, the span is dropped and counted.
-    pub fn push(&self, record: Record) {
+    /// where a queue is full, the span is dropped and counted. Whether the span is sampled.
+    pub fn push(&self, record: Record) -> bool {
         let sampled = self.shared.decider.keeps(&record);
         if let Some(metrics) = &self.shared.metrics {
             metrics.record(&record, sampled);
         }
         if !sampled {
-            self.shared.not_sampled.fetch_add(1, Relaxed);
-            return;
+            return false;
         }
         let record = Arc::new(record);
         for (takes_all, queue) in &self.shared.queues {
@@ -166,6 +153,7 @@ impl ExportHandle {
                 queue.push(&record);
             }
         }
+        true
     }
 
     /// Delivers what waits, until the deadline; what is left then is lost. Spans pushed from now on are

@@ -183,7 +183,7 @@ mod tests {
     use tokentap_genai::{Attribute, Value};
 
     use super::*;
-    use crate::tests::record;
+    use crate::{config::Signal, tests::record};
 
     #[test]
     fn a_process_that_floods_the_queue_loses_its_own_spans() {
@@ -193,7 +193,7 @@ mod tests {
             max_queue_bytes: usize::MAX,
             max_export_batch_size: 64,
         };
-        let counters = ExporterCounters::named("x".into());
+        let counters = ExporterCounters::of("x".into(), Signal::Traces);
         let (order, drain) = Drain::new();
         let (sender, mut receiver) = bounded(&config, Arc::clone(&counters), drain);
         let of = |pid| Arc::new(Record { pid, ..(*record(1)).clone() });
@@ -218,7 +218,8 @@ mod tests {
             max_export_batch_size: 10,
         };
         let (order, drain) = Drain::new();
-        let (sender, mut receiver) = bounded(&config, ExporterCounters::named("x".into()), drain);
+        let (sender, mut receiver) =
+            bounded(&config, ExporterCounters::of("x".into(), Signal::Traces), drain);
         let large = |megabytes: usize| {
             let mut record = (*record(1)).clone();
             let value = Value::Str(Cow::Owned("x".repeat(megabytes << 20)));

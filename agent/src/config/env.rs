@@ -61,8 +61,11 @@ impl<'a> Env<'a> {
         self.number(names, min).map(|ms| Duration::from_millis(ms.min(1 << 35)))
     }
 
-    /// Notes that a variable was ignored. `why` must not hold a secret.
+    /// Notes that a variable was ignored, once: several signals may have read it. `why` must not hold a secret.
     pub(super) fn ignored(&mut self, name: &str, why: &str) {
-        self.warnings.push(format!("ignoring {name}: {why}"));
+        let warning = format!("ignoring {name}: {why}");
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 }

@@ -30,6 +30,14 @@ pub enum ConfigError {
         /// How many endpoints.
         endpoints: usize,
     },
+    /// A sampler, or its argument, that is none.
+    #[error("{flag}: {why}")]
+    Sampler {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
     /// A pattern to mask content by that is none.
     #[error("--redact '{pattern}': {why}")]
     Redact {

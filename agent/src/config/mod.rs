@@ -4,11 +4,14 @@ mod content;
 mod env;
 mod error;
 mod otlp;
+mod sampling;
 
 use std::{path::PathBuf, time::Duration};
 
-use tokentap_export::config::{BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, Signal};
-use tokentap_genai::{ContentOptions, IdentityRules, Include, Options};
+use tokentap_export::config::{
+    BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, MetricsConfig, Signal,
+};
+use tokentap_genai::{ContentOptions, IdentityRules, Include, Options, Propagator};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -122,19 +125,19 @@ impl Config {
             Command::Record(_) => None,
         };
         let events = content.as_ref().is_some_and(|content| content.destination.has_event());
-        let mut export = |flags: &cli::Export| {
+        let export = |flags: &cli::Export, sampling: &cli::Sampling, env: &mut Env<'_>| {
             if disabled {
-                Ok(ExportConfig::default())
-            } else {
-                exporters(flags, events, &mut env, stdout_is_terminal)
+                return Ok(ExportConfig::default());
             }
+            let sampling = sampling::resolve(sampling, env)?;
+            Ok(ExportConfig { sampling, ..exporters(flags, events, env, stdout_is_terminal)? })
         };
         let action = match cli.command {
             Command::Run(run) => Action::Run(RunConfig {
                 select: select(run.select),
                 stale_after: run.rules.stale_after,
-                calls: calls(run.rules, content),
-                export: export(&run.export)?,
+                export: export(&run.export, &run.sampling, &mut env)?,
+                calls: calls(run.rules, content, &run.sampling, &mut env),
                 drain_timeout: run.export.drain_timeout,
             }),
             Command::Record(record) => Action::Record(RecordConfig {
@@ -145,8 +148,8 @@ impl Config {
             Command::Replay(replay) => Action::Replay(ReplayConfig {
                 tape: replay.tape,
                 stale_after: replay.rules.stale_after,
-                calls: calls(replay.rules, content),
-                export: export(&replay.export)?,
+                export: export(&replay.export, &replay.sampling, &mut env)?,
+                calls: calls(replay.rules, content, &replay.sampling, &mut env),
                 drain_timeout: replay.export.drain_timeout,
             }),
         };
@@ -159,8 +162,14 @@ fn select(flags: cli::Select) -> Select {
     Select { pids, exes, all, follow: !no_follow, ring_size, service_name }
 }
 
-fn calls(flags: cli::Rules, content: Option<ContentOptions>) -> Options {
-    let cli::Rules { host_include, host_exclude, path_include, path_exclude, dialect, .. } = flags;
+fn calls(
+    flags: cli::Rules,
+    content: Option<ContentOptions>,
+    sampling: &cli::Sampling,
+    env: &mut Env<'_>,
+) -> Options {
+    let cli::Rules { host_include, host_exclude, path_include, path_exclude, dialect, propagators, .. } =
+        flags;
     let identity = IdentityRules { session: flags.session_from, user: flags.user_from };
     let paths = path_include.into_iter().map(|rule| Include { rule, api: None });
     Options {
@@ -169,7 +178,24 @@ fn calls(flags: cli::Rules, content: Option<ContentOptions>) -> Options {
         content,
         dialects: dialect,
         identity,
+        force_header: sampling::force_header(sampling),
+        propagators: if propagators.is_empty() { env_propagators(env) } else { propagators },
     }
+}
+
+/// `OTEL_PROPAGATORS`: formats of headers. Baggage is no trace context; `none`: no parent is ever read.
+fn env_propagators(env: &mut Env<'_>) -> Vec<Propagator> {
+    const NAME: &str = "OTEL_PROPAGATORS";
+    let Some(list) = env.text(NAME) else { return Vec::new() };
+    let mut propagators = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "baggage")) {
+        match name.parse() {
+            Ok(propagator) if !propagators.contains(&propagator) => propagators.push(propagator),
+            Ok(_) => {}
+            Err(why) => env.ignored(NAME, &format!("'{name}': {why}")),
+        }
+    }
+    propagators
 }
 
 fn exporters(
@@ -203,6 +229,11 @@ fn exporters(
         }
         exporters.extend(logs.into_iter().map(|otlp| ExporterConfig::Otlp(Box::new(otlp))));
     }
+    let off = env.text("OTEL_METRICS_EXPORTER").is_some_and(|name| name == "none");
+    let metrics = otlp::resolve(Signal::Metrics, flags, env, otlp && !off, off)?;
+    if !off {
+        exporters.extend(metrics.into_iter().map(|otlp| ExporterConfig::Otlp(Box::new(otlp))));
+    }
     let color =
         stdout_is_terminal && env.text("NO_COLOR").is_none() && env.text("TERM").is_none_or(|t| t != "dumb");
     let wanted = console.then_some(ConsoleFormat::Pretty);
@@ -218,7 +249,26 @@ fn exporters(
             return Err(ConfigError::NoExporter);
         }
     }
-    Ok(ExportConfig { exporters, batch: batch(env), ..ExportConfig::default() })
+    Ok(ExportConfig {
+        exporters,
+        batch: batch(env),
+        metrics: metrics_config(flags, env),
+        ..ExportConfig::default()
+    })
+}
+
+fn metrics_config(flags: &cli::Export, env: &mut Env<'_>) -> MetricsConfig {
+    let default = MetricsConfig::default();
+    let interval = flags.metric_interval.or_else(|| env.millis(&["OTEL_METRIC_EXPORT_INTERVAL"], 1));
+    MetricsConfig {
+        interval: interval.unwrap_or(default.interval),
+        temporality: env
+            .parsed(&["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"])
+            .unwrap_or(default.temporality),
+        semconv: flags.semconv_metrics,
+        exemplars: env.parsed(&["OTEL_METRICS_EXEMPLAR_FILTER"]).unwrap_or(default.exemplars),
+        ..default
+    }
 }
 
 fn batch(env: &mut Env<'_>) -> BatchConfig {

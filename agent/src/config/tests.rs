@@ -25,12 +25,24 @@ fn warnings(line: &str, vars: &[(&str, &str)]) -> Vec<String> {
     resolved(line, vars, false).unwrap().warnings
 }
 
-/// The names of the exporters.
+/// The names of the exporters of spans and events.
 #[track_caller]
 fn check(flags: &str, vars: &[(&str, &str)], want: &[&str]) {
-    let names: Vec<_> =
-        export(&format!("run --all {flags}"), vars).exporters.iter().map(ExporterConfig::name).collect();
-    assert_eq!(names, want);
+    let config = export(&format!("run --all {flags}"), vars);
+    let others = config.exporters.iter().filter(|exporter| !has_metrics(exporter));
+    assert_eq!(others.map(ExporterConfig::name).collect::<Vec<_>>(), want);
+}
+
+fn has_metrics(exporter: &ExporterConfig) -> bool {
+    matches!(exporter, ExporterConfig::Otlp(otlp) if otlp.signal == Signal::Metrics)
+}
+
+/// The names of the exporters of metrics.
+#[track_caller]
+fn check_metrics(flags: &str, vars: &[(&str, &str)], want: &[&str]) {
+    let config = export(&format!("run --all {flags}"), vars);
+    let metrics = config.exporters.iter().filter(|exporter| has_metrics(exporter));
+    assert_eq!(metrics.map(ExporterConfig::name).collect::<Vec<_>>(), want);
 }
 
 fn the_otlp(flags: &str, vars: &[(&str, &str)]) -> OtlpConfig {
@@ -251,6 +263,8 @@ fn certificates_come_in_pairs() {
         half[1],
         ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "cert.pem"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+        // Of metrics there is half a pair.
+        ("OTEL_METRICS_EXPORTER", "none"),
     ];
     let tls = the_otlp("", &whole).tls;
     assert_eq!(tls.client, Some(("cert.pem".into(), "key.pem".into())));
@@ -341,4 +355,90 @@ fn a_proxy_is_named_by_the_usual_variables() {
     assert_eq!(proxy("http://c:4317"), Some(("http://other:8080/".into(), false)));
     assert_eq!(proxy("https://a.inside.example:4317"), None);
     assert_eq!(proxy("http://127.0.0.1:4318"), None);
+}
+
+#[test]
+fn metrics_go_where_spans_go_unless_they_have_a_place_of_their_own_or_none() {
+    let metrics_endpoint = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m:4318/v1/metrics");
+    let off = ("OTEL_METRICS_EXPORTER", "none");
+    check_metrics("--otlp-endpoint http://c:4317", &[], &["otlp/grpc metrics http://c:4317/"]);
+    check_metrics(
+        "",
+        &[(ENDPOINT, "http://c:4318")],
+        &["otlp/http/protobuf metrics http://c:4318/v1/metrics"],
+    );
+    check_metrics(
+        "",
+        &[(ENDPOINT, "http://c:4318"), metrics_endpoint],
+        &["otlp/http/protobuf metrics http://m:4318/v1/metrics"],
+    );
+    check_metrics("", &[(TRACES_ENDPOINT, "http://t:4318/v1/traces")], &[]);
+    check_metrics("--otlp-endpoint http://c:4317", &[off], &[]);
+    check_metrics("--console", &[], &[]);
+    let config = export(
+        "run --all --console --semconv-metrics old --metric-interval 3s",
+        &[
+            ("OTEL_METRIC_EXPORT_INTERVAL", "60000"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "Delta"),
+            ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off"),
+        ],
+    )
+    .metrics;
+    assert_eq!(config.interval, Duration::from_secs(3));
+    let by_env = export("run --all --console", &[("OTEL_METRIC_EXPORT_INTERVAL", "60000")]).metrics;
+    assert_eq!(by_env.interval, Duration::from_secs(60));
+    let shown = [config.temporality.to_string(), config.semconv.to_string(), config.exemplars.to_string()];
+    assert_eq!(shown, ["delta", "old", "always_off"]);
+}
+
+#[test]
+fn the_sampler_is_named_by_flags_or_variables() {
+    use tokentap_export::config::Sampler;
+    let sampler = |flags: &str, vars: &[(&str, &str)]| {
+        export(&format!("run --all --console {flags}"), vars).sampling.sampler
+    };
+    let (name, argument) = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG");
+    assert_eq!(sampler("", &[]), Sampler::ParentBasedAlwaysOn);
+    assert_eq!(sampler("", &[(name, "traceidratio"), (argument, "0.25")]), Sampler::TraceIdRatio(0.25));
+    assert_eq!(
+        sampler(
+            "--sampler parentbased_traceidratio --sampler-arg 0.5",
+            &[(name, "always_off"), (argument, "0.1")]
+        ),
+        Sampler::ParentBasedTraceIdRatio(0.5)
+    );
+    let warned = warnings("run --all --console", &[(name, "jaeger_remote"), (argument, "2")]);
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    for (flags, part) in [("--sampler sometimes", "parentbased_"), ("--sampler-arg 7", "0 to 1")] {
+        let said = resolved(&format!("run --all --console {flags}"), &[], false).unwrap_err().to_string();
+        assert!(said.starts_with("--sampler") && said.contains(part), "{said}");
+    }
+    let rules = export("run --all --console --keep-errors --sampling-rule ratio=0.1,provider=openai", &[]);
+    assert!(rules.sampling.keep_errors && rules.sampling.rules.len() == 1);
+    assert!(refused("run --all --console --sampling-rule provider=openai").contains("ratio=0.1"));
+}
+
+#[test]
+fn contexts_and_the_header_that_forces_a_trace() {
+    let calls = |flags: &str, vars: &[(&str, &str)]| match resolved(
+        &format!("run --all --console {flags}"),
+        vars,
+        false,
+    )
+    .unwrap()
+    .action
+    {
+        Action::Run(run) => run.calls,
+        other => panic!("{other:?}"),
+    };
+    let propagators = ("OTEL_PROPAGATORS", "tracecontext, baggage,b3multi,b3multi,xray");
+    assert_eq!(calls("", &[]).propagators, []);
+    assert_eq!(calls("", &[propagators]).propagators, [Propagator::TraceContext, Propagator::B3Multi]);
+    assert_eq!(
+        calls("--propagators jaeger,b3", &[propagators]).propagators,
+        [Propagator::Jaeger, Propagator::B3]
+    );
+    assert_eq!(calls("", &[]).force_header.as_deref(), Some("x-force-trace"));
+    assert_eq!(calls("--force-header X-Keep", &[]).force_header.as_deref(), Some("x-keep"));
+    assert_eq!(calls("--force-header none", &[]).force_header, None);
 }

@@ -8,7 +8,7 @@ use tokentap_export::{
     config::{BatchConfig, ExportConfig},
     prepare,
 };
-use tokentap_genai::{Options, Measurements, Relations, Resource, Span, SpanKind, SpanStatus, Value};
+use tokentap_genai::{Measurements, Options, Relations, Resource, Span, SpanKind, SpanStatus, Value};
 use tokentap_tape::{ControlEvent, Process, ProcessKey};
 use tokentap_wire::Nanos;
 

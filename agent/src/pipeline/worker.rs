@@ -383,7 +383,9 @@ fn export(context: &Context, (record, described): Ready) {
     if !described {
         context.telemetry.add(Event::UndescribedSpans, 1);
     }
-    context.export.push(record);
+    if !context.export.push(record) {
+        context.telemetry.add(Event::NotSampledSpans, 1);
+    }
 }
 
 /// Random bytes, not all of them zero.

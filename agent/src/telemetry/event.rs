@@ -59,13 +59,15 @@ pub enum Event {
     StuckReads,
     /// Spans exported before it was known what their process is.
     UndescribedSpans,
+    /// Spans that were not exported, because sampling passed them over.
+    NotSampledSpans,
     /// Threads that did not end by the drain deadline.
     AbandonedThreads,
 }
 
 impl Event {
     /// All, in order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::FramesRead,
         Self::FramesMalformed,
         Self::WorkerFullBytes,
@@ -92,6 +94,7 @@ impl Event {
         Self::UnknownProcessBytes,
         Self::StuckReads,
         Self::UndescribedSpans,
+        Self::NotSampledSpans,
         Self::AbandonedThreads,
     ];
 
@@ -140,6 +143,7 @@ impl Event {
             }
             Self::StuckReads => count("tokentap.reads.abandoned", &[("reason", "unanswered")]),
             Self::UndescribedSpans => count("tokentap.spans.undescribed", &[]),
+            Self::NotSampledSpans => count("tokentap.spans.not_sampled", &[]),
             Self::AbandonedThreads => count("tokentap.threads.abandoned", &[]).loss(),
         }
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use tokentap_abi::{COUNTERS, Counter};
-use tokentap_export::ExporterCounters;
+use tokentap_export::{ExporterCounters, config::Signal};
 use tokentap_tape::RecorderCounters;
 
 pub use event::Event;
@@ -47,12 +47,26 @@ impl ByReason {
 
 /// Numbers that neither [`Event`] nor the kernel side has: of the recorder, and of each exporter (labels `exporter` and
 /// `reason`).
-pub const OTHERS: [Metric; 5] = [TAPE_FRAMES, TAPE_FRAMES_LOST, TAPE_WITHHELD, SPANS_EXPORTED, SPANS_LOST];
+pub const OTHERS: [Metric; 9] = [
+    TAPE_FRAMES,
+    TAPE_FRAMES_LOST,
+    TAPE_WITHHELD,
+    SPANS[0],
+    SPANS[1],
+    LOG_RECORDS[0],
+    LOG_RECORDS[1],
+    METRIC_POINTS[0],
+    METRIC_POINTS[1],
+];
 const TAPE_FRAMES: Metric = count("tokentap.tape.frames.written", &[]);
 const TAPE_FRAMES_LOST: Metric = count("tokentap.tape.frames.lost", &[("reason", "write_failed")]).loss();
 const TAPE_WITHHELD: Metric = bytes("tokentap.tape.bytes.withheld", &[]);
-const SPANS_EXPORTED: Metric = count("tokentap.spans.exported", &[]);
-const SPANS_LOST: Metric = count("tokentap.spans.lost", &[]).loss();
+/// Of each exporter, what was delivered and what was lost.
+const SPANS: [Metric; 2] = [count("tokentap.spans.exported", &[]), count("tokentap.spans.lost", &[]).loss()];
+const LOG_RECORDS: [Metric; 2] =
+    [count("tokentap.log_records.exported", &[]), count("tokentap.log_records.lost", &[]).loss()];
+const METRIC_POINTS: [Metric; 2] =
+    [count("tokentap.metric_points.exported", &[]), count("tokentap.metric_points.lost", &[]).loss()];
 
 /// Every counter of the agent.
 #[derive(Debug, Default)]
@@ -155,9 +169,14 @@ impl Telemetry {
 fn of_exporter(counters: &ExporterCounters) -> Vec<Row> {
     let report = counters.report();
     let exporter = || ("exporter", report.name.clone());
-    let exported = Row { metric: SPANS_EXPORTED, labels: vec![exporter()], value: report.exported };
+    let [exported, lost] = match report.signal {
+        Signal::Traces => SPANS,
+        Signal::Logs => LOG_RECORDS,
+        Signal::Metrics => METRIC_POINTS,
+    };
+    let exported = Row { metric: exported, labels: vec![exporter()], value: report.exported };
     let lost = report.lost.iter().map(|(reason, value)| Row {
-        metric: SPANS_LOST,
+        metric: lost,
         labels: vec![exporter(), ("reason", (*reason).to_owned())],
         value: *value,
     });
@@ -197,7 +216,7 @@ mod tests {
         kernel[Counter::Seen as usize] = 100;
         kernel[Counter::LostRingFull as usize] = 40;
         telemetry.set_kernel(&kernel);
-        let exporter = ExporterCounters::named("otlp/grpc http://c:4317".into());
+        let exporter = ExporterCounters::of("otlp/grpc http://c:4317".into(), Signal::Traces);
         telemetry.add_exporter(&exporter);
         exporter.exported(5);
         exporter.lost(Loss::QueueFull, 2);

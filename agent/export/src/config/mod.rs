@@ -53,9 +53,17 @@ impl ExporterConfig {
         }
     }
 
+    /// What is sent there.
+    pub(crate) fn signal(&self) -> Signal {
+        match self {
+            Self::Otlp(otlp) => otlp.signal,
+            Self::Console { .. } => Signal::Traces,
+        }
+    }
+
     /// Whether it takes every call, or only those with an event.
     pub(crate) fn takes_all(&self) -> bool {
-        !matches!(self, Self::Otlp(otlp) if otlp.signal == Signal::Logs)
+        self.signal() != Signal::Logs
     }
 }
 

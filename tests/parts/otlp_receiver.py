@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_grpc
 
@@ -44,6 +46,15 @@ class Traces(trace_grpc.TraceServiceServicer):
         return trace.ExportTraceServiceResponse()
 
 
+class Metrics(metrics_grpc.MetricsServiceServicer):
+    def Export(self, request, context):
+        write(request)
+        return metrics.ExportMetricsServiceResponse()
+
+
+REQUESTS = {"/v1/traces": trace.ExportTraceServiceRequest, "/v1/metrics": metrics.ExportMetricsServiceRequest}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -51,14 +62,14 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        request = trace.ExportTraceServiceRequest()
         status = 200
-        if self.path != "/v1/traces":
+        if self.path not in REQUESTS:
             status = 404
         elif self.headers.get("content-type") != "application/x-protobuf":
             status = 415
         else:
             try:
+                request = REQUESTS[self.path]()
                 request.ParseFromString(body)
                 write(request)
             except DecodeError:
@@ -76,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), compression=grpc.Compression.NoCompression)
 trace_grpc.add_TraceServiceServicer_to_server(Traces(), server)
+metrics_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
 grpc_port = server.add_insecure_port(f"127.0.0.1:{opts.grpc_port}")
 http = ThreadingHTTPServer(("127.0.0.1", opts.http_port), Handler)
 server.start()

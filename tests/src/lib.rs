@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod mapper;
 pub mod messages;
+pub mod metric;
 pub mod mock;
 pub mod parts;
 pub mod passing;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    metric::Series,
     parts,
     process::{Process, wait_until},
     span::Span,
@@ -133,6 +134,29 @@ impl Receiver {
         let resources = self.documents().into_iter().flat_map(|document| list(&document, "resourceLogs"));
         let scopes = resources.flat_map(|resource| list(&resource, "scopeLogs"));
         scopes.flat_map(|scope| list(&scope, "logRecords")).collect()
+    }
+
+    /// The series of a metric in its last state, once `is_enough` says so of them.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    #[must_use]
+    pub fn wait_for_metric(&self, name: &str, is_enough: impl Fn(&[Series]) -> bool) -> Vec<Series> {
+        wait_until(&format!("{name} arrives"), || is_enough(&self.metric(name)));
+        self.metric(name)
+    }
+
+    /// The series of a metric of which numbers count from the start, as they were last.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Vec<Series> {
+        let mut series: Vec<Series> = Vec::new();
+        for new in self.documents().iter().flat_map(|document| Series::of(document, name)) {
+            match series.iter_mut().find(|known| known.is_same(&new)) {
+                Some(known) => *known = new,
+                None => series.push(new),
+            }
+        }
+        series
     }
 
     /// A line that is still being written does not count yet.

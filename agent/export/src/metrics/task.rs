@@ -171,9 +171,16 @@ impl MetricsWorker {
                 continue;
             };
             tokio::select! {
-                done = self.deliver(&collection) => if done {
-                    outbox.delivered.store(number, Relaxed);
-                },
+                done = self.deliver(&collection) => {
+                    if self.otlp.is_unsupported() {
+                        // Nothing is kept for it.
+                        outbox.delivered.store(u64::MAX, Relaxed);
+                        return;
+                    }
+                    if done {
+                        outbox.delivered.store(number, Relaxed);
+                    }
+                }
                 () = deadline.expired() => {
                     let left = outbox.waiting().iter().map(|(_, waiting)| waiting.points()).sum::<u64>();
                     outbox.counters.lost(Loss::DrainTimeout, collection.points() + left);

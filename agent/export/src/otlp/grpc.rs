@@ -93,6 +93,7 @@ fn failure(status: &Status) -> Failure {
         | Code::OutOfRange
         | Code::Unavailable
         | Code::DataLoss => Failure::Again { after, why },
+        Code::Unimplemented => Failure::Unsupported(why),
         Code::ResourceExhausted if after.is_some() => Failure::Again { after, why },
         _ => Failure::Rejected(why),
     }

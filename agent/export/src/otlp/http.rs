@@ -98,6 +98,9 @@ fn failure(status: StatusCode, after: Option<Duration>, why: String) -> Failure 
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Failure::Again { after, why },
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            Failure::Unsupported(why)
+        }
         _ => Failure::Rejected(why),
     }
 }

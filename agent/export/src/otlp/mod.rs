@@ -33,6 +33,8 @@ pub(super) struct Otlp {
     timeout: Duration,
     secrets: Vec<HeaderSetting>,
     outage: Outage,
+    /// The receiver has said that it takes nothing of the signal.
+    unsupported: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,8 @@ impl Otlp {
             client,
             timeout: config.timeout,
             secrets: config.headers.clone(),
-            outage: Outage::new(config.name()),
+            outage: Outage::new(config.name(), config.signal),
+            unsupported: false,
         })
     }
 
@@ -75,7 +78,16 @@ impl Otlp {
         loop {
             let asked = match self.offer(request.clone()).await {
                 Ok(accepted) => return self.taken(spans, accepted),
-                Err(Failure::Rejected(why)) => {
+                Err(Failure::Unsupported(why)) if self.signal == Signal::Metrics => {
+                    tracing::info!(
+                        "{} takes no metrics ({}): none are sent to it; OTEL_METRICS_EXPORTER=none says so from the start",
+                        self.outage.exporter(),
+                        self.masked(&why)
+                    );
+                    self.unsupported = true;
+                    return DeliveryOutcome::delivered(0);
+                }
+                Err(Failure::Rejected(why) | Failure::Unsupported(why)) => {
                     self.outage.rejected(spans, &self.masked(&why));
                     return DeliveryOutcome::lost(Loss::Rejected, spans);
                 }
@@ -105,6 +117,11 @@ impl Otlp {
                 }
             }
         }
+    }
+
+    /// Whether the receiver has said that it takes nothing of the signal.
+    pub(super) const fn is_unsupported(&self) -> bool {
+        self.unsupported
     }
 
     fn prepare(&self, batch: Bytes) -> Bytes {

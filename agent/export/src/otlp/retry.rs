@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::Signal;
+
 /// First wait.
 const INITIAL: Duration = Duration::from_millis(500);
 /// Longest wait that we choose ourselves: also the longest that a receiver that is back stays unnoticed.
@@ -21,6 +23,8 @@ pub(super) enum Failure {
     Again { after: Option<Duration>, why: String },
     /// The receiver will never take it.
     Rejected(String),
+    /// The receiver takes nothing of this signal.
+    Unsupported(String),
 }
 
 /// What the receiver says about a batch that it took.
@@ -60,6 +64,8 @@ impl Backoff {
 #[derive(Debug)]
 pub(super) struct Outage {
     exporter: String,
+    /// What is delivered, in the plural.
+    items: &'static str,
     said: Option<(Trouble, Instant)>,
 }
 
@@ -72,24 +78,35 @@ enum Trouble {
 }
 
 impl Outage {
-    pub(super) const fn new(exporter: String) -> Self {
-        Self { exporter, said: None }
+    pub(super) const fn new(exporter: String, signal: Signal) -> Self {
+        let items = match signal {
+            Signal::Traces => "spans",
+            Signal::Logs => "events",
+            Signal::Metrics => "points of metrics",
+        };
+        Self { exporter, items, said: None }
+    }
+
+    /// Kind and destination.
+    pub(super) fn exporter(&self) -> &str {
+        &self.exporter
     }
 
     /// A batch has to wait.
     pub(super) fn waiting(&mut self, why: &str) {
         if self.is_news(Trouble::Waiting) {
             tracing::warn!(
-                "cannot deliver spans to {}: {why}; retrying (a full queue drops the newest spans)",
+                "cannot deliver {} to {}: {why}; retrying (a full queue drops the newest)",
+                self.items,
                 self.exporter
             );
         }
     }
 
     /// A batch was lost for good.
-    pub(super) fn rejected(&mut self, spans: u64, why: &str) {
+    pub(super) fn rejected(&mut self, items: u64, why: &str) {
         if self.is_news(Trouble::Rejecting) {
-            tracing::warn!("{} rejected {spans} spans: {why}; they are lost", self.exporter);
+            tracing::warn!("{} rejected {items} {}: {why}; they are lost", self.exporter, self.items);
         }
     }
 
@@ -98,14 +115,15 @@ impl Outage {
         if accepted.rejected > 0 || !accepted.message.is_empty() {
             if self.is_news(Trouble::Partial) {
                 tracing::warn!(
-                    "{} rejected {} spans of a batch: {}",
+                    "{} rejected {} {} of a batch: {}",
                     self.exporter,
                     accepted.rejected,
+                    self.items,
                     accepted.message
                 );
             }
         } else if let Some((_, since)) = self.said.take() {
-            tracing::info!("{} accepts spans again, after {:.1?}", self.exporter, since.elapsed());
+            tracing::info!("{} accepts {} again, after {:.1?}", self.exporter, self.items, since.elapsed());
         }
     }
 
@@ -129,7 +147,7 @@ mod tests {
 
     #[test]
     fn trouble_is_news_once_until_it_is_over() {
-        let mut outage = Outage::new("x".into());
+        let mut outage = Outage::new("x".into(), Signal::Traces);
         assert!(outage.is_news(Trouble::Waiting));
         assert!(!outage.is_news(Trouble::Waiting));
         assert!(outage.is_news(Trouble::Rejecting));

@@ -1,0 +1,109 @@
+//! Metrics of calls of a real client, at receivers that are not ours.
+
+use tokentap_tests::{
+    agent::Agent,
+    bodies,
+    client::{self, Job, Via},
+    ledger::{Answer, Usage},
+    metric::Series,
+    mock::Mock,
+    receiver::Receiver,
+};
+
+/// Some calls, over TLS.
+fn job(mock: &Mock) -> Job {
+    let mut job = Via::Tls.job(mock, bodies::assorted(client::OPENAI.api));
+    job.env = vec![("OTEL_SERVICE_NAME".into(), "shop".into())];
+    job
+}
+
+fn total(series: &[Series]) -> f64 {
+    series.iter().map(|series| series.sum).sum()
+}
+
+/// What the server says that it counted.
+fn tokens(answers: &[Answer], count: impl Fn(&Usage) -> Option<u64>) -> f64 {
+    answers.iter().filter_map(|answer| answer.usage.as_ref()).filter_map(count).sum::<u64>() as f64
+}
+
+/// What was sent is what was counted, to the token, whatever share of the spans is exported.
+fn check(receiver: &Receiver, endpoint: &str, flags: &[&str], ratio: f64) {
+    let mock = Mock::for_test();
+    let share = ratio.to_string();
+    let sampling = ["--sampler", "traceidratio", "--sampler-arg", &share, "--metric-interval", "200ms"];
+    let to = ["--exe", &client::OPENAI.exe(), "--otlp-endpoint", endpoint];
+    let agent = Agent::run(&[&to[..], &sampling, flags].concat());
+    let calls = client::OPENAI.run(&job(&mock)).len();
+    let answers = mock.ledger().wait_for_answers(calls);
+    let spans = agent.finish();
+    let durations = receiver.wait_for_metric("gen_ai.client.inference.duration", |series| {
+        series.iter().map(|series| series.count).sum::<u64>() == calls as u64
+    });
+    let input = receiver.metric("gen_ai.client.inference.usage.input_tokens");
+    let output = receiver.metric("gen_ai.client.inference.usage.output_tokens");
+    assert_eq!(total(&input), tokens(&answers, |usage| Some(usage.input)), "{input:#?}");
+    assert_eq!(total(&output), tokens(&answers, |usage| usage.output), "{output:#?}");
+    let old = receiver.metric("gen_ai.client.token.usage");
+    assert_eq!(total(&old), total(&input) + total(&output));
+    assert!(old.iter().all(|series| series.scope == "tokentap.v1_41"), "{old:#?}");
+    for series in durations.iter().chain(&input).chain(&old) {
+        assert_eq!(series.resource["service.name"], "shop");
+        assert_eq!(series.attributes["gen_ai.provider.name"], "openai");
+    }
+    match ratio {
+        0.0 => assert_eq!(spans.len(), 0),
+        1.0 => {
+            assert_eq!(spans.len(), calls);
+            let examples: Vec<&String> = durations.iter().flat_map(|series| &series.exemplars).collect();
+            assert!(examples.iter().all(|id| spans.iter().any(|span| span.span_id == **id)), "{examples:?}");
+        }
+        _ => assert!(spans.len() <= calls),
+    }
+}
+
+#[test]
+fn tokens_are_counted_to_the_token_at_the_collector_over_grpc() {
+    let receiver = Receiver::collector();
+    check(&receiver, &receiver.grpc(), &["--otlp-protocol", "grpc"], 1.0);
+}
+
+#[test]
+fn calls_whose_spans_are_not_sampled_are_counted_at_the_collector_over_http() {
+    let receiver = Receiver::collector();
+    check(&receiver, &receiver.http(), &["--otlp-protocol", "http/protobuf"], 0.0);
+}
+
+#[test]
+fn python_reads_the_same_metrics() {
+    let receiver = Receiver::python();
+    check(&receiver, &receiver.grpc(), &["--otlp-protocol", "grpc"], 0.5);
+}
+
+#[test]
+fn counting_begins_anew_when_the_agent_does() {
+    let (mock, receiver) = (Mock::for_test(), Receiver::collector());
+    let name = "gen_ai.client.inference.usage.output_tokens";
+    let mut totals = Vec::new();
+    let mut since = Vec::new();
+    for _ in 0..2 {
+        let agent = Agent::run(&[
+            "--exe",
+            &client::OPENAI.exe(),
+            "--otlp-endpoint",
+            &receiver.http(),
+            "--metric-interval",
+            "200ms",
+        ]);
+        let calls = client::OPENAI.run(&job(&mock)).len();
+        assert_eq!(agent.finish().len(), calls);
+        let series = receiver.wait_for_metric(name, |series| {
+            let newest = series.iter().map(|series| series.since).max();
+            newest > since.last().copied()
+        });
+        let newest = series.iter().map(|series| series.since).max().expect("a series");
+        let of_it: Vec<Series> = series.into_iter().filter(|series| series.since == newest).collect();
+        totals.push(total(&of_it));
+        since.push(newest);
+    }
+    assert_eq!(totals[0], totals[1], "each agent counts what it saw");
+}

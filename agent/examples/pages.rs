@@ -103,6 +103,13 @@ fn reference() -> String {
     for (name, what) in attributes::DOCUMENTED {
         row(&mut page, &[&code(name), of(name), what]);
     }
+    page.push_str("\n## Metrics\n\nOf observed processes, on their Resources. Names, units and buckets are the conventions'; scopes of one name have one schema.\n\n| metric | form | unit | scope | what it is |\n|---|---|---|---|---|\n");
+    for metric in tokentap_export::documented_metrics() {
+        row(
+            &mut page,
+            &[&code(metric.name), metric.form, metric.unit, &code(metric.scope), metric.description],
+        );
+    }
     page.push_str(
         "\n## Counters\n\nOf the agent itself, in its last log lines. A loss above zero makes the exit status 3.\n\n\
          | name | labels | unit | loss |\n|---|---|---|---|\n",

@@ -1,4 +1,4 @@
-//! Spans leave the process here: OTLP and console, several at once, none waiting for another.
+//! Spans and metrics leave the process here: OTLP and console, several at once, none waiting for another.
 //!
 //! [`prepare`] gives the work of one thread with its own current-thread runtime. Every exporter has its own bounded queue
 //! and its own task there, so that one that hangs costs the others nothing. Nothing in here blocks the threads that make
@@ -21,6 +21,7 @@ mod worker;
 pub use counters::{ExporterCounters, ExporterReport, Loss};
 pub use error::StartError;
 pub use handle::{DrainReport, ExportHandle, prepare};
+pub use metrics::{DocumentedMetric, documented_metrics};
 pub use record::{Link, Record};
 
 #[cfg(test)]

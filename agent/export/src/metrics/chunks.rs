@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::{
 };
 use tokentap_genai::{CHUNK_TIME_BOUNDS, ChunkTimes};
 
+pub(super) const DESCRIPTION: &str = "Time from chunk to chunk of streamed responses";
 const BUCKETS: usize = CHUNK_TIME_BOUNDS.len() + 1;
 
 /// Series of times between chunks of one process.
@@ -71,7 +72,7 @@ pub(super) fn metric(name: &str, delta: bool, data_points: Vec<HistogramDataPoin
     let temporality = if delta { AggregationTemporality::Delta } else { AggregationTemporality::Cumulative };
     Metric {
         name: name.to_owned(),
-        description: "Time from chunk to chunk of streamed responses".to_owned(),
+        description: DESCRIPTION.to_owned(),
         unit: "s".to_owned(),
         data: Some(metric::Data::Histogram(Histogram {
             data_points,

@@ -36,6 +36,40 @@ use exemplars::Example;
 use observed::{Call, Observed};
 pub(crate) use task::{Collector, MetricsWorker};
 
+/// A metric of calls, for pages of documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentedMetric {
+    /// Its name.
+    pub name: &'static str,
+    /// `counter` or `histogram`.
+    pub form: &'static str,
+    /// Its unit, in UCUM.
+    pub unit: &'static str,
+    /// The name of its scope.
+    pub scope: &'static str,
+    /// What it is.
+    pub description: &'static str,
+}
+
+/// Every metric of calls.
+pub fn documented_metrics() -> impl Iterator<Item = DocumentedMetric> {
+    let of_sdk = instruments::DEFINITIONS.iter().map(|definition| DocumentedMetric {
+        name: definition.name,
+        form: if definition.form == instruments::Form::Sum { "counter" } else { "histogram" },
+        unit: definition.unit,
+        scope: definition.scope.identity().0,
+        description: definition.description,
+    });
+    let chunks = observed::CHUNK_METRICS.into_iter().map(|(name, scope)| DocumentedMetric {
+        name,
+        form: "histogram",
+        unit: "s",
+        scope: scope.identity().0,
+        description: chunks::DESCRIPTION,
+    });
+    of_sdk.chain(chunks)
+}
+
 /// Measures calls, from any thread.
 #[derive(Debug)]
 pub(crate) struct Metrics {

@@ -22,6 +22,12 @@ use crate::{
     record::SCOPE_VERSION,
 };
 
+/// The metrics of times between chunks, of the newer and the older generation.
+pub(super) const CHUNK_METRICS: [(&str, Scope); 2] = [
+    ("gen_ai.client.inference.time_per_output_chunk", Scope::GenAi),
+    ("gen_ai.client.operation.time_per_output_chunk", Scope::OldGenAi),
+];
+
 /// What measures the calls of one process.
 #[derive(Debug)]
 pub(super) struct Observed {
@@ -286,10 +292,8 @@ impl Observed {
         let mut kept = self.kept();
         let Kept { chunks, exemplars, .. } = &mut *kept;
         let points = chunks.collect(delta, now);
-        for (wanted, name, scope) in [
-            (generations.has_new(), "gen_ai.client.inference.time_per_output_chunk", Scope::GenAi),
-            (generations.has_old(), "gen_ai.client.operation.time_per_output_chunk", Scope::OldGenAi),
-        ] {
+        let wanted = [generations.has_new(), generations.has_old()];
+        for ((name, scope), wanted) in CHUNK_METRICS.into_iter().zip(wanted) {
             if wanted && !points.is_empty() {
                 put(&mut metrics, scope, chunks::metric(name, delta, points.clone()));
             }

@@ -4,6 +4,7 @@ pub(crate) mod anthropic;
 pub(crate) mod bedrock;
 pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
+pub(crate) mod dashscope;
 pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
 pub(crate) mod gemini_live;

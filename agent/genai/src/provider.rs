@@ -7,6 +7,7 @@
 
 use tokentap_wire::Headers;
 
+pub(crate) const ALIBABA_CLOUD: &str = "alibaba_cloud";
 pub(crate) const ANTHROPIC: &str = "anthropic";
 pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
 pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
@@ -35,7 +36,7 @@ pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
 pub(crate) const XAI: &str = "x_ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 65] = [
+const HOSTS: [(&str, &str); 68] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -75,8 +76,11 @@ const HOSTS: [(&str, &str); 65] = [
     ("api.z.ai", "zai"),
     ("open.bigmodel.cn", "zai"),
     (".snowflakecomputing.com", "snowflake"),
-    ("dashscope.aliyuncs.com", "alibaba_cloud"),
-    ("dashscope-intl.aliyuncs.com", "alibaba_cloud"),
+    ("dashscope.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-intl.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-us.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-finance.aliyuncs.com", ALIBABA_CLOUD),
+    (".maas.aliyuncs.com", ALIBABA_CLOUD),
     ("api.sambanova.ai", "sambanova"),
     ("api.studio.nebius.ai", "nebius"),
     ("api.studio.nebius.com", "nebius"),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 53] = [
+static APIS: [&ApiSpec; 57] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -56,6 +56,10 @@ static APIS: [&ApiSpec; 53] = [
     &apis::roboflow::API,
     &apis::replicate::API,
     &apis::watsonx::API,
+    &apis::dashscope::CHAT,
+    &apis::dashscope::APPLICATION,
+    &apis::dashscope::EMBED,
+    &apis::dashscope::RERANK,
     &apis::vector_stores::QDRANT,
     &apis::vector_stores::CHROMA,
     &apis::vector_stores::MILVUS,

@@ -21,6 +21,9 @@ const UNMISTAKABLE: &[&str] = &[
     "/model/{model+}/",
     "/text/generation",
     "/text/chat",
+    "/services/aigc/",
+    "/services/embeddings/",
+    "/services/rerank/",
     // gRPC names the package.
     "GenerativeService/",
     "PredictionService/",

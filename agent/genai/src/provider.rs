@@ -3,7 +3,8 @@
 //! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
 //! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
 //! `sambanova`, `nebius`, `novita`, `baseten`, `replicate`, `voyageai`, `jina`, `writer`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`,
-//! `aws.sagemaker`, `roboflow`, and for self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`.
+//! `aws.sagemaker`, `roboflow`, and for self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`,
+//! `weaviate`.
 
 use tokentap_wire::Headers;
 
@@ -18,6 +19,7 @@ pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const MILVUS: &str = "milvus";
+pub(crate) const MISTRAL: &str = "mistral_ai";
 pub(crate) const NVIDIA: &str = "nvidia";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
@@ -27,16 +29,18 @@ pub(crate) const REPLICATE: &str = "replicate";
 pub(crate) const ROBOFLOW: &str = "roboflow";
 pub(crate) const SAGEMAKER: &str = "aws.sagemaker";
 pub(crate) const SGLANG: &str = "sglang";
+pub(crate) const SNOWFLAKE: &str = "snowflake";
 pub(crate) const TEI: &str = "tei";
 pub(crate) const TGI: &str = "tgi";
 pub(crate) const TRITON: &str = "triton";
 pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
 pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
+pub(crate) const WEAVIATE: &str = "weaviate";
 pub(crate) const XAI: &str = "x_ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 68] = [
+const HOSTS: [(&str, &str); 70] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -53,8 +57,8 @@ const HOSTS: [(&str, &str); 68] = [
     (".rep.googleapis.com", VERTEX),
     ("api.cohere.com", COHERE),
     ("api.cohere.ai", COHERE),
-    ("api.mistral.ai", "mistral_ai"),
-    ("codestral.mistral.ai", "mistral_ai"),
+    ("api.mistral.ai", MISTRAL),
+    ("codestral.mistral.ai", MISTRAL),
     ("api.groq.com", GROQ),
     ("api.deepseek.com", "deepseek"),
     ("api.x.ai", XAI),
@@ -75,7 +79,7 @@ const HOSTS: [(&str, &str); 68] = [
     ("api.cerebras.ai", "cerebras"),
     ("api.z.ai", "zai"),
     ("open.bigmodel.cn", "zai"),
-    (".snowflakecomputing.com", "snowflake"),
+    (".snowflakecomputing.com", SNOWFLAKE),
     ("dashscope.aliyuncs.com", ALIBABA_CLOUD),
     ("dashscope-intl.aliyuncs.com", ALIBABA_CLOUD),
     ("dashscope-us.aliyuncs.com", ALIBABA_CLOUD),
@@ -96,6 +100,8 @@ const HOSTS: [(&str, &str); 68] = [
     (".pinecone.io", PINECONE),
     (".qdrant.io", QDRANT),
     (".zillizcloud.com", MILVUS),
+    (".weaviate.cloud", WEAVIATE),
+    (".weaviate.network", WEAVIATE),
     ("api.trychroma.com", CHROMA),
     ("api.jina.ai", "jina"),
     ("api.replicate.com", REPLICATE),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 57] = [
+static APIS: [&ApiSpec; 65] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
@@ -60,10 +60,18 @@ static APIS: [&ApiSpec; 57] = [
     &apis::dashscope::APPLICATION,
     &apis::dashscope::EMBED,
     &apis::dashscope::RERANK,
+    &apis::snowflake_cortex::COMPLETE,
+    &apis::snowflake_cortex::EMBED,
+    &apis::mistral_conversations::API,
     &apis::vector_stores::QDRANT,
     &apis::vector_stores::CHROMA,
     &apis::vector_stores::MILVUS,
     &apis::vector_stores::PINECONE,
+    &apis::vector_stores_grpc::QDRANT,
+    &apis::vector_stores_grpc::MILVUS,
+    &apis::vector_stores_grpc::WEAVIATE,
+    &apis::vector_stores_grpc::PINECONE,
+    &apis::weaviate::API,
     &apis::openai_realtime::API,
     &apis::openai_responses_websocket::API,
     &apis::gemini_live::API,

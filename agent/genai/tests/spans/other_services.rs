@@ -21,6 +21,7 @@ const UNMISTAKABLE: &[&str] = &[
     "/model/{model+}/",
     "/text/generation",
     "/text/chat",
+    "/cortex/inference:",
     "/services/aigc/",
     "/services/embeddings/",
     "/services/rerank/",
@@ -29,6 +30,8 @@ const UNMISTAKABLE: &[&str] = &[
     "PredictionService/",
     "xai_api.Chat/",
     "tei.v1.",
+    "qdrant.Points/",
+    "milvus.proto.",
     "/retrieveAndGenerate",
 ];
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod bedrock;
+pub(crate) mod bedrock_flows;
 pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
 pub(crate) mod dashscope;
@@ -9,6 +10,7 @@ pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
 pub(crate) mod gemini_live;
 pub(crate) mod grpc;
+pub(crate) mod hugging_face;
 pub(crate) mod kserve;
 pub(crate) mod llama_cpp;
 pub(crate) mod mcp;
@@ -33,5 +35,6 @@ pub(crate) mod tgi;
 pub(crate) mod triton;
 pub(crate) mod vector_stores;
 pub(crate) mod vector_stores_grpc;
+pub(crate) mod voyage_jina;
 pub(crate) mod watsonx;
 pub(crate) mod weaviate;

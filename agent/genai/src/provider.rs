@@ -17,6 +17,8 @@ pub(crate) const CHROMA: &str = "chroma";
 pub(crate) const COHERE: &str = "cohere";
 pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
+pub(crate) const HUGGING_FACE: &str = "huggingface";
+pub(crate) const JINA: &str = "jina";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const MILVUS: &str = "milvus";
 pub(crate) const MISTRAL: &str = "mistral_ai";
@@ -35,6 +37,7 @@ pub(crate) const TGI: &str = "tgi";
 pub(crate) const TRITON: &str = "triton";
 pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
+pub(crate) const VOYAGE: &str = "voyageai";
 pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
 pub(crate) const WEAVIATE: &str = "weaviate";
 pub(crate) const XAI: &str = "x_ai";
@@ -71,9 +74,9 @@ const HOSTS: [(&str, &str); 70] = [
     ("api.together.ai", "together_ai"),
     ("api.fireworks.ai", "fireworks_ai"),
     ("openrouter.ai", "openrouter"),
-    ("router.huggingface.co", "huggingface"),
-    ("api-inference.huggingface.co", "huggingface"),
-    (".endpoints.huggingface.cloud", "huggingface"),
+    ("router.huggingface.co", HUGGING_FACE),
+    ("api-inference.huggingface.co", HUGGING_FACE),
+    (".endpoints.huggingface.cloud", HUGGING_FACE),
     ("integrate.api.nvidia.com", NVIDIA),
     ("ai.api.nvidia.com", NVIDIA),
     ("api.cerebras.ai", "cerebras"),
@@ -96,21 +99,21 @@ const HOSTS: [(&str, &str); 70] = [
     ("api.cloudflare.com", "cloudflare"),
     ("ollama.com", "ollama_cloud"),
     ("api.llama.com", "meta"),
-    ("api.voyageai.com", "voyageai"),
+    ("api.voyageai.com", VOYAGE),
     (".pinecone.io", PINECONE),
     (".qdrant.io", QDRANT),
     (".zillizcloud.com", MILVUS),
     (".weaviate.cloud", WEAVIATE),
     (".weaviate.network", WEAVIATE),
     ("api.trychroma.com", CHROMA),
-    ("api.jina.ai", "jina"),
+    ("api.jina.ai", JINA),
     ("api.replicate.com", REPLICATE),
     (".replicate.net", REPLICATE),
     ("api.writer.com", "writer"),
     ("detect.roboflow.com", ROBOFLOW),
     ("infer.roboflow.com", ROBOFLOW),
     ("serverless.roboflow.com", ROBOFLOW),
-    ("api-inference.huggingface.co", "huggingface"),
+    ("api-inference.huggingface.co", HUGGING_FACE),
 ];
 
 /// The provider that has this host (in lower case).

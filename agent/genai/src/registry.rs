@@ -14,12 +14,14 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 65] = [
+static APIS: [&ApiSpec; 69] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::openai_responses::API,
     &apis::openai_completions::API,
     &apis::openai_embeddings::API,
+    &apis::voyage_jina::VOYAGE,
+    &apis::voyage_jina::JINA,
     &apis::openai_media::IMAGES,
     &apis::openai_media::SPEECH,
     &apis::openai_media::TRANSCRIPTION,
@@ -36,6 +38,7 @@ static APIS: [&ApiSpec; 65] = [
     &apis::bedrock::AGENT,
     &apis::bedrock_knowledge::RETRIEVE,
     &apis::bedrock_knowledge::ANSWER,
+    &apis::bedrock_flows::API,
     &apis::cohere::CHAT,
     &apis::cohere::CHAT_V1,
     &apis::cohere::GENERATE,
@@ -46,6 +49,7 @@ static APIS: [&ApiSpec; 65] = [
     &apis::llama_cpp::API,
     &apis::sglang::API,
     &apis::tgi::API,
+    &apis::hugging_face::API,
     &apis::sagemaker::CHAT,
     &apis::tei::API,
     &apis::tei::GRPC,

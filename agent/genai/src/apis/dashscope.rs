@@ -306,7 +306,7 @@ impl Decoder for DashScope {
         // The paths of applications are not only DashScope's.
         let answered = self.answered && !call.response.id.is_empty();
         call.response.is_recognised |= answered && (!self.application || call.request.has_evidence());
-        if !self.several_models && call.response.model.is_empty() {
+        if !self.several_models && !call.response.gapped && call.response.model.is_empty() {
             call.response.model = std::mem::take(&mut self.model);
         }
     }

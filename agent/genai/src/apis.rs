@@ -1,6 +1,7 @@
 //! The APIs, one file for each family.
 
 pub(crate) mod anthropic;
+pub(crate) mod anthropic_complete;
 pub(crate) mod bedrock;
 pub(crate) mod bedrock_flows;
 pub(crate) mod bedrock_knowledge;
@@ -29,6 +30,7 @@ pub(crate) mod rerank;
 pub(crate) mod roboflow;
 pub(crate) mod sagemaker;
 pub(crate) mod sglang;
+pub(crate) mod snowflake_agents;
 pub(crate) mod snowflake_cortex;
 pub(crate) mod tei;
 pub(crate) mod tgi;

@@ -14,9 +14,10 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 69] = [
+static APIS: [&ApiSpec; 73] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
+    &apis::anthropic_complete::API,
     &apis::openai_responses::API,
     &apis::openai_completions::API,
     &apis::openai_embeddings::API,
@@ -66,11 +67,14 @@ static APIS: [&ApiSpec; 69] = [
     &apis::dashscope::RERANK,
     &apis::snowflake_cortex::COMPLETE,
     &apis::snowflake_cortex::EMBED,
+    &apis::snowflake_agents::AGENT,
+    &apis::snowflake_agents::SEARCH,
     &apis::mistral_conversations::API,
     &apis::vector_stores::QDRANT,
     &apis::vector_stores::CHROMA,
     &apis::vector_stores::MILVUS,
     &apis::vector_stores::PINECONE,
+    &apis::vector_stores::PINECONE_EMBED,
     &apis::vector_stores_grpc::QDRANT,
     &apis::vector_stores_grpc::MILVUS,
     &apis::vector_stores_grpc::WEAVIATE,

@@ -1,4 +1,4 @@
-//! Snowflake Cortex's own API: `inference:complete` and `inference:embed`. Its agents are not read.
+//! Snowflake Cortex's own API: `inference:complete` and `inference:embed`.
 //!
 //! The answer may stand as text, and as a list of parts beside it.
 
@@ -140,7 +140,7 @@ const TEXT: u64 = 0;
 const TOOL: u64 = 1;
 
 /// A call of a tool in the common form.
-fn tool_call(part: &Json) -> Json {
+pub(super) fn tool_call(part: &Json) -> Json {
     let call = part.get("tool_use").unwrap_or(part);
     let input = call.get("input").cloned().unwrap_or_else(|| "".into());
     json!({ "type": "tool_use", "id": call["tool_use_id"], "name": call["name"], "input": input })

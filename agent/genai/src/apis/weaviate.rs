@@ -67,47 +67,65 @@ impl Decoder for Weaviate {
 struct Search<'q> {
     collection: &'q str,
     limit: Option<i64>,
-    /// What stands in the operator, up to the end of the query.
+    /// What stands inside of the operator, up to the end of the query.
     operator: &'q str,
 }
 
 impl<'q> Search<'q> {
-    /// `{ Get { Article(limit: 3, nearText: {concepts: ["x"]}) { … } } }`
+    /// `{ Get { Article(limit: 3, nearText: {concepts: ["x"]}) { … } } }`, of which the end may be missing.
     fn of(query: &'q str) -> Option<Self> {
         const OPERATORS: [&str; 8] =
             ["nearText", "nearVector", "nearObject", "nearImage", "nearAudio", "nearVideo", "hybrid", "bm25"];
-        let (_, after) = query.split_once("Get")?;
-        let after = after.trim_start().strip_prefix('{')?.trim_start();
-        let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|&end| end > 0)?;
-        let (collection, rest) = after.split_at(end);
+        let get = query.match_indices("Get").find_map(|(at, get)| {
+            let inside = query[at + get.len()..].trim_start().strip_prefix('{')?;
+            (!query[..at].ends_with(is_name)).then_some(inside)
+        });
+        let get = get?.trim_start();
+        let end = get.find(|c| !is_name(c)).filter(|&end| end > 0)?;
+        let (collection, rest) = get.split_at(end);
         let arguments = rest.trim_start().strip_prefix('(')?;
-        let operators = OPERATORS.iter().filter_map(|name| argument(arguments, name));
-        let operator = operators.min_by_key(|rest| arguments.len() - rest.len())?;
-        operator.starts_with('{').then_some(())?;
-        let limit = argument(arguments, "limit").and_then(|rest| {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            rest[..digits].parse().ok()
+        let operator = OPERATORS.iter().find_map(|name| argument(arguments, name)?.strip_prefix('{'))?;
+        let limit = argument(arguments, "limit").and_then(|value| {
+            let digits = value.find(|c: char| !c.is_ascii_digit())?;
+            value[..digits].parse().ok()
         });
         Some(Self { collection, limit, operator })
     }
 
     /// The text that is searched for.
     fn text(&self) -> Option<Json> {
-        let inside = &self.operator[..self.operator.find('}').unwrap_or(self.operator.len())];
-        let value = argument(inside, "query").or_else(|| argument(inside, "concepts"))?;
+        let value = argument(self.operator, "query").or_else(|| argument(self.operator, "concepts"))?;
         let value = value.strip_prefix('[').unwrap_or(value).trim_start();
         let mut texts = serde_json::Deserializer::from_str(value).into_iter::<Json>();
         texts.next()?.ok().filter(Json::is_string)
     }
 }
 
-/// What stands behind the name of an argument and its colon.
+const fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The value of an argument, and what follows it: not of one inside of another's value.
 fn argument<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    text.match_indices(name).find_map(|(at, _)| {
-        let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        let value = text[at + name.len()..].trim_start().strip_prefix(':')?;
-        begins.then(|| value.trim_start())
-    })
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' | b'(' => depth += 1,
+            b'}' | b']' | b')' => depth = depth.checked_sub(1)?,
+            b':' if depth == 0 => {
+                let before = text[..at].trim_end().strip_suffix(name);
+                if before.is_some_and(|before| !before.ends_with(is_name)) {
+                    return Some(text[at + 1..].trim_start());
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn read_content(sent: &Sent<'_>, content: &mut Content) {

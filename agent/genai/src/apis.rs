@@ -4,6 +4,7 @@ pub(crate) mod anthropic;
 pub(crate) mod anthropic_complete;
 pub(crate) mod bedrock;
 pub(crate) mod bedrock_flows;
+pub(crate) mod bedrock_inline_agents;
 pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
 pub(crate) mod dashscope;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 73] = [
+static APIS: [&ApiSpec; 75] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::anthropic_complete::API,
@@ -40,6 +40,7 @@ static APIS: [&ApiSpec; 73] = [
     &apis::bedrock_knowledge::RETRIEVE,
     &apis::bedrock_knowledge::ANSWER,
     &apis::bedrock_flows::API,
+    &apis::bedrock_inline_agents::API,
     &apis::cohere::CHAT,
     &apis::cohere::CHAT_V1,
     &apis::cohere::GENERATE,
@@ -65,6 +66,7 @@ static APIS: [&ApiSpec; 73] = [
     &apis::dashscope::APPLICATION,
     &apis::dashscope::EMBED,
     &apis::dashscope::RERANK,
+    &apis::dashscope::IMAGES,
     &apis::snowflake_cortex::COMPLETE,
     &apis::snowflake_cortex::EMBED,
     &apis::snowflake_agents::AGENT,

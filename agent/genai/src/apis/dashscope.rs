@@ -1,4 +1,5 @@
-//! DashScope, Alibaba Cloud's own API for Qwen and others: generation, applications, embeddings and reranking.
+//! DashScope, Alibaba Cloud's own API for Qwen and others: generation of text, speech and images, applications,
+//! embeddings and reranking.
 //!
 //! Events of a stream count all tokens so far. Unless the request asks for pieces, they also repeat all of the text so far.
 
@@ -200,7 +201,46 @@ static EMBED_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
 });
 
 static EMBED_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
-    api::schema(&[("", TOP), ("", &[response("output.embeddings", ResponseField::Evidence)])])
+    api::schema(&[
+        ("", TOP),
+        (
+            "",
+            &[
+                response("output.embeddings", ResponseField::Evidence),
+                response("output.task_id", ResponseField::Evidence),
+            ],
+        ),
+    ])
+});
+
+/// Images are made by a task that runs on: the call only begins it.
+pub(crate) static IMAGES: ApiSpec = ApiSpec {
+    output_type: Some("image"),
+    decoder: || Box::<DashScope>::default(),
+    is_request: RequestFacts::has_evidence,
+    content: Some(read_chat),
+    ..ApiSpec::new("dashscope-images", provider::ALIBABA_CLOUD, IMAGE_ROUTES, &CHAT_REQUEST, &IMAGE_RESPONSE)
+};
+
+const IMAGE_ROUTES: &[Route] = &[
+    Route::post("/services/aigc/text2image/image-synthesis", "generate_content"),
+    Route::post("/services/aigc/image2image/image-synthesis", "generate_content"),
+    Route::post("/services/aigc/image-generation/generation", "generate_content"),
+];
+
+static IMAGE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[
+        ("", TOP),
+        (
+            "output",
+            &[
+                response("task_id", ResponseField::Evidence),
+                extra("task_status", Extra::ResponseStatus),
+                response("results", ResponseField::Evidence),
+                response("choices", ResponseField::Evidence),
+            ],
+        ),
+    ])
 });
 
 pub(crate) static RERANK: ApiSpec = ApiSpec {

@@ -14,11 +14,13 @@ use crate::{
 };
 
 /// Tried in this order where several claim a request.
-static APIS: [&ApiSpec; 75] = [
+static APIS: [&ApiSpec; 76] = [
     &apis::openai_chat::API,
     &apis::anthropic::API,
     &apis::anthropic_complete::API,
     &apis::openai_responses::API,
+    // Before what has the end of its path.
+    &apis::mistral_conversations::AGENTS,
     &apis::openai_completions::API,
     &apis::openai_embeddings::API,
     &apis::voyage_jina::VOYAGE,

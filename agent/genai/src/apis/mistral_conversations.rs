@@ -11,7 +11,7 @@ use tokentap_wire::{
     json::{Schema, Value},
 };
 
-use super::openai_chat::USAGE;
+use super::openai_chat::{self, USAGE};
 use crate::{
     api::{self, ApiSpec, Field, Wanted, content, extra, once, own, request, response},
     content::{Content, Sent},
@@ -28,6 +28,26 @@ pub(crate) static API: ApiSpec = ApiSpec {
     content: Some(read_content),
     ..ApiSpec::new("mistral-conversations", provider::MISTRAL, ROUTES, &REQUEST, &RESPONSE)
 };
+
+/// Agents without a history: bodies are those of chats.
+pub(crate) static AGENTS: ApiSpec = ApiSpec {
+    kinds: openai_chat::KINDS,
+    usage: openai_chat::PARTS_OF_THE_TOTAL,
+    decoder: || Box::<openai_chat::OpenAiChat>::default(),
+    content: Some(openai_chat::read_content),
+    ..ApiSpec::new(
+        "mistral-agents",
+        provider::MISTRAL,
+        AGENTS_ROUTES,
+        &openai_chat::REQUEST,
+        &openai_chat::RESPONSE,
+    )
+};
+
+const AGENTS_ROUTES: &[Route] = &[
+    Route::post("/agents/completions", "chat").confidence(MISTRAL),
+    Route::post("/v1/agents/completions", "chat").confidence(Confidence::ByBodies),
+];
 
 const MISTRAL: Confidence = Confidence::At(&["api.mistral.ai"]);
 
@@ -141,9 +161,14 @@ impl Decoder for Conversation {
             }
             _ if self.is_error => read(value, &mut call.response.failure.kind),
             _ => {
-                let failed = text.is("conversation.response.error");
-                call.response.is_recognised |= failed || text.is("conversation.response.started");
+                let (begins, failed) =
+                    (text.is("conversation.response.started"), text.is("conversation.response.error"));
+                call.response.is_recognised |= begins || failed;
                 call.response.failure.seen |= failed;
+                if begins {
+                    // Ends with the last event, without a reason.
+                    call.response.choice(0, "");
+                }
                 call.response.in_last_event |= text.is("conversation.response.done");
             }
         }

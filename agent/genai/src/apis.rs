@@ -1,16 +1,22 @@
 //! The APIs, one file for each family.
 
 pub(crate) mod anthropic;
+pub(crate) mod anthropic_complete;
 pub(crate) mod bedrock;
+pub(crate) mod bedrock_flows;
+pub(crate) mod bedrock_inline_agents;
 pub(crate) mod bedrock_knowledge;
 pub(crate) mod cohere;
+pub(crate) mod dashscope;
 pub(crate) mod gemini;
 pub(crate) mod gemini_interactions;
 pub(crate) mod gemini_live;
 pub(crate) mod grpc;
+pub(crate) mod hugging_face;
 pub(crate) mod kserve;
 pub(crate) mod llama_cpp;
 pub(crate) mod mcp;
+pub(crate) mod mistral_conversations;
 pub(crate) mod ollama;
 pub(crate) mod openai_assistants;
 pub(crate) mod openai_chat;
@@ -25,8 +31,13 @@ pub(crate) mod rerank;
 pub(crate) mod roboflow;
 pub(crate) mod sagemaker;
 pub(crate) mod sglang;
+pub(crate) mod snowflake_agents;
+pub(crate) mod snowflake_cortex;
 pub(crate) mod tei;
 pub(crate) mod tgi;
 pub(crate) mod triton;
 pub(crate) mod vector_stores;
+pub(crate) mod vector_stores_grpc;
+pub(crate) mod voyage_jina;
 pub(crate) mod watsonx;
+pub(crate) mod weaviate;

@@ -127,6 +127,8 @@ pub(crate) struct Content {
     documents: Vec<Json>,
     /// How much came out so far, in bytes.
     kept: usize,
+    /// The request asks for pieces where events could have all of a text so far.
+    pub(crate) in_pieces: bool,
 }
 
 impl Content {
@@ -255,6 +257,27 @@ impl Content {
         }
         if let Some(choice) = self.choice(choice) {
             choice.piece(number, piece);
+        }
+    }
+
+    /// As [`Self::piece`], of a format whose events may have all of a part so far: unless the request asked for pieces, one
+    /// that begins with what is known takes its place.
+    pub(crate) fn piece_or_all(&mut self, choice: u32, number: u64, piece: Part) {
+        let may_be_all = !self.in_pieces;
+        let known = self.choice(choice).filter(|_| may_be_all).and_then(|choice| choice.part(number));
+        match known.filter(|known| piece.begins_with(known)) {
+            Some(known) => {
+                let known_size = std::mem::replace(known, piece.clone()).size();
+                self.kept = self.kept.saturating_sub(known_size) + piece.size();
+            }
+            None => self.piece(choice, number, piece),
+        }
+    }
+
+    /// As [`Self::tool_call`], of such a format.
+    pub(crate) fn tool_call_or_all(&mut self, choice: u32, number: u64, json: &Json) {
+        if let Some(call) = read::tool_call(json) {
+            self.piece_or_all(choice, number, call);
         }
     }
 

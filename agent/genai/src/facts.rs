@@ -51,6 +51,11 @@ impl Facts {
         }
     }
 
+    /// Whether the call has a fact that few calls have.
+    pub(crate) fn has(&self, extra: Extra) -> bool {
+        self.extras.iter().any(|(known, _)| *known == extra)
+    }
+
     /// As [`Facts::set`], of text that every event of a stream may repeat.
     pub(crate) fn set_text(&mut self, extra: Extra, text: &str) {
         match self.extras.iter_mut().find(|(known, _)| *known == extra) {

@@ -3,10 +3,12 @@
 //! Values are the well-known ones of `gen_ai.provider.name`; for what has none, ours are: `together_ai`,
 //! `fireworks_ai`, `openrouter`, `huggingface`, `nvidia`, `cerebras`, `zai`, `snowflake`, `alibaba_cloud`,
 //! `sambanova`, `nebius`, `novita`, `baseten`, `replicate`, `voyageai`, `jina`, `writer`, `deepinfra`, `hyperbolic`, `cloudflare`, `ollama_cloud`,
-//! `aws.sagemaker`, `roboflow`, and for self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`.
+//! `aws.sagemaker`, `roboflow`, and for self-hosted servers `vllm`, `sglang`, `llama_cpp`, `ollama`, `tgi`, `tei`, `triton`, `litellm`, `qdrant`, `chroma`, `milvus`, `pinecone`,
+//! `weaviate`.
 
 use tokentap_wire::Headers;
 
+pub(crate) const ALIBABA_CLOUD: &str = "alibaba_cloud";
 pub(crate) const ANTHROPIC: &str = "anthropic";
 pub(crate) const AZURE_INFERENCE: &str = "azure.ai.inference";
 pub(crate) const AZURE_OPENAI: &str = "azure.ai.openai";
@@ -15,8 +17,11 @@ pub(crate) const CHROMA: &str = "chroma";
 pub(crate) const COHERE: &str = "cohere";
 pub(crate) const GEMINI: &str = "gcp.gemini";
 pub(crate) const GROQ: &str = "groq";
+pub(crate) const HUGGING_FACE: &str = "huggingface";
+pub(crate) const JINA: &str = "jina";
 pub(crate) const LLAMA_CPP: &str = "llama_cpp";
 pub(crate) const MILVUS: &str = "milvus";
+pub(crate) const MISTRAL: &str = "mistral_ai";
 pub(crate) const NVIDIA: &str = "nvidia";
 pub(crate) const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI: &str = "openai";
@@ -26,16 +31,19 @@ pub(crate) const REPLICATE: &str = "replicate";
 pub(crate) const ROBOFLOW: &str = "roboflow";
 pub(crate) const SAGEMAKER: &str = "aws.sagemaker";
 pub(crate) const SGLANG: &str = "sglang";
+pub(crate) const SNOWFLAKE: &str = "snowflake";
 pub(crate) const TEI: &str = "tei";
 pub(crate) const TGI: &str = "tgi";
 pub(crate) const TRITON: &str = "triton";
 pub(crate) const VERTEX: &str = "gcp.vertex_ai";
 pub(crate) const VLLM: &str = "vllm";
+pub(crate) const VOYAGE: &str = "voyageai";
 pub(crate) const WATSONX: &str = "ibm.watsonx.ai";
+pub(crate) const WEAVIATE: &str = "weaviate";
 pub(crate) const XAI: &str = "x_ai";
 
 /// Hosts by exact name, or by suffix where it begins with a dot or dash.
-const HOSTS: [(&str, &str); 65] = [
+const HOSTS: [(&str, &str); 70] = [
     ("api.openai.com", OPENAI),
     (".api.openai.com", OPENAI),
     (".openai.azure.com", AZURE_OPENAI),
@@ -52,8 +60,8 @@ const HOSTS: [(&str, &str); 65] = [
     (".rep.googleapis.com", VERTEX),
     ("api.cohere.com", COHERE),
     ("api.cohere.ai", COHERE),
-    ("api.mistral.ai", "mistral_ai"),
-    ("codestral.mistral.ai", "mistral_ai"),
+    ("api.mistral.ai", MISTRAL),
+    ("codestral.mistral.ai", MISTRAL),
     ("api.groq.com", GROQ),
     ("api.deepseek.com", "deepseek"),
     ("api.x.ai", XAI),
@@ -66,17 +74,20 @@ const HOSTS: [(&str, &str); 65] = [
     ("api.together.ai", "together_ai"),
     ("api.fireworks.ai", "fireworks_ai"),
     ("openrouter.ai", "openrouter"),
-    ("router.huggingface.co", "huggingface"),
-    ("api-inference.huggingface.co", "huggingface"),
-    (".endpoints.huggingface.cloud", "huggingface"),
+    ("router.huggingface.co", HUGGING_FACE),
+    ("api-inference.huggingface.co", HUGGING_FACE),
+    (".endpoints.huggingface.cloud", HUGGING_FACE),
     ("integrate.api.nvidia.com", NVIDIA),
     ("ai.api.nvidia.com", NVIDIA),
     ("api.cerebras.ai", "cerebras"),
     ("api.z.ai", "zai"),
     ("open.bigmodel.cn", "zai"),
-    (".snowflakecomputing.com", "snowflake"),
-    ("dashscope.aliyuncs.com", "alibaba_cloud"),
-    ("dashscope-intl.aliyuncs.com", "alibaba_cloud"),
+    (".snowflakecomputing.com", SNOWFLAKE),
+    ("dashscope.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-intl.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-us.aliyuncs.com", ALIBABA_CLOUD),
+    ("dashscope-finance.aliyuncs.com", ALIBABA_CLOUD),
+    (".maas.aliyuncs.com", ALIBABA_CLOUD),
     ("api.sambanova.ai", "sambanova"),
     ("api.studio.nebius.ai", "nebius"),
     ("api.studio.nebius.com", "nebius"),
@@ -88,19 +99,21 @@ const HOSTS: [(&str, &str); 65] = [
     ("api.cloudflare.com", "cloudflare"),
     ("ollama.com", "ollama_cloud"),
     ("api.llama.com", "meta"),
-    ("api.voyageai.com", "voyageai"),
+    ("api.voyageai.com", VOYAGE),
     (".pinecone.io", PINECONE),
     (".qdrant.io", QDRANT),
     (".zillizcloud.com", MILVUS),
+    (".weaviate.cloud", WEAVIATE),
+    (".weaviate.network", WEAVIATE),
     ("api.trychroma.com", CHROMA),
-    ("api.jina.ai", "jina"),
+    ("api.jina.ai", JINA),
     ("api.replicate.com", REPLICATE),
     (".replicate.net", REPLICATE),
     ("api.writer.com", "writer"),
     ("detect.roboflow.com", ROBOFLOW),
     ("infer.roboflow.com", ROBOFLOW),
     ("serverless.roboflow.com", ROBOFLOW),
-    ("api-inference.huggingface.co", "huggingface"),
+    ("api-inference.huggingface.co", HUGGING_FACE),
 ];
 
 /// The provider that has this host (in lower case).

@@ -2,15 +2,18 @@
 
 use std::sync::LazyLock;
 
-use tokentap_wire::{RequestHead, json::Schema};
+use tokentap_wire::{
+    RequestHead, ResponseHead,
+    json::{Schema, Value},
+};
 
 use crate::{
-    api::{self, ApiSpec, Field, Wanted, extra, request, response},
+    api::{self, ApiSpec, Field, Wanted, extra, own_presence, request, response},
     content::{Content, Sent},
     decoder::{Decoder, OpenCalls},
     facts::{Extra, RequestFacts, RequestField, ResponseField},
     provider,
-    route::{Captures, Route},
+    route::{Captures, Framing, Route},
 };
 
 pub(crate) static RETRIEVE: ApiSpec = ApiSpec {
@@ -56,7 +59,9 @@ impl Decoder for KnowledgeBase {
 }
 
 pub(crate) static ANSWER: ApiSpec = ApiSpec {
+    decoder: || Box::new(Answer),
     is_request: RequestFacts::has_evidence,
+    content: Some(read_answer),
     ..ApiSpec::new(
         "bedrock-retrieve-and-generate",
         provider::BEDROCK,
@@ -66,7 +71,10 @@ pub(crate) static ANSWER: ApiSpec = ApiSpec {
     )
 };
 
-const ANSWER_ROUTES: &[Route] = &[Route::post("/retrieveAndGenerate", "invoke_agent")];
+const ANSWER_ROUTES: &[Route] = &[
+    Route::post("/retrieveAndGenerate", "invoke_agent"),
+    Route::post("/retrieveAndGenerateStream", "invoke_agent").response(Framing::EventStream),
+];
 
 /// Of a knowledge base, or of documents in the request.
 const GENERATION: &[Wanted] = &[
@@ -109,9 +117,44 @@ static ANSWER_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
             extra("sessionId", Extra::ConversationId),
             Wanted::presence("output.text", Field::Response(ResponseField::Evidence)),
             response("citations", ResponseField::Evidence),
+            // Events of a stream.
+            own_presence("text", TEXT),
+            response("citation", ResponseField::Evidence),
         ],
     )])
 });
+
+const TEXT: u8 = 0;
+
+/// Takes the session from the header field that a stream has it in, and the pieces of the answer.
+#[derive(Debug)]
+struct Answer;
+
+impl Decoder for Answer {
+    fn response_head(&mut self, head: &ResponseHead<'_>, calls: &mut OpenCalls) {
+        let session = head.headers.get("x-amzn-bedrock-knowledge-base-session-id");
+        if let Some(session) = session.and_then(|session| str::from_utf8(session).ok()) {
+            calls.current.set(Extra::ConversationId, session);
+        }
+    }
+
+    fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
+        if let Value::Str(text) = value {
+            calls.current.response.is_recognised = true;
+            if !text.is_empty() {
+                calls.current.response.content();
+            }
+        }
+    }
+}
+
+fn read_answer(sent: &Sent<'_>, content: &mut Content) {
+    if sent.is_request() {
+        content.prompt(sent.at("/input/text"));
+        return;
+    }
+    content.text(0, 0, sent.at("/output/text").or_else(|| sent.get("text")));
+}
 
 fn read_retrieve(sent: &Sent<'_>, content: &mut Content) {
     if sent.is_request() {

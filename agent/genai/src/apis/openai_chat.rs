@@ -11,35 +11,39 @@ use tokentap_wire::json::{Schema, Value};
 
 use crate::{
     api::{
-        self, ApiSpec, Field, Kind, Wanted, content, counted, kind, once, own, own_presence, request,
+        self, ApiSpec, Field, Kind, Wanted, content, counted, extra, kind, once, own, own_presence, request,
         response,
     },
     content::{Content, Sent, choice_index},
     decoder::{Decoder, OpenCalls},
-    facts::{Count, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
+    facts::{Count, Extra, Reasoning, RequestField, ResponseField, Usage, UsageRule, count},
     provider,
     route::{Confidence, Route},
 };
 
 pub(crate) static API: ApiSpec = ApiSpec {
     openai_api_type: Some("chat_completions"),
-    kinds: &[
-        ("chat.completion.chunk", Kind::Evidence),
-        ("chat.completion", Kind::Evidence),
-        ("error", Kind::Failure),
-    ],
-    usage: UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN },
+    kinds: KINDS,
+    usage: PARTS_OF_THE_TOTAL,
     decoder: || Box::<OpenAiChat>::default(),
     by_bodies: true,
     content: Some(read_content),
     ..ApiSpec::new("openai-chat", provider::OPENAI, ROUTES, &REQUEST, &RESPONSE)
 };
 
+pub(super) const KINDS: &[(&str, Kind)] = &[
+    ("chat.completion.chunk", Kind::Evidence),
+    ("chat.completion", Kind::Evidence),
+    ("error", Kind::Failure),
+];
+
+pub(super) const PARTS_OF_THE_TOTAL: UsageRule =
+    UsageRule { reasoning: Reasoning::ByTotal, ..UsageRule::PLAIN };
+
 const ROUTES: &[Route] = &[
     // The deployment is the model, whatever the field `model` says.
     Route::post("/deployments/{model}/chat/completions", "chat"),
     Route::post("/chat/completions", "chat"),
-    Route::post("/agents/completions", "chat").confidence(Confidence::At(&["api.mistral.ai"])),
     // Writer.
     Route::post("/v1/chat", "chat").likely(),
     // Mistral and others at Vertex AI.
@@ -65,7 +69,7 @@ pub(super) const SAMPLING: &[Wanted] = &[
     request("service_tier", RequestField::ServiceTier),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+pub(super) static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", SAMPLING),
         ("", api::IDENTITY),
@@ -80,6 +84,8 @@ static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 request("reasoning.effort", RequestField::ReasoningLevel),
                 request("response_format.type", RequestField::FormatName),
                 request("modalities[]", RequestField::Modality),
+                // Mistral's agents.
+                extra("agent_id", Extra::AgentId),
             ],
         ),
     ])
@@ -149,7 +155,7 @@ pub(super) const SOFTWARE: &[Wanted] = &[
     own("kv_transfer_params", VLLM),
 ];
 
-static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+pub(super) static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", TOP),
         (

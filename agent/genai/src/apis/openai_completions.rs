@@ -53,6 +53,9 @@ fn read_content(sent: &Sent<'_>, content: &mut Content) {
     }
     for (position, choice) in (0..).zip(sent.list("choices")) {
         let index = choice_index(choice, position);
-        content.text(index, 0, choice.get("text"));
+        // Where a middle is filled in, the answer has the form of a chat.
+        let places = ["/text", "/message/content", "/delta/content"].into_iter();
+        let text = places.filter_map(|place| choice.pointer(place)).find(|text| text.is_string());
+        content.text(index, 0, text);
     }
 }

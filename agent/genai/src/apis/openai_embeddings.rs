@@ -23,24 +23,27 @@ const ROUTES: &[Route] = &[
     Route::post("/embeddings", "embeddings").likely(),
 ];
 
-static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+pub(super) static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", api::IDENTITY),
         (
             "",
             &[
                 request("input", RequestField::Evidence),
+                request("inputs", RequestField::Evidence),
                 request("model", RequestField::Model),
                 extra("dimensions", Extra::EmbeddingsDimensions),
                 extra("output_dimension", Extra::EmbeddingsDimensions),
                 extra("encoding_format", Extra::EncodingFormats),
                 extra("output_dtype", Extra::EncodingFormats),
+                extra("embedding_type", Extra::EncodingFormats),
+                extra("embedding_type[]", Extra::EncodingFormats),
             ],
         ),
     ])
 });
 
-static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+pub(super) static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         (
             "",
@@ -49,7 +52,10 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
                 response("model", ResponseField::Model),
                 Wanted::presence("data[].embedding", Field::Response(ResponseField::Evidence)),
                 Wanted::presence("data[].embeddings", Field::Response(ResponseField::Evidence)),
+                // Of chunks in their context.
+                Wanted::presence("data[].data[].embedding", Field::Response(ResponseField::Evidence)),
                 response("usage", ResponseField::Usage),
+                counted("usage.text_tokens", Count::TextInput),
                 counted("usage.prompt_tokens", Count::Input),
                 counted("usage.total_tokens", Count::Total),
             ],

@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) static API: ApiSpec = ApiSpec {
     usage: UsageRule { flat: true, ..UsageRule::PLAIN },
-    decoder: || Box::new(Replicate),
+    decoder: || Box::<Replicate>::default(),
     content: Some(read_content),
     ..ApiSpec::new("replicate", provider::REPLICATE, ROUTES, &REQUEST, &RESPONSE)
 };
@@ -29,6 +29,7 @@ const ROUTES: &[Route] = &[
     Route::post("/models/{owner}/{name}/predictions", "generate_content").confidence(HOST),
     Route::post("/deployments/{owner}/{name}/predictions", "generate_content").confidence(HOST),
     Route::post("/predictions", "generate_content").confidence(HOST),
+    Route::get("/predictions/{id}", "fetch_response").confidence(HOST),
 ];
 
 const VERSION: u8 = 0;
@@ -72,19 +73,32 @@ static RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
 });
 
 /// Names the model by owner and name, or by its version.
-#[derive(Debug)]
-struct Replicate;
+#[derive(Debug, Default)]
+struct Replicate {
+    /// The id of the prediction that is fetched.
+    fetched: Option<String>,
+}
 
 impl Decoder for Replicate {
     fn request_head(&mut self, _head: &RequestHead<'_>, captures: &Captures<'_>, calls: &mut OpenCalls) {
         if let (Some(owner), Some(name)) = (captures.get("owner"), captures.get("name")) {
             calls.current.request.model = format!("{owner}/{name}");
         }
+        self.fetched = captures.get("id");
     }
 
     fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, calls: &mut OpenCalls) {
         if calls.current.request.model.is_empty() {
             calls.current.request.read(RequestField::Model, &[], value);
+        }
+    }
+
+    fn finish(&mut self, calls: &mut OpenCalls) {
+        calls.current.response.is_recognised |= !calls.current.response.id.is_empty();
+        if let Some(id) = self.fetched.take() {
+            // Only the failure of a prediction has an id beside it.
+            let failed = !calls.current.response.id.is_empty();
+            calls.current.response.fetched(id, failed);
         }
     }
 }

@@ -13,9 +13,9 @@ use super::{
     openai_chat::FAILURE,
 };
 use crate::{
-    api::{self, ApiSpec, Field, counted, extra, own, request, response},
+    api::{self, ApiSpec, Field, extra, own, request, response},
     decoder::{Decoder, OpenCalls},
-    facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule},
+    facts::{Count, Extra, RequestFacts, RequestField, ResponseField, UsageRule, count},
     provider,
     route::Route,
 };
@@ -79,16 +79,23 @@ pub(super) fn computed_tokens(head: &ResponseHead<'_>) -> Option<i64> {
 pub(crate) static GRPC: ApiSpec = ApiSpec {
     protobuf: Some([&GRPC_REQUEST, &GRPC_RESPONSE]),
     usage: UsageRule::INPUT_ONLY,
-    decoder: || Box::new(Status),
+    decoder: || Box::<Status>::default(),
     is_request: RequestFacts::has_evidence,
     ..ApiSpec::new("tei-grpc", provider::TEI, GRPC_ROUTES, &NO_JSON, &NO_JSON)
 };
 
-/// Each message of the streamed methods is an answer of its own: they are not read.
+/// A stream is one call, and each of its messages counts tokens of its own.
 const GRPC_ROUTES: &[Route] = &[
     Route::grpc("/tei.v1.Embed/Embed", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedStream", "embeddings"),
     Route::grpc("/tei.v1.Embed/EmbedRaw", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedRawStream", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedSparse", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedSparseStream", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedAll", "embeddings"),
+    Route::grpc("/tei.v1.Embed/EmbedAllStream", "embeddings"),
     Route::grpc("/tei.v1.Rerank/Rerank", "rerank"),
+    Route::grpc("/tei.v1.Rerank/RerankStream", "rerank"),
 ];
 
 /// The text or the query.
@@ -96,20 +103,34 @@ static GRPC_REQUEST: LazyLock<protobuf::Schema<Field>> =
     LazyLock::new(|| protobuf::Schema::new(&[request("1", RequestField::Evidence)]));
 
 /// Vectors or ranks, and `Metadata`.
-static GRPC_RESPONSE: LazyLock<protobuf::Schema<Field>> = LazyLock::new(|| {
-    protobuf::Schema::new(&[
-        response("1", ResponseField::Evidence),
-        response("2", ResponseField::Usage),
-        counted("2.2", Count::Input),
-    ])
-});
+static GRPC_RESPONSE: LazyLock<protobuf::Schema<Field>> =
+    LazyLock::new(|| protobuf::Schema::new(&[response("1", ResponseField::Evidence), own("2.2", TOKENS)]));
 
-#[derive(Debug)]
-struct Status;
+const TOKENS: u8 = 0;
+
+#[derive(Debug, Default)]
+struct Status {
+    /// Of all messages so far.
+    tokens: Option<i64>,
+}
 
 impl Decoder for Status {
     fn response_head(&mut self, head: &ResponseHead<'_>, calls: &mut OpenCalls) {
         status(head.headers, calls);
+    }
+
+    fn field(&mut self, _field: u8, _indices: &[u32], value: Value<'_>, _calls: &mut OpenCalls) {
+        if let Some(tokens) = count(value) {
+            self.tokens = Some(self.tokens.unwrap_or(0).saturating_add(tokens));
+        }
+    }
+
+    fn finish(&mut self, calls: &mut OpenCalls) {
+        let response = &mut calls.current.response;
+        // What was lost may have counted more.
+        if let Some(tokens) = self.tokens.filter(|_| !response.gapped) {
+            response.set_count_if_absent(Count::Input, tokens, GRPC.usage);
+        }
     }
 
     fn trailers(&mut self, fields: Headers<'_>, calls: &mut OpenCalls) {

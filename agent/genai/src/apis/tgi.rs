@@ -1,5 +1,5 @@
-//! Text Generation Inference: `/generate`, `/generate_stream`, and the same at the root and by model at Hugging Face, or
-//! behind SageMaker. Header fields count the tokens where the body does not.
+//! Text Generation Inference: `/generate`, `/generate_stream`, and the same at the root at Hugging Face, or behind
+//! SageMaker. Header fields count the tokens where the body does not.
 
 use std::sync::LazyLock;
 
@@ -36,7 +36,6 @@ const ROUTES: &[Route] = &[
     Route::post("/generate", "text_completion").likely(),
     Route::post("/generate_stream", "text_completion").likely(),
     Route::post("/", "text_completion").confidence(HUGGING_FACE),
-    Route::post("/models/{owner}/{name}", "text_completion").confidence(HUGGING_FACE),
     Route::post("/endpoints/{model}/invocations", "text_completion").confidence(Confidence::ByBodies),
     Route::post("/endpoints/{model}/invocations-response-stream", "text_completion")
         .confidence(Confidence::ByBodies)
@@ -46,26 +45,25 @@ const ROUTES: &[Route] = &[
 static REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[
         ("", &[request("inputs", RequestField::Evidence), request("stream", RequestField::Stream)]),
-        (
-            "parameters",
-            &[
-                request("max_new_tokens", RequestField::MaxTokens),
-                request("temperature", RequestField::Temperature),
-                request("top_p", RequestField::TopP),
-                request("top_k", RequestField::TopK),
-                request("frequency_penalty", RequestField::FrequencyPenalty),
-                request("seed", RequestField::Seed),
-                request("stop[]", RequestField::Stop),
-                request("grammar", RequestField::FormatSchema),
-            ],
-        ),
+        ("parameters", PARAMETERS),
     ])
 });
+
+pub(super) const PARAMETERS: &[Wanted] = &[
+    request("max_new_tokens", RequestField::MaxTokens),
+    request("temperature", RequestField::Temperature),
+    request("top_p", RequestField::TopP),
+    request("top_k", RequestField::TopK),
+    request("frequency_penalty", RequestField::FrequencyPenalty),
+    request("seed", RequestField::Seed),
+    request("stop[]", RequestField::Stop),
+    request("grammar", RequestField::FormatSchema),
+];
 
 const TEXT: u8 = 0;
 const TOKEN: u8 = 1;
 
-const GENERATED: &[Wanted] = &[
+pub(super) const GENERATED: &[Wanted] = &[
     own("generated_text", TEXT),
     own("token.id", TOKEN),
     content("token.text"),
@@ -79,7 +77,7 @@ static RESPONSE: LazyLock<Schema<Field>> =
 
 /// Reads the counts of header fields.
 #[derive(Debug, Default)]
-struct Tgi {
+pub(super) struct Tgi {
     counts: [Option<i64>; 2],
     text: bool,
 }
@@ -115,7 +113,7 @@ impl Decoder for Tgi {
     }
 }
 
-fn read_content(sent: &Sent<'_>, content: &mut Content) {
+pub(super) fn read_content(sent: &Sent<'_>, content: &mut Content) {
     if sent.is_request() {
         content.prompt(sent.get("inputs"));
         return;

@@ -8,9 +8,9 @@ use tokentap_wire::{
 };
 
 use crate::{
-    api::{self, ApiSpec, Field, extra, own, request, response},
+    api::{self, ApiSpec, Field, counted, extra, own, request, response},
     decoder::{Decoder, OpenCalls},
-    facts::{Extra, RequestField, ResponseField},
+    facts::{Count, Extra, RequestField, ResponseField, UsageRule},
     provider,
     route::{Captures, Confidence, Route},
 };
@@ -37,6 +37,9 @@ pub(crate) static QDRANT: ApiSpec =
 const QDRANT_ROUTES: &[Route] = &[
     Route::post("/collections/{collection}/points/search", "retrieval").likely(),
     Route::post("/collections/{collection}/points/query", "retrieval").likely(),
+    Route::post("/collections/{collection}/points/search/groups", "retrieval").likely(),
+    Route::post("/collections/{collection}/points/query/groups", "retrieval").likely(),
+    Route::post("/collections/{collection}/points/recommend", "retrieval").likely(),
 ];
 
 static QDRANT_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
@@ -56,6 +59,7 @@ static QDRANT_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
         &[
             response("result[].score", ResponseField::Evidence),
             response("result.points", ResponseField::Evidence),
+            response("result.groups[].hits", ResponseField::Evidence),
             response("status.error", ResponseField::Error),
         ],
     )])
@@ -118,6 +122,46 @@ static PINECONE_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
     api::schema(&[(
         "",
         &[response("namespace", ResponseField::Evidence), response("result.hits", ResponseField::Evidence)],
+    )])
+});
+
+/// Embeddings by a model that Pinecone runs.
+pub(crate) static PINECONE_EMBED: ApiSpec = ApiSpec {
+    usage: UsageRule::INPUT_ONLY,
+    ..ApiSpec::new(
+        "pinecone-embed",
+        provider::PINECONE,
+        PINECONE_EMBED_ROUTES,
+        &PINECONE_EMBED_REQUEST,
+        &PINECONE_EMBED_RESPONSE,
+    )
+};
+
+const PINECONE_EMBED_ROUTES: &[Route] =
+    &[Route::post("/embed", "embeddings").confidence(Confidence::At(&["api.pinecone.io"]))];
+
+static PINECONE_EMBED_REQUEST: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[
+            request("model", RequestField::Model),
+            request("inputs", RequestField::Evidence),
+            extra("parameters.dimension", Extra::EmbeddingsDimensions),
+        ],
+    )])
+});
+
+static PINECONE_EMBED_RESPONSE: LazyLock<Schema<Field>> = LazyLock::new(|| {
+    api::schema(&[(
+        "",
+        &[
+            response("model", ResponseField::Model),
+            response("data", ResponseField::Evidence),
+            response("usage", ResponseField::Usage),
+            counted("usage.total_tokens", Count::Total),
+            response("error", ResponseField::Error),
+            response("error.code", ResponseField::ErrorCode),
+        ],
     )])
 });
 

@@ -112,6 +112,19 @@ impl Part {
         }
     }
 
+    /// Whether it is the same part as `known`, which may have grown since.
+    pub(super) fn begins_with(&self, known: &Self) -> bool {
+        match (self, known) {
+            (Self::Text { content }, Self::Text { content: known })
+            | (Self::Reasoning { content }, Self::Reasoning { content: known }) => content.starts_with(known),
+            (
+                Self::ToolCall { id, arguments: Arguments::Text(text), .. },
+                Self::ToolCall { id: known_id, arguments: Arguments::Text(known), .. },
+            ) => id.is_some() && id == known_id && text.starts_with(known),
+            _ => false,
+        }
+    }
+
     /// Takes the next piece of the same part; `false` where the two are of different kinds.
     pub(super) fn append(&mut self, piece: &Self) -> bool {
         match (self, piece) {
@@ -162,6 +175,11 @@ pub(crate) struct Choice {
 impl Choice {
     pub(super) fn new(index: u32) -> Self {
         Self { index, role: "assistant".into(), parts: Vec::new() }
+    }
+
+    /// The part that this number is for.
+    pub(super) fn part(&mut self, number: u64) -> Option<&mut Part> {
+        self.parts.iter_mut().rev().find(|(known, _)| *known == number).map(|(_, part)| part)
     }
 
     pub(super) fn last_number(&self) -> Option<u64> {

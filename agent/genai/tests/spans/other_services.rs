@@ -21,11 +21,19 @@ const UNMISTAKABLE: &[&str] = &[
     "/model/{model+}/",
     "/text/generation",
     "/text/chat",
+    "/cortex/",
+    "/schemas/{schema}/agents/",
+    "/cortex-search-services/",
+    "/services/aigc/",
+    "/services/embeddings/",
+    "/services/rerank/",
     // gRPC names the package.
     "GenerativeService/",
     "PredictionService/",
     "xai_api.Chat/",
     "tei.v1.",
+    "qdrant.Points/",
+    "milvus.proto.",
     "/retrieveAndGenerate",
 ];
 

@@ -91,7 +91,17 @@ const STEP: u32 = 13;
 
 impl ChunkTimes {
     /// Counts the time from a chunk to the next one.
+    #[inline]
     pub fn add(&mut self, time: Nanos) {
+        if time.0 == 0 {
+            // They came together, as most do.
+            self.counts[0] = self.counts[0].saturating_add(1);
+        } else {
+            self.add_some(time);
+        }
+    }
+
+    fn add_some(&mut self, time: Nanos) {
         // The bounds double.
         const FIRST: u64 = 10_000_000;
         let bucket = match time.0.div_ceil(FIRST) {

@@ -111,12 +111,13 @@ fn reference() -> String {
         );
     }
     page.push_str(
-        "\n## Counters\n\nOf the agent itself, in its last log lines. A loss above zero makes the exit status 3.\n\n\
+        "\n## Counters\n\nOf the agent itself, in its last log lines, and for Prometheus under `/metrics` of `--admin-address`. A loss above zero makes the exit status 3.\n\n\
          | name | labels | unit | loss |\n|---|---|---|---|\n",
     );
     let metrics = Counter::ALL.into_iter().map(Metric::of_kernel).chain(Event::ALL.map(Event::metric));
     let by_reason = [ByReason::PassedOverBytes, ByReason::IncompleteCalls].map(ByReason::metric);
     let mut metrics: Vec<Metric> = metrics.chain(tokentap::telemetry::OTHERS).chain(by_reason).collect();
+    metrics.extend(tokentap::telemetry::STATES);
     metrics.sort_by_key(|metric| (metric.name, metric.labels));
     for metric in metrics {
         let fixed = metric.labels.iter().map(|(key, value)| format!("{key}={value}"));
@@ -127,6 +128,8 @@ fn reference() -> String {
             "tokentap.spans.lost" | "tokentap.log_records.lost" | "tokentap.metric_points.lost" => {
                 &["exporter", "reason"]
             }
+            "tokentap.spans.waiting" | "tokentap.exporter.since_delivery" => &["exporter"],
+            "tokentap.build.info" => &["version"],
             "tokentap.bytes.passed_over" | "tokentap.calls.incomplete" => &["reason"],
             _ => &[],
         };

@@ -4,7 +4,7 @@
 mod content;
 mod export;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use tokentap_genai::{Dialect, IdentitySource, Include, Propagator, Rule};
@@ -109,6 +109,32 @@ pub struct Run {
     /// Where to.
     #[command(flatten)]
     pub export: Export,
+    /// Answer about the agent itself under this address: /metrics for Prometheus, /healthz, /readyz. `none`: nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464", help_heading = "Export")]
+    pub admin_address: AdminAddress,
+}
+
+/// An address to listen on, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminAddress(pub Option<SocketAddr>);
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let port_only = text.strip_prefix(':').map(|port| format!("0.0.0.0:{port}"));
+        let text = port_only.as_deref().unwrap_or(text);
+        // Names are not looked up: this is an address of this machine.
+        let text = text
+            .strip_prefix("localhost:")
+            .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| "write it as 127.0.0.1:9464, [::]:9464, or none".into())
+    }
 }
 
 /// `tokentap record`.

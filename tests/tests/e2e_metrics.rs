@@ -1,5 +1,10 @@
 //! Metrics of calls of a real client, at receivers that are not ours.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
 use tokentap_tests::{
     agent::Agent,
     bodies,
@@ -7,7 +12,8 @@ use tokentap_tests::{
     ledger::{Answer, Usage},
     metric::Series,
     mock::Mock,
-    receiver::Receiver,
+    process::wait_until,
+    receiver::{Receiver, free_port},
 };
 
 /// Some calls, over TLS.
@@ -100,4 +106,36 @@ fn counting_begins_anew_when_the_agent_does() {
         assert_eq!(total(&of_this_agent(&series)), sent, "{series:#?}");
         since = newest(&series);
     }
+}
+
+/// The status and the body of a page of the agent.
+fn page(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the agent listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n").expect("a request is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+}
+
+#[test]
+fn the_agent_is_ready_with_a_dead_collector_and_shows_its_counters() {
+    let (mock, port) = (Mock::for_test(), free_port());
+    let (address, dead) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()));
+    let flags = ["--exe", &client::OPENAI.exe(), "--admin-address", &address, "--otlp-endpoint", &dead];
+    let agent = Agent::run(&[&flags[..], &["--drain-timeout", "1s"]].concat());
+    assert_eq!(page(port, "/healthz"), ("200".into(), "ok\n".into()));
+    let calls = client::OPENAI.run(&job(&mock)).len();
+    mock.ledger().wait_for_answers(calls);
+    let counted = format!("tokentap_calls_total {calls}\n");
+    wait_until(&counted, || page(port, "/metrics").1.contains(&counted));
+    let (status, body) = page(port, "/readyz");
+    let state: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status.as_str(), &state["ready"]), ("200", &true.into()), "{body}");
+    let exporters = state["exporters"].as_array().expect("exporters");
+    let otlp =
+        exporters.iter().find(|exporter| exporter["name"].as_str().is_some_and(|name| name.contains(&dead)));
+    assert_eq!(otlp.expect("the dead one")["exported"], 0, "{body}");
+    agent.stop();
+    TcpStream::connect(("127.0.0.1", port)).expect_err("nobody listens any more");
 }

@@ -1,8 +1,11 @@
 //! What became of every span that an exporter was given.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use crate::config::Signal;
@@ -67,18 +70,40 @@ pub struct ExporterCounters {
     signal: Signal,
     exported: AtomicU64,
     lost: [AtomicU64; Loss::ALL.len()],
+    waiting: AtomicU64,
+    delivered: Mutex<Option<Instant>>,
 }
 
 impl ExporterCounters {
     /// All zero, of the exporter with this name, which counts spans, events or points of metrics.
     #[must_use]
     pub fn of(name: String, signal: Signal) -> Arc<Self> {
-        Arc::new(Self { name, signal, exported: AtomicU64::default(), lost: Default::default() })
+        Arc::new(Self {
+            name,
+            signal,
+            exported: AtomicU64::default(),
+            lost: Default::default(),
+            waiting: AtomicU64::default(),
+            delivered: Mutex::default(),
+        })
     }
 
     /// Spans that the receiver has confirmed.
     pub fn exported(&self, n: u64) {
         self.exported.fetch_add(n, Relaxed);
+        if n > 0 {
+            *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// One more waits in the queue.
+    pub(crate) fn queued(&self) {
+        self.waiting.fetch_add(1, Relaxed);
+    }
+
+    /// One less does.
+    pub(crate) fn taken(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
     }
 
     /// Spans that will never arrive.
@@ -93,6 +118,12 @@ impl ExporterCounters {
             name: self.name.clone(),
             signal: self.signal,
             exported: self.exported.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            since_delivery: self
+                .delivered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .map(|delivered| delivered.elapsed()),
             lost: Loss::ALL
                 .iter()
                 .map(|(why, name)| (*name, self.lost[*why as usize].load(Relaxed)))
@@ -111,6 +142,10 @@ pub struct ExporterReport {
     pub signal: Signal,
     /// Spans delivered.
     pub exported: u64,
+    /// Spans in its queue.
+    pub waiting: u64,
+    /// Time since the last delivery, if there was one.
+    pub since_delivery: Option<Duration>,
     /// Spans lost, by [`Loss`] name; reasons that never happened are left out.
     pub lost: Vec<(&'static str, u64)>,
 }

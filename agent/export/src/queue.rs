@@ -41,12 +41,13 @@ pub(super) fn bounded(
             bytes: Arc::clone(&bytes),
             waiting: Arc::clone(&waiting),
             max_bytes: config.max_queue_bytes,
-            counters,
+            counters: Arc::clone(&counters),
         },
         Receiver {
             receiver,
             bytes,
             waiting,
+            counters,
             drain,
             held: None,
             max_items: config.max_export_batch_size,
@@ -107,9 +108,11 @@ impl Sender {
             return;
         }
         self.waiting.add(record.pid);
+        self.counters.queued();
         if let Err(refused) = self.sender.try_send(Arc::clone(record)) {
             self.bytes.fetch_sub(size, Relaxed);
             self.waiting.remove(record.pid);
+            self.counters.taken();
             let why = match refused {
                 TrySendError::Full(_) => Loss::QueueFull,
                 TrySendError::Closed(_) => Loss::Late,
@@ -124,6 +127,7 @@ pub(super) struct Receiver {
     receiver: mpsc::Receiver<Arc<Record>>,
     bytes: Arc<AtomicUsize>,
     waiting: Arc<Waiting>,
+    counters: Arc<ExporterCounters>,
     drain: Drain,
     /// Taken from the queue, but too large for the batch that was being gathered.
     held: Option<Arc<Record>>,
@@ -172,6 +176,7 @@ impl Receiver {
         };
         self.bytes.fetch_sub(record.size(), Relaxed);
         self.waiting.remove(record.pid);
+        self.counters.taken();
         Some(record)
     }
 }

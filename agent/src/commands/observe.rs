@@ -121,6 +121,7 @@ impl<'a> Observation<'a> {
         }
         threads.place_first_probes(&started, *follow, &signals);
         privileges::give_up().context("cannot give up capabilities")?;
+        telemetry.health().set_observing(true);
         tracing::info!(processes = started.keys.len(), "ready");
         while !signals.received() && !idle.load(Ordering::Acquire) && !threads.reader.is_finished() {
             clock.adjust();
@@ -131,6 +132,7 @@ impl<'a> Observation<'a> {
         if idle.load(Ordering::Acquire) {
             tracing::info!("all observed processes have ended");
         }
+        telemetry.health().set_observing(false);
         tracing::info!("detaching and draining");
         let sink = threads.stop(deadline, telemetry)?;
         Ok(Drained { sink, deadline, probes })

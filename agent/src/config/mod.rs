@@ -6,7 +6,7 @@ mod error;
 mod otlp;
 mod sampling;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokentap_export::config::{
     BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, MetricsConfig, Signal,
@@ -57,6 +57,8 @@ pub struct RunConfig {
     pub stale_after: Duration,
     /// Where to.
     pub export: ExportConfig,
+    /// Where the agent answers about itself.
+    pub admin: Option<SocketAddr>,
     /// How long the end may take.
     pub drain_timeout: Duration,
 }
@@ -134,6 +136,7 @@ impl Config {
         };
         let action = match cli.command {
             Command::Run(run) => Action::Run(RunConfig {
+                admin: run.admin_address.0,
                 select: select(run.select),
                 stale_after: run.rules.stale_after,
                 export: export(&run.export, &run.sampling, &mut env)?,

@@ -62,6 +62,7 @@ impl<S: FrameSink> Capture<S> {
                 .for_each(|process_event| admission.process_event(process_event, &mut sink));
             sink.flush();
             let now = Instant::now();
+            telemetry.health().ring_read(now);
             if now.duration_since(tick) >= TICK {
                 tick = now;
                 admission.tick(now);

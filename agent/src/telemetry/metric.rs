@@ -18,11 +18,13 @@ pub struct Metric {
     pub is_loss: bool,
     /// The highest value so far, not a sum.
     pub is_highest: bool,
+    /// A state of now, not a sum.
+    pub is_state: bool,
 }
 
 /// A number of things.
 pub(super) const fn count(name: &'static str, labels: Labels) -> Metric {
-    Metric { name, unit: "1", labels, is_loss: false, is_highest: false }
+    Metric { name, unit: "1", labels, is_loss: false, is_highest: false, is_state: false }
 }
 
 /// A number of bytes.
@@ -34,6 +36,17 @@ impl Metric {
     /// The highest value so far.
     pub(super) const fn highest(name: &'static str, unit: &'static str) -> Self {
         Self { unit, is_highest: true, ..count(name, &[]) }
+    }
+
+    /// A state of now.
+    pub(super) const fn state(name: &'static str, unit: &'static str) -> Self {
+        Self { unit, is_state: true, ..count(name, &[]) }
+    }
+
+    /// Whether it can go down, or says nothing when it is added up.
+    #[must_use]
+    pub const fn is_gauge(&self) -> bool {
+        self.is_highest || self.is_state
     }
 
     /// One that says that something was lost.

@@ -2,8 +2,11 @@
 //!
 //! One [`Telemetry`] is shared by all threads. Counting is one relaxed atomic add; reading takes a [`Snapshot`].
 
+pub mod admin;
 mod event;
+mod health;
 mod metric;
+mod process;
 mod snapshot;
 
 use std::{
@@ -15,10 +18,11 @@ use std::{
 };
 
 use tokentap_abi::{COUNTERS, Counter};
-use tokentap_export::{ExporterCounters, config::Signal};
+use tokentap_export::{ExporterCounters, ExporterReport, config::Signal};
 use tokentap_tape::RecorderCounters;
 
 pub use event::Event;
+pub use health::Health;
 pub use metric::{Labels, Metric};
 pub use snapshot::{Row, Snapshot};
 
@@ -68,9 +72,19 @@ const LOG_RECORDS: [Metric; 2] =
 const METRIC_POINTS: [Metric; 2] =
     [count("tokentap.metric_points.exported", &[]), count("tokentap.metric_points.lost", &[]).loss()];
 
+/// States of now: of the queue of each exporter, and of the process.
+pub const STATES: [Metric; 6] = [SPANS_WAITING, SINCE_DELIVERY, MEMORY, DESCRIPTORS, UPTIME, BUILD];
+const SPANS_WAITING: Metric = Metric::state("tokentap.spans.waiting", "1");
+const SINCE_DELIVERY: Metric = Metric::state("tokentap.exporter.since_delivery", "s");
+const MEMORY: Metric = Metric::state("tokentap.process.memory.resident", "By");
+const DESCRIPTORS: Metric = Metric::state("tokentap.process.open_descriptors", "1");
+const UPTIME: Metric = Metric::state("tokentap.uptime", "s");
+const BUILD: Metric = Metric::state("tokentap.build.info", "1");
+
 /// Every counter of the agent.
 #[derive(Debug, Default)]
 pub struct Telemetry {
+    health: Health,
     events: [AtomicU64; Event::ALL.len()],
     kernel: [AtomicU64; COUNTERS as usize],
     exporters: Mutex<Vec<Arc<ExporterCounters>>>,
@@ -136,9 +150,50 @@ impl Telemetry {
         all.push(Arc::clone(counters));
     }
 
-    /// Every number as it is now.
+    /// Whether the agent does its work.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Each exporter's account.
+    #[must_use]
+    pub fn exporters(&self) -> Vec<ExporterReport> {
+        let exporters = self.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        exporters.iter().map(|counters| counters.report()).collect()
+    }
+
+    /// Every counter as it is now, but for those that are zero.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.counters().into_iter())
+    }
+
+    /// Every number as it is now, states of now as well.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let state = |metric: Metric, labels: &[(&'static str, &str)], value: u64| Row {
+            metric,
+            labels: labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+            value,
+        };
+        let mut rows = self.counters();
+        for report in self.exporters() {
+            let name = [("exporter", report.name.as_str())];
+            if report.signal != Signal::Metrics {
+                rows.push(state(SPANS_WAITING, &name, report.waiting));
+            }
+            let since = report.since_delivery.map(|time| state(SINCE_DELIVERY, &name, time.as_secs()));
+            rows.extend(since);
+        }
+        rows.extend(process::resident_bytes().map(|bytes| state(MEMORY, &[], bytes)));
+        rows.extend(process::open_descriptors().map(|count| state(DESCRIPTORS, &[], count)));
+        rows.push(state(UPTIME, &[], self.health.uptime().as_secs()));
+        rows.push(state(BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1));
+        rows
+    }
+
+    fn counters(&self) -> Vec<Row> {
         let row = |metric: Metric, value: u64| Row { metric, labels: Vec::new(), value };
         let kernel = Counter::ALL
             .into_iter()
@@ -161,7 +216,7 @@ impl Telemetry {
                 value: *value,
             })
             .collect();
-        Snapshot::of(kernel.chain(events).chain(by_reason).chain(recorder).chain(exporters))
+        kernel.chain(events).chain(by_reason).chain(recorder).chain(exporters).collect()
     }
 }
 

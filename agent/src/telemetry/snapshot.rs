@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let fixed = self.metric.labels.iter().map(|(key, value)| (*key, *value));
         fixed.chain(self.labels.iter().map(|(key, value)| (*key, value.as_str())))
     }

@@ -126,7 +126,7 @@ fn the_agent_is_ready_with_a_dead_collector_and_shows_its_counters() {
     let agent = Agent::run(&[&flags[..], &["--drain-timeout", "1s"]].concat());
     assert_eq!(page(port, "/healthz"), ("200".into(), "ok\n".into()));
     let calls = client::OPENAI.run(&job(&mock)).len();
-    mock.ledger().wait_for_answers(calls);
+    assert_eq!(mock.ledger().wait_for_answers(calls).len(), calls);
     let counted = format!("tokentap_calls_total {calls}\n");
     wait_until(&counted, || page(port, "/metrics").1.contains(&counted));
     let (status, body) = page(port, "/readyz");
@@ -136,6 +136,6 @@ fn the_agent_is_ready_with_a_dead_collector_and_shows_its_counters() {
     let otlp =
         exporters.iter().find(|exporter| exporter["name"].as_str().is_some_and(|name| name.contains(&dead)));
     assert_eq!(otlp.expect("the dead one")["exported"], 0, "{body}");
-    agent.stop();
+    assert_eq!(agent.stop().status.code(), Some(3), "something was lost");
     TcpStream::connect(("127.0.0.1", port)).expect_err("nobody listens any more");
 }

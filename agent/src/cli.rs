@@ -30,11 +30,11 @@ Exit status: 0 everything was delivered, 1 failure, 2 wrong usage, 3 something w
 
 const ENVIRONMENT: &str = "\
 Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORTER_OTLP_*):
-  OTEL_EXPORTER_OTLP_ENDPOINT     base URL of a collector; /v1/traces is appended for http/protobuf
-  OTEL_EXPORTER_OTLP_PROTOCOL     grpc or http/protobuf (default: grpc on port 4317, else http/protobuf)
+  OTEL_EXPORTER_OTLP_ENDPOINT     base URL of a collector; /v1/traces is appended for HTTP
+  OTEL_EXPORTER_OTLP_PROTOCOL     grpc, http/protobuf or http/json (default: grpc on port 4317, else http/protobuf)
   OTEL_EXPORTER_OTLP_HEADERS      k=v,k=v with percent-encoded values
   OTEL_EXPORTER_OTLP_TIMEOUT      milliseconds for one attempt to send a batch (10000)
-  OTEL_EXPORTER_OTLP_COMPRESSION  gzip or none (none)
+  OTEL_EXPORTER_OTLP_COMPRESSION  gzip, zstd or none (none)
   OTEL_EXPORTER_OTLP_CERTIFICATE  PEM file of the authorities to trust, instead of the system's;
                                   _CLIENT_CERTIFICATE and _CLIENT_KEY for mutual TLS
   OTEL_EXPORTER_OTLP_INSECURE     true: an endpoint without a scheme is http, not https

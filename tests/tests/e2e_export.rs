@@ -37,8 +37,13 @@ fn check_resource(spans: &[Span], pid: u32) {
 
 /// Exports to `endpoint` with the flags that belong to it.
 fn check(receiver: &Receiver, flags: &[&str]) {
+    check_in(receiver, flags, &[]);
+}
+
+/// The same, with more of the environment.
+fn check_in(receiver: &Receiver, flags: &[&str], environment: &[(&str, &str)]) {
     let mock = Mock::for_test();
-    let agent = Agent::run(&[&["--exe", &client::OPENAI.exe()], flags].concat());
+    let agent = Agent::run_in(&[&["--exe", &client::OPENAI.exe()], flags].concat(), environment);
     let job = job(&mock);
     let running = client::OPENAI.start(&job);
     let pid = running.process().id();
@@ -65,6 +70,20 @@ fn the_collector_over_grpc() {
 fn the_collector_over_http() {
     let receiver = Receiver::collector();
     check(&receiver, &["--otlp-endpoint", &receiver.http(), "--otlp-protocol", "http/protobuf"]);
+}
+
+#[test]
+fn the_collector_over_http_with_json_and_zstd() {
+    let receiver = Receiver::collector();
+    let flags = ["--otlp-endpoint", &receiver.http(), "--otlp-protocol", "http/json"];
+    check_in(&receiver, &flags, &[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]);
+}
+
+#[test]
+fn the_collector_over_grpc_with_zstd() {
+    let receiver = Receiver::collector();
+    let flags = ["--otlp-endpoint", &receiver.grpc(), "--otlp-protocol", "grpc"];
+    check_in(&receiver, &flags, &[("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")]);
 }
 
 #[test]

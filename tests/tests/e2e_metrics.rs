@@ -76,7 +76,7 @@ fn tokens_are_counted_to_the_token_at_the_collector_over_grpc() {
 #[test]
 fn calls_whose_spans_are_not_sampled_are_counted_at_the_collector_over_http() {
     let receiver = Receiver::collector();
-    check(&receiver, &receiver.http(), &["--otlp-protocol", "http/protobuf"], 0.0);
+    check(&receiver, &receiver.http(), &["--otlp-protocol", "http/json"], 0.0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 /// Why exporting could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A certificate or key file cannot be used.
+    /// A file cannot be used: a certificate, a key, one to write to.
     #[error("{}: {why}", path.display())]
     File {
         /// The file.

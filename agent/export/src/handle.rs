@@ -13,6 +13,7 @@ use crate::{
     counters::{ExporterCounters, ExporterReport},
     drain::Drain,
     error::StartError,
+    file::FileExporter,
     metrics::{Collector, Metrics, MetricsWorker},
     otlp::Otlp,
     queue,
@@ -77,6 +78,11 @@ pub fn prepare(
         let exporter = match destination {
             ExporterConfig::Otlp(otlp) => Exporter::Otlp(Box::new(Otlp::new(otlp)?)),
             ExporterConfig::Console { format, color } => Exporter::Console(Console::stdout(*format, *color)),
+            ExporterConfig::File(file) => {
+                let opened = FileExporter::open(file)
+                    .map_err(|why| StartError::File { path: file.path.clone(), why: why.to_string() })?;
+                Exporter::File(opened)
+            }
         };
         let account = ExporterCounters::of(destination.name(), destination.signal());
         let (sender, receiver) = queue::bounded(&config.batch, Arc::clone(&account), drain.clone());

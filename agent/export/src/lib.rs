@@ -1,4 +1,4 @@
-//! Spans and metrics leave the process here: OTLP and console, several at once, none waiting for another.
+//! Spans and metrics leave the process here: OTLP, files and console, several at once, none waiting for another.
 //!
 //! [`prepare`] gives the work of one thread with its own current-thread runtime. Every exporter has its own bounded queue
 //! and its own task there, so that one that hangs costs the others nothing. Nothing in here blocks the threads that make
@@ -9,6 +9,7 @@ mod console;
 mod counters;
 mod drain;
 mod error;
+mod file;
 mod handle;
 mod metrics;
 mod otlp;

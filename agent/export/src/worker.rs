@@ -6,6 +6,7 @@ use crate::{
     console::Console,
     counters::{ExporterCounters, Loss},
     drain::Drain,
+    file::FileExporter,
     otlp::Otlp,
     outcome::DeliveryOutcome,
     queue::Receiver,
@@ -17,6 +18,7 @@ use crate::{
 pub(super) enum Exporter {
     Otlp(Box<Otlp>),
     Console(Console),
+    File(FileExporter),
 }
 
 impl Exporter {
@@ -24,6 +26,7 @@ impl Exporter {
         match self {
             Self::Otlp(otlp) => otlp.deliver(batch, drain).await,
             Self::Console(console) => console.deliver(batch).await,
+            Self::File(file) => file.deliver(batch).await,
         }
     }
 }

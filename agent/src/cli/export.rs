@@ -1,6 +1,6 @@
 //! Which spans are exported, and where they and the metrics go.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokentap_export::config::{ConsoleFormat, HeaderSetting, Protocol, SamplingRule, SemconvMetrics};
@@ -37,7 +37,7 @@ pub struct Export {
     /// An OTLP receiver of spans and metrics, as http://collector:4317; may be repeated.
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Vec<String>,
-    /// grpc or http/protobuf. Once for all endpoints, or once for each in the same order. Default: grpc for
+    /// grpc, http/protobuf or http/json. Once for all endpoints, or once for each in the same order. Default: grpc for
     /// port 4317, else http/protobuf.
     #[arg(long, value_name = "PROTOCOL")]
     pub otlp_protocol: Vec<Protocol>,
@@ -49,6 +49,10 @@ pub struct Export {
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "pretty")]
     pub console: Option<ConsoleFormat>,
+    /// Append spans, and events with content, to this file as OTLP JSON lines, as the Collector's otlpjsonfile receiver reads
+    /// them. At 100 MiB, or after a day, it is renamed; ten such files are kept.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Which generations of the conventions' metrics of clients are exported: `both`, `new` (gen_ai.client.inference.*) or
     /// `old` (gen_ai.client.token.usage and gen_ai.client.operation.*).
     #[arg(long, value_name = "WHICH", default_value = "both")]

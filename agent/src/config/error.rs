@@ -7,7 +7,7 @@ use tokentap_genai::PatternError;
 pub enum ConfigError {
     /// Nowhere to send spans to.
     #[error(
-        "nowhere to send spans: pass --otlp-endpoint URL or --console, or set OTEL_EXPORTER_OTLP_ENDPOINT \
+        "nowhere to send spans: pass --otlp-endpoint URL, --file FILE or --console, or set OTEL_EXPORTER_OTLP_ENDPOINT \
          (standard output is not a terminal, so nothing is printed by default)"
     )]
     NoExporter,

@@ -9,7 +9,7 @@ mod sampling;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokentap_export::config::{
-    BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, MetricsConfig, Signal,
+    BatchConfig, ConsoleFormat, ExportConfig, ExporterConfig, FileConfig, MetricsConfig, Signal,
 };
 use tokentap_genai::{ContentOptions, IdentityRules, Include, Options, Propagator};
 use tracing::level_filters::LevelFilter;
@@ -243,6 +243,7 @@ fn exporters(
     if let Some(format) = flags.console.or(wanted) {
         exporters.push(ExporterConfig::Console { format, color });
     }
+    exporters.extend(flags.file.clone().map(|path| ExporterConfig::File(FileConfig::new(path))));
     if exporters.is_empty() {
         if none {
             env.ignored("spans", "OTEL_TRACES_EXPORTER=none and no flag names a destination");

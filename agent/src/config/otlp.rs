@@ -54,7 +54,7 @@ pub(super) fn resolve(
         } else if wanted {
             let url = match protocol {
                 Some(Protocol::Grpc) => "http://localhost:4317",
-                Some(Protocol::HttpProtobuf) | None => "http://localhost:4318",
+                Some(Protocol::HttpProtobuf | Protocol::HttpJson) | None => "http://localhost:4318",
             };
             found.push(receiver("the default endpoint", url, Form::Base, protocol)?);
         }
@@ -176,10 +176,10 @@ fn endpoint(
     };
     let path = match (protocol, form) {
         (Protocol::Grpc, _) => "/".into(),
-        (Protocol::HttpProtobuf, Form::Exact) => {
+        (Protocol::HttpProtobuf | Protocol::HttpJson, Form::Exact) => {
             uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned()
         }
-        (Protocol::HttpProtobuf, Form::Base) => {
+        (Protocol::HttpProtobuf | Protocol::HttpJson, Form::Base) => {
             let base = uri.path().trim_end_matches('/');
             let base = base.strip_suffix(Signal::Traces.path()).unwrap_or(base);
             format!("{base}{}", signal.path())

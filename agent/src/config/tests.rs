@@ -224,8 +224,8 @@ fn numbers_and_enums_that_cannot_be_used_are_ignored_with_a_warning() {
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
-        (PROTOCOL, "http/json"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "lz4"),
+        (PROTOCOL, "http/xml"),
         ("OTEL_LOG_LEVEL", "loud"),
     ];
     let said = warnings("run --all", &vars);
@@ -315,7 +315,7 @@ fn wrong_usage_names_the_mend() {
         ("run --pid self", "invalid digit"),
         ("run --pid 7 --all", "cannot be used with"),
         ("run --all --ring-size 10M", "use 8MiB or 16MiB"),
-        ("run --all --otlp-protocol http/json", "use grpc or http/protobuf"),
+        ("run --all --otlp-protocol http/xml", "use grpc, http/protobuf or http/json"),
         ("run --all --otlp-header nope", "write it as name=value"),
         ("run --all --console=xml", "use pretty or json"),
         ("run --all --drain-timeout 20", "20s"),
@@ -441,4 +441,10 @@ fn contexts_and_the_header_that_forces_a_trace() {
     assert_eq!(calls("", &[]).force_header.as_deref(), Some("x-force-trace"));
     assert_eq!(calls("--force-header X-Keep", &[]).force_header.as_deref(), Some("x-keep"));
     assert_eq!(calls("--force-header none", &[]).force_header, None);
+}
+
+#[test]
+fn a_file_is_a_destination_by_itself() {
+    check("--file /var/log/llm.jsonl", &[], &["file /var/log/llm.jsonl"]);
+    check("--file /a --console=json", &[], &["console/json", "file /a"]);
 }

@@ -41,6 +41,8 @@ pub enum ExporterConfig {
         /// With colours: it is a terminal, and `NO_COLOR` is not set.
         color: bool,
     },
+    /// A file of OTLP JSON lines.
+    File(FileConfig),
 }
 
 impl ExporterConfig {
@@ -50,6 +52,7 @@ impl ExporterConfig {
         match self {
             Self::Otlp(otlp) => otlp.name(),
             Self::Console { format, .. } => format!("console/{format}"),
+            Self::File(file) => file.to_string(),
         }
     }
 
@@ -57,7 +60,7 @@ impl ExporterConfig {
     pub(crate) fn signal(&self) -> Signal {
         match self {
             Self::Otlp(otlp) => otlp.signal,
-            Self::Console { .. } => Signal::Traces,
+            Self::Console { .. } | Self::File(_) => Signal::Traces,
         }
     }
 
@@ -72,7 +75,7 @@ impl fmt::Display for ExporterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Otlp(otlp) => otlp.fmt(f),
-            Self::Console { .. } => f.write_str(&self.name()),
+            Self::Console { .. } | Self::File(_) => f.write_str(&self.name()),
         }
     }
 }

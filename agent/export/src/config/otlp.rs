@@ -35,6 +35,8 @@ pub enum Protocol {
     Grpc,
     /// OTLP/HTTP with binary protobuf bodies.
     HttpProtobuf,
+    /// OTLP/HTTP with JSON bodies.
+    HttpJson,
 }
 
 impl FromStr for Protocol {
@@ -44,7 +46,8 @@ impl FromStr for Protocol {
         match text {
             "grpc" => Ok(Self::Grpc),
             "http/protobuf" => Ok(Self::HttpProtobuf),
-            _ => Err("use grpc or http/protobuf".into()),
+            "http/json" => Ok(Self::HttpJson),
+            _ => Err("use grpc, http/protobuf or http/json".into()),
         }
     }
 }
@@ -54,6 +57,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Grpc => "grpc",
             Self::HttpProtobuf => "http/protobuf",
+            Self::HttpJson => "http/json",
         })
     }
 }
@@ -66,6 +70,8 @@ pub enum Compression {
     None,
     /// gzip.
     Gzip,
+    /// Zstandard.
+    Zstd,
 }
 
 impl FromStr for Compression {
@@ -75,7 +81,8 @@ impl FromStr for Compression {
         match text {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip),
-            _ => Err("use gzip or none"),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err("use gzip, zstd or none"),
         }
     }
 }
@@ -214,9 +221,11 @@ impl OtlpConfig {
 impl fmt::Display for OtlpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} timeout={:?}", self.name(), self.timeout)?;
-        if self.compression == Compression::Gzip {
-            f.write_str(" gzip")?;
-        }
+        f.write_str(match self.compression {
+            Compression::None => "",
+            Compression::Gzip => " gzip",
+            Compression::Zstd => " zstd",
+        })?;
         if let Some(proxy) = &self.proxy {
             write!(f, " proxy={proxy:?}")?;
         }

@@ -44,8 +44,13 @@ impl Grpc {
     pub(super) fn new(config: &OtlpConfig) -> Result<Self, StartError> {
         let client = transport::client(config, Version::Http2)?;
         let mut service = tonic::client::Grpc::with_origin(client, config.endpoint.clone());
-        if config.compression == Compression::Gzip {
-            service = service.send_compressed(CompressionEncoding::Gzip);
+        let encoding = match config.compression {
+            Compression::None => None,
+            Compression::Gzip => Some(CompressionEncoding::Gzip),
+            Compression::Zstd => Some(CompressionEncoding::Zstd),
+        };
+        if let Some(encoding) = encoding {
+            service = service.send_compressed(encoding);
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));

@@ -1,4 +1,4 @@
-//! OTLP/HTTP with binary protobuf bodies: one POST per batch.
+//! OTLP/HTTP with bodies of binary protobuf or of JSON: one POST per batch.
 
 use std::{
     io::Write as _,
@@ -12,20 +12,22 @@ use http::{
     header::{self, HeaderMap, HeaderValue},
 };
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message as _;
 
 use super::{
     grpc::accepted,
+    json,
     retry::{Accepted, Failure},
     transport::{self, HttpClient, USER_AGENT, Version, chain},
 };
 use crate::{
-    config::{Compression, OtlpConfig},
+    config::{Compression, OtlpConfig, Protocol, Signal},
     error::StartError,
 };
 
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
 /// Most bytes read of a response.
 const MAX_RESPONSE: usize = 64 << 10;
 
@@ -36,6 +38,8 @@ pub(super) struct Http {
     endpoint: Uri,
     headers: HeaderMap,
     compression: Compression,
+    /// Of which signal JSON is sent.
+    json: Option<Signal>,
 }
 
 impl Http {
@@ -43,23 +47,36 @@ impl Http {
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.extend(config.headers.iter().map(|h| (h.name.clone(), h.value.clone())));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        if config.compression == Compression::Gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let json = (config.protocol == Protocol::HttpJson).then_some(config.signal);
+        let kind = if json.is_some() { JSON } else { PROTOBUF };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let coding = match config.compression {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        };
+        if let Some(coding) = coding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         Ok(Self {
             client: transport::client(config, Version::Http1)?,
             endpoint: config.endpoint.clone(),
             headers,
             compression: config.compression,
+            json,
         })
     }
 
     /// What goes over the wire for an encoded batch, the same for each attempt.
     pub(super) fn prepare(&self, batch: Bytes) -> Bytes {
+        let batch = match self.json {
+            Some(signal) => json::request(signal, batch),
+            None => batch,
+        };
         match self.compression {
             Compression::None => batch,
             Compression::Gzip => gzip(&batch),
+            Compression::Zstd => zstd(&batch),
         }
     }
 
@@ -71,24 +88,29 @@ impl Http {
         *request.headers_mut() = self.headers.clone();
         let response = self.client.request(request).await.map_err(|e| Failure::Unreachable(chain(&e)))?;
         let (head, body) = response.into_parts();
-        let body = protobuf(&head.headers, body).await;
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.map(http_body_util::Collected::to_bytes);
+        let body = body.unwrap_or_default();
+        let is = |kind: &str| {
+            let announced = head.headers.get(header::CONTENT_TYPE);
+            announced.is_some_and(|announced| announced.as_bytes().starts_with(kind.as_bytes()))
+        };
+        let (is_protobuf, is_json) = (is(PROTOBUF), is(JSON));
         if head.status.is_success() {
             // The receiver has taken the batch: nothing in its answer can undo that.
-            return Ok(accepted(ExportTraceServiceResponse::decode(body).unwrap_or_default()));
+            return Ok(match (is_protobuf, is_json) {
+                (true, _) => accepted(ExportTraceServiceResponse::decode(body).unwrap_or_default()),
+                (_, true) => json::accepted(&body),
+                _ => Accepted::default(),
+            });
         }
-        let said = tonic_types::Status::decode(body).map(|status| status.message).unwrap_or_default();
+        let said = match (is_protobuf, is_json) {
+            (true, _) => tonic_types::Status::decode(body).map(|status| status.message).unwrap_or_default(),
+            (_, true) => json::error_message(&body),
+            _ => String::new(),
+        };
         let why = format!("{} {said}", head.status).trim_end().to_owned();
         Err(failure(head.status, retry_after(&head.headers, SystemTime::now()), why))
     }
-}
-
-/// The body, when it is one that we can read.
-async fn protobuf(headers: &HeaderMap, body: Incoming) -> Bytes {
-    let body = Limited::new(body, MAX_RESPONSE).collect().await.map(http_body_util::Collected::to_bytes);
-    let is_protobuf = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-protobuf"));
-    body.ok().filter(|_| is_protobuf).unwrap_or_default()
 }
 
 /// <https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes>
@@ -118,6 +140,11 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Level::default());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("a Vec takes every write").into()
+}
+
+fn zstd(bytes: &[u8]) -> Bytes {
+    // The default level of the library.
+    zstd::bulk::compress(bytes, 3).expect("a Vec takes every write").into()
 }
 
 #[cfg(test)]

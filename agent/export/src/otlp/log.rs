@@ -19,7 +19,7 @@ use crate::record::{DEEPEST_JSON, RESOURCE_SCHEMA_URL, Record, SCHEMA_URL};
 const EVENT_NAME: &str = "gen_ai.client.inference.operation.details";
 
 /// An encoded `ExportLogsServiceRequest` of the events of these calls, in order within each resource.
-pub(super) fn encode(batch: &[Arc<Record>]) -> Bytes {
+pub(crate) fn encode(batch: &[Arc<Record>]) -> Bytes {
     request(batch).encode_to_vec().into()
 }
 

@@ -22,7 +22,7 @@ const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
 
 /// An encoded `ExportTraceServiceRequest` of these spans, in order within each resource.
-pub(super) fn encode(batch: &[Arc<Record>]) -> Bytes {
+pub(crate) fn encode(batch: &[Arc<Record>]) -> Bytes {
     request(batch).encode_to_vec().into()
 }
 

@@ -2,8 +2,9 @@
 
 mod grpc;
 mod http;
-mod log;
-mod message;
+pub(super) mod json;
+pub(super) mod log;
+pub(super) mod message;
 mod proxy;
 mod retry;
 mod transport;
@@ -47,7 +48,7 @@ impl Otlp {
     pub(super) fn new(config: &OtlpConfig) -> Result<Self, StartError> {
         let client = match config.protocol {
             Protocol::Grpc => Client::Grpc(Grpc::new(config)?),
-            Protocol::HttpProtobuf => Client::Http(Http::new(config)?),
+            Protocol::HttpProtobuf | Protocol::HttpJson => Client::Http(Http::new(config)?),
         };
         Ok(Self {
             signal: config.signal,

@@ -3,20 +3,31 @@
 use crate::counters::Loss;
 
 /// How a batch ended: every span of it is in one of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeliveryOutcome {
     /// Spans that the receiver has.
     pub(super) delivered: u64,
     /// Spans that it will never have, and why.
-    pub(super) lost: Option<(Loss, u64)>,
+    pub(super) lost: Vec<(Loss, u64)>,
 }
 
 impl DeliveryOutcome {
     pub(super) const fn delivered(n: u64) -> Self {
-        Self { delivered: n, lost: None }
+        Self { delivered: n, lost: Vec::new() }
     }
 
-    pub(super) const fn lost(why: Loss, n: u64) -> Self {
-        Self { delivered: 0, lost: Some((why, n)) }
+    pub(super) fn lost(why: Loss, n: u64) -> Self {
+        Self { delivered: 0, lost: vec![(why, n)] }
+    }
+
+    /// Adds how another part of the batch ended.
+    pub(super) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        for (why, n) in other.lost {
+            match self.lost.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, known)) => *known += n,
+                None => self.lost.push((why, n)),
+            }
+        }
     }
 }

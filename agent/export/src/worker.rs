@@ -49,7 +49,7 @@ impl Worker {
             tokio::select! {
                 outcome = self.exporter.deliver(&batch, &mut self.drain) => {
                     self.counters.exported(outcome.delivered);
-                    if let Some((why, n)) = outcome.lost {
+                    for (why, n) in outcome.lost {
                         self.counters.lost(why, n);
                     }
                 }

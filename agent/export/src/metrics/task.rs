@@ -202,7 +202,7 @@ impl MetricsWorker {
             tokio::select! {
                 outcome = self.otlp.send(request.clone(), *points, &mut self.drain) => {
                     outbox.counters.exported(outcome.delivered);
-                    if let Some((why, n)) = outcome.lost {
+                    for (why, n) in outcome.lost {
                         outbox.counters.lost(why, n);
                     }
                 }

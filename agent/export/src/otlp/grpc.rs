@@ -100,6 +100,9 @@ fn failure(status: &Status) -> Failure {
         | Code::DataLoss => Failure::Again { after, why },
         Code::Unimplemented => Failure::Unsupported(why),
         Code::ResourceExhausted if after.is_some() => Failure::Again { after, why },
+        Code::InvalidArgument | Code::ResourceExhausted | Code::Internal | Code::Unknown => {
+            Failure::Refused(why)
+        }
         _ => Failure::Rejected(why),
     }
 }
@@ -189,6 +192,6 @@ mod tests {
         );
         let damaged =
             Status::with_details(Code::ResourceExhausted, "busy", Bytes::from_static(b"\xff\xff\xff"));
-        assert_eq!(failure(&damaged), Failure::Rejected("ResourceExhausted: busy".into()));
+        assert_eq!(failure(&damaged), Failure::Refused("ResourceExhausted: busy".into()));
     }
 }

@@ -123,6 +123,10 @@ fn failure(status: StatusCode, after: Option<Duration>, why: String) -> Failure 
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
             Failure::Unsupported(why)
         }
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::INTERNAL_SERVER_ERROR => Failure::Refused(why),
         _ => Failure::Rejected(why),
     }
 }

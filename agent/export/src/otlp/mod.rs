@@ -1,6 +1,7 @@
 //! OTLP: batches as protobuf messages over gRPC or HTTP, offered until the receiver has taken them.
 
 mod grpc;
+mod halves;
 mod http;
 pub(super) mod json;
 pub(super) mod log;
@@ -23,8 +24,15 @@ use crate::{
     record::Record,
 };
 use grpc::Grpc;
+use halves::halves;
 use http::Http;
 use retry::{Accepted, Backoff, Failure, Outage, PATIENCE};
+
+/// Most requests that one batch becomes when a receiver refuses it: enough to find some bad items among 512.
+const MOST_PARTS: usize = 64;
+
+/// The receiver refuses something in a request, and says why.
+struct Refused(String);
 
 /// An exporter to one receiver.
 #[derive(Debug)]
@@ -72,13 +80,39 @@ impl Otlp {
     }
 
     /// As [`Self::deliver`], of an encoded request of the exporter's signal with so many items.
-    pub(super) async fn send(&mut self, request: Bytes, spans: u64, drain: &mut Drain) -> DeliveryOutcome {
+    pub(super) async fn send(&mut self, request: Bytes, items: u64, drain: &mut Drain) -> DeliveryOutcome {
+        let mut outcome = DeliveryOutcome::delivered(0);
+        let mut left = vec![(request, items)];
+        let mut parts = 0;
+        while let Some((request, items)) = left.pop() {
+            parts += 1;
+            match self.send_whole(request.clone(), items, drain).await {
+                Ok(sent) => outcome.add(sent),
+                Err(Refused(why)) => match halves(self.signal, &request).filter(|_| parts < MOST_PARTS) {
+                    Some([first, second]) => left.extend([second, first]),
+                    None => {
+                        self.outage.rejected(items, &why);
+                        outcome.add(DeliveryOutcome::lost(Loss::Rejected, items));
+                    }
+                },
+            }
+        }
+        outcome
+    }
+
+    async fn send_whole(
+        &mut self,
+        request: Bytes,
+        spans: u64,
+        drain: &mut Drain,
+    ) -> Result<DeliveryOutcome, Refused> {
         let request = self.prepare(request);
         let mut backoff = Backoff::new();
         let mut put_off_since = None;
         loop {
             let asked = match self.offer(request.clone()).await {
-                Ok(accepted) => return self.taken(spans, accepted),
+                Ok(accepted) => return Ok(self.taken(spans, accepted)),
+                Err(Failure::Refused(why)) => return Err(Refused(self.masked(&why))),
                 Err(Failure::Unsupported(why)) if self.signal == Signal::Metrics => {
                     tracing::info!(
                         "{} takes no metrics ({}): none are sent to it; OTEL_METRICS_EXPORTER=none says so from the start",
@@ -86,11 +120,11 @@ impl Otlp {
                         self.masked(&why)
                     );
                     self.unsupported = true;
-                    return DeliveryOutcome::delivered(0);
+                    return Ok(DeliveryOutcome::delivered(0));
                 }
                 Err(Failure::Rejected(why) | Failure::Unsupported(why)) => {
                     self.outage.rejected(spans, &self.masked(&why));
-                    return DeliveryOutcome::lost(Loss::Rejected, spans);
+                    return Ok(DeliveryOutcome::lost(Loss::Rejected, spans));
                 }
                 Err(Failure::Unreachable(why)) => {
                     self.outage.waiting(&self.masked(&why));
@@ -101,7 +135,7 @@ impl Otlp {
                     let why = self.masked(&why);
                     if put_off_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                         self.outage.rejected(spans, &why);
-                        return DeliveryOutcome::lost(Loss::RetryExpired, spans);
+                        return Ok(DeliveryOutcome::lost(Loss::RetryExpired, spans));
                     }
                     self.outage.waiting(&why);
                     after
@@ -148,10 +182,11 @@ impl Otlp {
         accepted.message = self.masked(&accepted.message);
         self.outage.delivered(&accepted);
         let rejected = accepted.rejected.min(spans);
-        DeliveryOutcome {
-            delivered: spans - rejected,
-            lost: (rejected > 0).then_some((Loss::Rejected, rejected)),
+        let mut outcome = DeliveryOutcome::delivered(spans - rejected);
+        if rejected > 0 {
+            outcome.add(DeliveryOutcome::lost(Loss::Rejected, rejected));
         }
+        outcome
     }
 
     /// What a receiver says, fit for a log line: short, on one line, and without our own credentials, which

@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Unreachable(String),
     /// The receiver asks to try again, perhaps after a time that it names.
     Again { after: Option<Duration>, why: String },
+    /// The receiver will never take something that is in it, or so much at once.
+    Refused(String),
     /// The receiver will never take it.
     Rejected(String),
     /// The receiver takes nothing of this signal.

@@ -167,6 +167,29 @@ fn grpc_answers_decide_what_becomes_of_a_batch() {
 }
 
 #[test]
+fn a_span_that_a_receiver_refuses_does_not_take_others_along() {
+    use Answer::{Grpc, Http, Take};
+    let bad = || Http(400, None);
+    let invalid = || Grpc(tonic::Code::InvalidArgument, vec![]);
+    for (protocol, script) in [
+        // All four, the first two, the last two, the third, the fourth.
+        (Protocol::HttpProtobuf, vec![bad(), Take, bad(), bad(), Take]),
+        (Protocol::HttpJson, vec![Http(413, None), Take, bad(), bad(), Take]),
+        (Protocol::Grpc, vec![invalid(), Take, invalid(), invalid(), Take]),
+    ] {
+        let speaks = if protocol == Protocol::Grpc { Speaks::Grpc } else { Speaks::Http1 };
+        let receiver = Receiver::start(speaks, script);
+        let batch = BatchConfig { schedule_delay: PATIENCE, max_export_batch_size: 4, ..at_once() };
+        let handle = started([otlp(protocol, "http", receiver.address)], batch);
+        push(&handle, 1..=5);
+        let report = handle.drain(Instant::now() + PATIENCE);
+        assert_eq!((report.exporters[0].exported, &*report.exporters[0].lost), (4, &[("rejected", 1)][..]));
+        let offered: Vec<_> = receiver.arrivals().iter().map(receiver::Arrival::ids).collect();
+        assert_eq!(offered, [vec![1, 2, 3, 4], vec![1, 2], vec![3, 4], vec![3], vec![4], vec![5]]);
+    }
+}
+
+#[test]
 fn spans_wait_for_a_collector_that_comes_later() {
     for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
         let vacant = Vacant::new();

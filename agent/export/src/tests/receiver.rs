@@ -208,9 +208,16 @@ fn decoded(headers: &HeaderMap, body: Bytes, grpc: bool) -> ExportTraceServiceRe
     let mut plain = Vec::new();
     match coding {
         Some(coding) if coding == "gzip" => GzDecoder::new(&*body).read_to_end(&mut plain).unwrap(),
+        Some(coding) if coding == "zstd" => {
+            plain = zstd::stream::decode_all(&*body).unwrap();
+            0
+        }
         Some(other) => panic!("unexpected coding {other:?}"),
         None => (&*body).read_to_end(&mut plain).unwrap(),
     };
+    if headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+        return serde_json::from_slice(&plain).unwrap();
+    }
     ExportTraceServiceRequest::decode(&*plain).unwrap()
 }
 

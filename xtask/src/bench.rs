@@ -59,6 +59,8 @@ enum Scenario {
     Parser,
     /// The same for each family of APIs, and what an exchange costs that is no call; needs no root
     Genai,
+    /// Spans encoded and sent, metrics of 300 processes: processor time and memory; needs no root
+    Export,
     /// Instructions of each row of `wire` and `parser`, by valgrind: the same on every run; needs no root
     Instructions,
     /// Everything that is hard on an observer at once: what comes out, and what is left
@@ -78,7 +80,7 @@ impl Scenario {
             Self::Processes => Some("processes"),
             Self::Start => Some("start"),
             Self::Memory => Some("memory"),
-            Self::Wire | Self::Parser | Self::Genai | Self::Instructions | Self::Storm => None,
+            Self::Wire | Self::Parser | Self::Genai | Self::Export | Self::Instructions | Self::Storm => None,
         }
     }
 }
@@ -114,6 +116,7 @@ pub(crate) fn measure(options: Options) -> Result<()> {
         (Scenario::Wire, "tokentap-wire", "protocols"),
         (Scenario::Parser, "tokentap-genai", "chat_stream"),
         (Scenario::Genai, "tokentap-genai", "apis"),
+        (Scenario::Export, "tokentap-export", "export"),
     ] {
         // What LLM calls cost belongs to both.
         if scenarios.contains(&scenario)

@@ -18,12 +18,26 @@ pub(crate) fn request(signal: Signal, encoded: Bytes) -> Bytes {
     fn json<T: Message + Default + Serialize>(encoded: Bytes) -> Bytes {
         // We have encoded it ourselves, of what JSON can say.
         let message = T::decode(encoded).unwrap_or_default();
-        serde_json::to_vec(&message).unwrap_or_default().into()
+        let mut document = serde_json::to_value(&message).unwrap_or_default();
+        drop_nulls(&mut document);
+        serde_json::to_vec(&document).unwrap_or_default().into()
     }
     match signal {
         Signal::Traces => json::<ExportTraceServiceRequest>(encoded),
         Signal::Logs => json::<ExportLogsServiceRequest>(encoded),
         Signal::Metrics => json::<ExportMetricsServiceRequest>(encoded),
+    }
+}
+
+/// Takes out fields that are absent: receivers refuse the `null` that stands for them.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -71,6 +85,7 @@ mod tests {
         assert_eq!(span["startTimeUnixNano"], "1700000000000000123");
         assert_eq!(span["kind"], 3);
         assert_eq!(span["status"]["code"], 2);
+        assert!(!sent.to_string().contains("null"), "{sent}");
         let attribute = |key: &str| {
             let all = span["attributes"].as_array().unwrap();
             all.iter().find(|attribute| attribute["key"] == key).unwrap()["value"].clone()

@@ -1,14 +1,6 @@
 //! The instruments of calls: names, units and buckets of the conventions.
 
-use std::sync::OnceLock;
-
-use opentelemetry::{
-    InstrumentationScope, KeyValue,
-    metrics::{Counter, Histogram, Meter, MeterProvider as _},
-};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
-
-use crate::record::{RESOURCE_SCHEMA_URL, SCHEMA_URL, SCOPE_NAME, SCOPE_VERSION};
+use crate::record::{RESOURCE_SCHEMA_URL, SCHEMA_URL, SCOPE_NAME};
 
 /// The conventions of the older generation of client metrics.
 const OLD_SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.41.0";
@@ -21,6 +13,7 @@ const OLD_SCOPE_NAME: &str = "tokentap.v1_41";
 pub(crate) enum Instrument {
     Duration,
     TimeToFirstChunk,
+    TimePerChunk,
     InputTokens,
     OutputTokens,
     CacheReadTokens,
@@ -32,6 +25,7 @@ pub(crate) enum Instrument {
     EmbeddingsInputTokens,
     OldDuration,
     OldTimeToFirstChunk,
+    OldTimePerChunk,
     OldTokenUsage,
     ServerDuration,
     ServerTimeToFirstToken,
@@ -54,6 +48,7 @@ pub(crate) enum Scope {
     Http,
 }
 
+/// All, in the order of [`Scope`].
 pub(crate) const SCOPES: [Scope; 3] = [Scope::GenAi, Scope::OldGenAi, Scope::Http];
 
 impl Scope {
@@ -145,6 +140,8 @@ definitions! {
         "Duration of inference operations, as their client sees it";
     TimeToFirstChunk "gen_ai.client.inference.time_to_first_chunk" GenAi Form::Seconds(LONG),
         "Time from the request to the first chunk of a streamed response";
+    TimePerChunk "gen_ai.client.inference.time_per_output_chunk" GenAi Form::Seconds(LONG),
+        "Time from chunk to chunk of streamed responses";
     InputTokens "gen_ai.client.inference.usage.input_tokens" GenAi Form::Sum,
         "Input tokens used, cached ones included";
     OutputTokens "gen_ai.client.inference.usage.output_tokens" GenAi Form::Sum,
@@ -167,6 +164,8 @@ definitions! {
         "Duration of operations, as their client sees it";
     OldTimeToFirstChunk "gen_ai.client.operation.time_to_first_chunk" OldGenAi Form::Seconds(LONG),
         "Time from the request to the first chunk of a streamed response";
+    OldTimePerChunk "gen_ai.client.operation.time_per_output_chunk" OldGenAi Form::Seconds(LONG),
+        "Time from chunk to chunk of streamed responses";
     OldTokenUsage "gen_ai.client.token.usage" OldGenAi Form::Numbers(TOKENS),
         "Input and output tokens of each operation";
     ServerDuration "gen_ai.server.request.duration" GenAi Form::Seconds(LONG),
@@ -191,74 +190,13 @@ definitions! {
         "Inferences of a server that failed";
 }
 
-#[derive(Debug)]
-enum Handle {
-    Seconds(Histogram<f64>),
-    Numbers(Histogram<u64>),
-    Sum(Counter<u64>),
-}
-
-/// The instruments of one process. Each is made when it is first used: its table of series takes its memory at once.
-#[derive(Debug)]
-pub(crate) struct Instruments {
-    meters: [Meter; SCOPES.len()],
-    handles: [OnceLock<Handle>; DEFINITIONS.len()],
-}
-
-impl Instruments {
-    pub(crate) fn new(provider: &SdkMeterProvider) -> Self {
-        let meters = SCOPES.map(|scope| {
-            let (name, schema) = scope.identity();
-            let scope =
-                InstrumentationScope::builder(name).with_version(SCOPE_VERSION).with_schema_url(schema);
-            provider.meter_with_scope(scope.build())
-        });
-        Self { meters, handles: [const { OnceLock::new() }; DEFINITIONS.len()] }
-    }
-
-    /// Records seconds with an instrument that takes them.
-    pub(crate) fn seconds(&self, instrument: Instrument, seconds: f64, attributes: &[KeyValue]) {
-        if let Handle::Seconds(histogram) = self.handle(instrument) {
-            histogram.record(seconds, attributes);
+impl Definition {
+    /// Upper bounds of its buckets; empty for a sum.
+    pub(crate) const fn bounds(&self) -> &'static [f64] {
+        match self.form {
+            Form::Seconds(bounds) | Form::Numbers(bounds) => bounds,
+            Form::Sum => &[],
         }
-    }
-
-    /// Records a number of things with an instrument that takes them.
-    pub(crate) fn number(&self, instrument: Instrument, number: u64, attributes: &[KeyValue]) {
-        match self.handle(instrument) {
-            Handle::Numbers(histogram) => histogram.record(number, attributes),
-            Handle::Sum(counter) => counter.add(number, attributes),
-            Handle::Seconds(_) => {}
-        }
-    }
-
-    fn handle(&self, instrument: Instrument) -> &Handle {
-        self.handles[instrument as usize].get_or_init(|| {
-            let definition = &DEFINITIONS[instrument as usize];
-            let Definition { name, unit, description, scope, form, .. } = *definition;
-            let meter = &self.meters[scope as usize];
-            match form {
-                Form::Seconds(bounds) => Handle::Seconds(
-                    meter
-                        .f64_histogram(name)
-                        .with_unit(unit)
-                        .with_description(description)
-                        .with_boundaries(bounds.to_vec())
-                        .build(),
-                ),
-                Form::Numbers(bounds) => Handle::Numbers(
-                    meter
-                        .u64_histogram(name)
-                        .with_unit(unit)
-                        .with_description(description)
-                        .with_boundaries(bounds.to_vec())
-                        .build(),
-                ),
-                Form::Sum => {
-                    Handle::Sum(meter.u64_counter(name).with_unit(unit).with_description(description).build())
-                }
-            }
-        })
     }
 }
 

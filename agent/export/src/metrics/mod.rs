@@ -1,15 +1,13 @@
 //! Metrics of calls: one set for each observed process, on its Resource. Every call counts, whether its span is exported or
 //! not.
 //!
-//! The SDK aggregates; what it collects becomes OTLP here, in one request for all processes, cut where receivers would refuse
-//! it. Numbers that count from the start are sent until a receiver has them: a request that was not delivered is replaced by
+//! What was aggregated becomes OTLP here, in one request for all processes, cut where receivers would refuse it. Numbers that count from the start are sent until a receiver has them: a request that was not delivered is replaced by
 //! the next one. Those of a process that has ended are kept until all receivers have them.
 
-mod chunks;
-mod exemplars;
 mod instruments;
+mod labels;
 mod observed;
-mod provider;
+mod series;
 mod task;
 
 use std::{
@@ -32,8 +30,8 @@ use crate::{
     queue::MAX_BATCH_BYTES,
     record::Record,
 };
-use exemplars::Example;
 use observed::{Call, Observed};
+use series::Example;
 pub(crate) use task::{Collector, MetricsWorker};
 
 /// A metric of calls, for pages of documentation.
@@ -53,21 +51,13 @@ pub struct DocumentedMetric {
 
 /// Every metric of calls.
 pub fn documented_metrics() -> impl Iterator<Item = DocumentedMetric> {
-    let of_sdk = instruments::DEFINITIONS.iter().map(|definition| DocumentedMetric {
+    instruments::DEFINITIONS.iter().map(|definition| DocumentedMetric {
         name: definition.name,
         form: if definition.form == instruments::Form::Sum { "counter" } else { "histogram" },
         unit: definition.unit,
         scope: definition.scope.identity().0,
         description: definition.description,
-    });
-    let chunks = observed::CHUNK_METRICS.into_iter().map(|(name, scope)| DocumentedMetric {
-        name,
-        form: "histogram",
-        unit: "s",
-        scope: scope.identity().0,
-        description: chunks::DESCRIPTION,
-    });
-    of_sdk.chain(chunks)
+    })
 }
 
 /// Measures calls, from any thread.

@@ -1,49 +1,39 @@
-//! The measurements of one process.
+//! The metrics of one process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use opentelemetry::KeyValue;
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::InstrumentationScope,
-    metrics::v1::{Metric, ResourceMetrics, ScopeMetrics},
+    metrics::v1::{ResourceMetrics, ScopeMetrics},
+    resource::v1::Resource as OtlpResource,
 };
-use opentelemetry_sdk::metrics::data::ResourceMetrics as SdkMetrics;
-use tokentap_genai::{Measurements, Resource, SpanKind, TokenUsage, semconv};
+use tokentap_genai::{Measurements, Resource, SpanKind, semconv};
 
 use super::{
-    chunks::{self, ChunkHistograms},
-    exemplars::{Example, Exemplars},
-    instruments::{Instrument, Instruments, Scope},
-    provider::Provider,
+    instruments::{Instrument, SCOPES},
+    labels::{Label, Labels},
+    series::{AllSeries, Example, Span},
 };
 use crate::{
-    config::{MetricsConfig, Temporality},
-    record::SCOPE_VERSION,
+    config::{MetricsConfig, SemconvMetrics, Temporality},
+    otlp::message::otlp_resource,
+    record::{RESOURCE_SCHEMA_URL, SCOPE_VERSION},
 };
-
-/// The metrics of times between chunks, of the newer and the older generation.
-pub(super) const CHUNK_METRICS: [(&str, Scope); 2] = [
-    ("gen_ai.client.inference.time_per_output_chunk", Scope::GenAi),
-    ("gen_ai.client.operation.time_per_output_chunk", Scope::OldGenAi),
-];
 
 /// What measures the calls of one process.
 #[derive(Debug)]
 pub(super) struct Observed {
-    provider: Provider,
-    instruments: Instruments,
+    resource: OtlpResource,
     config: MetricsConfig,
     kept: Mutex<Kept>,
 }
 
-/// What the SDK does not keep for us.
 #[derive(Debug)]
 struct Kept {
-    /// Descriptions of the process, all alike: when none is left, the process has ended and its spans are gone.
+    /// Descriptions of the process, all alike: when nobody else has one, the process has ended and its spans are gone. A weak
+    /// reference keeps the address from being used again.
     resources: Vec<Weak<Resource>>,
-    chunks: ChunkHistograms,
-    exemplars: Exemplars,
+    series: AllSeries,
 }
 
 /// What one call is measured by besides itself.
@@ -57,14 +47,11 @@ pub(super) struct Call<'a> {
 
 impl Observed {
     pub(super) fn new(resource: &Arc<Resource>, config: MetricsConfig, now: u64) -> Self {
-        let provider = Provider::new(resource, &config);
-        let instruments = Instruments::new(&provider.sdk);
         let kept = Kept {
             resources: vec![Arc::downgrade(resource)],
-            chunks: ChunkHistograms::new(config.max_series, now),
-            exemplars: Exemplars::default(),
+            series: AllSeries::new(config.max_series, now),
         };
-        Self { provider, instruments, config, kept: Mutex::new(kept) }
+        Self { resource: otlp_resource(resource), config, kept: Mutex::new(kept) }
     }
 
     /// Takes in another description of the same process.
@@ -74,9 +61,7 @@ impl Observed {
 
     /// Whether nothing can be measured any more.
     pub(super) fn has_ended(&self) -> bool {
-        let mut kept = self.kept();
-        kept.resources.retain(|resource| resource.strong_count() > 0);
-        kept.resources.is_empty()
+        self.kept().resources.iter().all(|resource| resource.strong_count() == 0)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -84,84 +69,100 @@ impl Observed {
     }
 
     pub(super) fn record(&self, call: &Call<'_>) {
-        let measured = call.measurements;
-        if measured.mcp_method.is_some() {
-            self.mcp(call);
+        let series = &mut self.kept().series;
+        let mut recorder = Recorder { series, call, generations: self.config.semconv };
+        if call.measurements.mcp_method.is_some() {
+            recorder.mcp();
         } else if call.kind == SpanKind::Client {
-            self.client(call);
+            recorder.client();
         } else {
-            self.server(call);
+            recorder.server();
         }
-        self.http(call);
+        recorder.http();
     }
 
-    fn client(&self, call: &Call<'_>) {
-        let measured = call.measurements;
-        let attributes = operation_attributes(measured);
-        let timed = with_error(&attributes, measured);
+    /// Everything that was measured, in OTLP. `None`: nothing.
+    pub(super) fn collect(&self, now: u64) -> Option<ResourceMetrics> {
+        let span = Span { delta: self.config.temporality != Temporality::Cumulative, until: now };
+        let mut scopes = SCOPES.map(|scope| {
+            let (name, schema) = scope.identity();
+            ScopeMetrics {
+                scope: Some(InstrumentationScope {
+                    name: name.to_owned(),
+                    version: SCOPE_VERSION.to_owned(),
+                    ..InstrumentationScope::default()
+                }),
+                metrics: Vec::new(),
+                schema_url: schema.to_owned(),
+            }
+        });
+        for (definition, metric) in self.kept().series.collect(span) {
+            scopes[definition.scope as usize].metrics.push(metric);
+        }
+        let scope_metrics: Vec<_> = scopes.into_iter().filter(|scope| !scope.metrics.is_empty()).collect();
+        (!scope_metrics.is_empty()).then(|| ResourceMetrics {
+            resource: Some(self.resource.clone()),
+            scope_metrics,
+            schema_url: RESOURCE_SCHEMA_URL.to_owned(),
+        })
+    }
+}
+
+/// Records one call.
+struct Recorder<'a, 'c> {
+    series: &'a mut AllSeries,
+    call: &'a Call<'c>,
+    generations: SemconvMetrics,
+}
+
+impl<'c> Recorder<'_, 'c> {
+    fn client(&mut self) {
+        let measured = self.call.measurements;
+        let labels = of_operation(measured);
+        let timed = with_error(&labels, measured);
         let usage = measured.usage;
-        let generations = self.config.semconv;
+        let (has_new, has_old) = (self.generations.has_new(), self.generations.has_old());
         match measured.operation.as_ref() {
-            "chat" | "text_completion" | "generate_content" => {
-                if generations.has_new() {
-                    let mut of_duration = timed.clone();
-                    push_text(
-                        &mut of_duration,
-                        semconv::OPENAI_RESPONSE_SERVICE_TIER,
-                        &measured.service_tier,
-                    );
-                    self.duration(Instrument::Duration, call, &of_duration);
-                    if let Some(time) = measured.time_to_first_chunk {
-                        self.time(Instrument::TimeToFirstChunk, time.as_secs_f64(), call, &attributes);
-                    }
-                    self.tokens(&usage, &attributes);
-                    self.instruments.number(
-                        Instrument::OperationInputTokens,
-                        usage.input.unwrap_or(0),
-                        &timed,
-                    );
-                    self.instruments.number(
-                        Instrument::OperationOutputTokens,
-                        usage.output.unwrap_or(0),
-                        &timed,
-                    );
-                }
-                if let Some(times) = &measured.chunks {
-                    self.kept().chunks.record(times, &attributes);
+            "chat" | "text_completion" | "generate_content" if has_new => {
+                let by_tier = timed.with(semconv::OPENAI_RESPONSE_SERVICE_TIER, &measured.service_tier);
+                self.duration(Instrument::Duration, &by_tier);
+                self.stream([Instrument::TimeToFirstChunk, Instrument::TimePerChunk], &labels);
+                self.tokens(&labels);
+                for (instrument, tokens) in [
+                    (Instrument::OperationInputTokens, usage.input),
+                    (Instrument::OperationOutputTokens, usage.output),
+                ] {
+                    self.series.record(instrument, tokens.unwrap_or(0) as f64, None, &timed);
                 }
             }
-            "embeddings" if generations.has_new() => {
-                self.duration(Instrument::EmbeddingsDuration, call, &timed);
-                self.instruments.number(Instrument::EmbeddingsInputTokens, usage.input.unwrap_or(0), &timed);
+            "chat" | "text_completion" | "generate_content" => {}
+            "embeddings" if has_new => {
+                self.duration(Instrument::EmbeddingsDuration, &timed);
+                let tokens = usage.input.unwrap_or(0) as f64;
+                self.series.record(Instrument::EmbeddingsInputTokens, tokens, None, &timed);
             }
             "embeddings" => {}
             // The older metric is the only one of these.
-            _ if !generations.has_old() => self.duration(Instrument::OldDuration, call, &timed),
+            _ if !has_old => self.duration(Instrument::OldDuration, &timed),
             _ => {}
         }
-        if generations.has_old() {
-            self.duration(Instrument::OldDuration, call, &timed);
-            if let Some(time) = measured.time_to_first_chunk {
-                self.time(Instrument::OldTimeToFirstChunk, time.as_secs_f64(), call, &attributes);
-            }
+        if has_old {
+            self.duration(Instrument::OldDuration, &timed);
+            self.stream([Instrument::OldTimeToFirstChunk, Instrument::OldTimePerChunk], &labels);
             for (kind, tokens) in [("input", usage.input), ("output", usage.output)] {
                 if let Some(tokens) = tokens {
-                    let mut attributes = attributes.clone();
-                    attributes.push(KeyValue::new("gen_ai.token.type", kind));
-                    self.instruments.number(Instrument::OldTokenUsage, tokens, &attributes);
+                    let labels = labels.with("gen_ai.token.type", kind);
+                    self.series.record(Instrument::OldTokenUsage, tokens as f64, None, &labels);
                 }
             }
         }
     }
 
     /// Counts tokens by modality. What has none, or is not broken down, is `unknown`: the sum of all is what was sent.
-    fn tokens(&self, usage: &TokenUsage, attributes: &[KeyValue]) {
+    fn tokens(&mut self, labels: &Labels<'c>) {
         const MODALITIES: [&str; 3] = ["text", "image", "audio"];
-        let add = |instrument, tokens, modality: &'static str| {
-            let mut attributes = attributes.to_vec();
-            attributes.push(KeyValue::new("gen_ai.token.modality", modality));
-            self.instruments.number(instrument, tokens, &attributes);
-        };
+        let usage = self.call.measurements.usage;
+        let unknown = labels.with("gen_ai.token.modality", "unknown");
         for (instrument, total, parts) in [
             (Instrument::InputTokens, usage.input, usage.input_by_modality),
             (Instrument::OutputTokens, usage.output, usage.output_by_modality),
@@ -170,12 +171,12 @@ impl Observed {
             for (modality, part) in MODALITIES.into_iter().zip(parts) {
                 // Parts that are more than the whole are no parts of it.
                 if let Some(part) = part.filter(|&part| part > 0 && part <= rest) {
-                    add(instrument, part, modality);
+                    self.series.add(instrument, part, &labels.with("gen_ai.token.modality", modality));
                     rest -= part;
                 }
             }
             if rest > 0 || total.is_none_or(|total| total == 0) {
-                add(instrument, rest, "unknown");
+                self.series.add(instrument, rest, &unknown);
             }
         }
         for (instrument, tokens) in [
@@ -184,170 +185,112 @@ impl Observed {
             (Instrument::ReasoningTokens, usage.reasoning),
         ] {
             if let Some(tokens) = tokens {
-                add(instrument, tokens, "unknown");
+                self.series.add(instrument, tokens, &unknown);
             }
         }
     }
 
-    fn server(&self, call: &Call<'_>) {
-        let measured = call.measurements;
-        let attributes = operation_attributes(measured);
-        let timed = with_error(&attributes, measured);
-        self.duration(Instrument::ServerDuration, call, &timed);
+    fn server(&mut self) {
+        let measured = self.call.measurements;
+        let labels = of_operation(measured);
+        self.duration(Instrument::ServerDuration, &with_error(&labels, measured));
         if let (None, Some(first)) = (&measured.error, measured.time_to_first_token) {
-            self.time(Instrument::ServerTimeToFirstToken, first.as_secs_f64(), call, &attributes);
+            self.time(Instrument::ServerTimeToFirstToken, first.as_secs_f64(), &labels);
             if let (Some(whole), Some(tokens @ 2..)) = (measured.duration, measured.usage.output) {
                 let each = whole.saturating_sub(first).as_secs_f64() / (tokens - 1) as f64;
-                self.time(Instrument::ServerTimePerOutputToken, each, call, &attributes);
+                self.time(Instrument::ServerTimePerOutputToken, each, &labels);
             }
         }
-        let model =
-            [&measured.request_model, &measured.response_model].into_iter().find(|model| !model.is_empty());
-        if let Some(model) = model {
-            let model = [KeyValue::new("model.id", model.clone())];
-            self.instruments.number(Instrument::InferCount, 1, &model);
-            self.duration(Instrument::InferDuration, call, &model);
+        let models = [&measured.request_model, &measured.response_model];
+        if let Some(model) = models.into_iter().find(|model| !model.is_empty()) {
+            let labels = Labels::default().with("model.id", model);
+            self.series.add(Instrument::InferCount, 1, &labels);
+            self.duration(Instrument::InferDuration, &labels);
         }
-        if let Some(error) = &measured.error {
-            self.instruments.number(
-                Instrument::InferErrors,
-                1,
-                &[KeyValue::new(semconv::ERROR_TYPE, error.clone())],
-            );
+        if measured.error.is_some() {
+            self.series.add(Instrument::InferErrors, 1, &with_error(&Labels::default(), measured));
         }
     }
 
-    fn mcp(&self, call: &Call<'_>) {
-        let measured = call.measurements;
-        let is_client = call.kind == SpanKind::Client;
-        let mut attributes = Vec::with_capacity(8);
-        push_text(
-            &mut attributes,
-            semconv::MCP_METHOD_NAME,
-            measured.mcp_method.as_deref().unwrap_or_default(),
-        );
-        push_text(&mut attributes, semconv::TOOL_NAME, measured.tool.as_deref().unwrap_or_default());
-        push_text(&mut attributes, semconv::OPERATION_NAME, &measured.operation);
-        attributes.push(KeyValue::new("network.transport", "tcp"));
+    fn mcp(&mut self) {
+        let measured = self.call.measurements;
+        let is_client = self.call.kind == SpanKind::Client;
+        let mut labels = Labels::default();
+        labels.add_text(semconv::MCP_METHOD_NAME, measured.mcp_method.as_deref().unwrap_or_default());
+        labels.add_text(semconv::TOOL_NAME, measured.tool.as_deref().unwrap_or_default());
+        labels.add_text(semconv::OPERATION_NAME, &measured.operation);
+        labels.add_text("network.transport", "tcp");
         if is_client {
-            push_server(&mut attributes, measured);
+            add_server(&mut labels, measured);
         }
-        let attributes = with_error(&attributes, measured);
         let instrument =
             if is_client { Instrument::McpClientDuration } else { Instrument::McpServerDuration };
-        self.duration(instrument, call, &attributes);
+        self.duration(instrument, &with_error(&labels, measured));
     }
 
-    fn http(&self, call: &Call<'_>) {
-        let measured = call.measurements;
+    fn http(&mut self) {
+        let measured = self.call.measurements;
         let Some(http) = measured.http else { return };
-        let is_client = call.kind == SpanKind::Client;
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", http.method),
-            KeyValue::new(semconv::NETWORK_PROTOCOL_VERSION, if http.http2 { "2" } else { "1.1" }),
-            KeyValue::new("url.scheme", if http.tls { "https" } else { "http" }),
-        ];
-        if http.status != 0 {
-            attributes.push(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status)));
-        }
+        let is_client = self.call.kind == SpanKind::Client;
         // What failed in the body of a good response did not fail as HTTP.
         let lowest_error = if is_client { 400 } else { 500 };
-        if http.status >= lowest_error {
-            attributes.push(KeyValue::new(semconv::ERROR_TYPE, http.status.to_string()));
-        } else if let Some(error) = measured.error.as_ref().filter(|_| http.status == 0) {
-            attributes.push(KeyValue::new(semconv::ERROR_TYPE, error.clone()));
+        let failed = (http.status >= lowest_error).then(|| http.status.to_string());
+        let mut labels = Labels::default();
+        labels.add_text("http.request.method", http.method);
+        labels.add_text(semconv::NETWORK_PROTOCOL_VERSION, if http.http2 { "2" } else { "1.1" });
+        labels.add_text("url.scheme", if http.tls { "https" } else { "http" });
+        if http.status != 0 {
+            labels.add(semconv::HTTP_RESPONSE_STATUS_CODE, Label::Number(http.status.into()));
+        } else if let Some(error) = &measured.error {
+            labels.add_text(semconv::ERROR_TYPE, error);
         }
         if is_client {
-            push_server(&mut attributes, measured);
+            add_server(&mut labels, measured);
         }
+        let labels = labels.with(semconv::ERROR_TYPE, failed.as_deref().unwrap_or_default());
         let instrument =
             if is_client { Instrument::HttpClientDuration } else { Instrument::HttpServerDuration };
-        self.duration(instrument, call, &attributes);
+        self.duration(instrument, &labels);
     }
 
-    fn duration(&self, instrument: Instrument, call: &Call<'_>, attributes: &[KeyValue]) {
-        if let Some(duration) = call.measurements.duration {
-            self.time(instrument, duration.as_secs_f64(), call, attributes);
+    /// Times of a streamed response: to its first chunk, and between chunks.
+    fn stream(&mut self, [to_first, between]: [Instrument; 2], labels: &Labels<'_>) {
+        if let Some(time) = self.call.measurements.time_to_first_chunk {
+            self.time(to_first, time.as_secs_f64(), labels);
+        }
+        if let Some(times) = &self.call.measurements.chunks {
+            self.series.record_chunks(between, times, labels);
         }
     }
 
-    fn time(&self, instrument: Instrument, seconds: f64, call: &Call<'_>, attributes: &[KeyValue]) {
-        self.instruments.seconds(instrument, seconds, attributes);
-        if let Some(example) = call.example {
-            self.kept().exemplars.add(instrument, attributes, seconds, example, self.config.max_series);
+    fn duration(&mut self, instrument: Instrument, labels: &Labels<'_>) {
+        if let Some(duration) = self.call.measurements.duration {
+            self.time(instrument, duration.as_secs_f64(), labels);
         }
     }
 
-    /// Everything that was measured, in OTLP. `None`: nothing.
-    pub(super) fn collect(&self, now: u64) -> Option<ResourceMetrics> {
-        let mut metrics = SdkMetrics::default();
-        if let Err(why) = self.provider.collect(&mut metrics) {
-            tracing::warn!("cannot collect metrics: {why}");
-            return None;
-        }
-        let request = ExportMetricsServiceRequest::from(&metrics);
-        let mut metrics = request.resource_metrics.into_iter().next()?;
-        let delta = self.config.temporality != Temporality::Cumulative;
-        let generations = self.config.semconv;
-        let mut kept = self.kept();
-        let Kept { chunks, exemplars, .. } = &mut *kept;
-        let points = chunks.collect(delta, now);
-        let wanted = [generations.has_new(), generations.has_old()];
-        for ((name, scope), wanted) in CHUNK_METRICS.into_iter().zip(wanted) {
-            if wanted && !points.is_empty() {
-                put(&mut metrics, scope, chunks::metric(name, delta, points.clone()));
-            }
-        }
-        exemplars.attach(&mut metrics);
-        metrics.scope_metrics.iter().any(|scope| !scope.metrics.is_empty()).then_some(metrics)
+    fn time(&mut self, instrument: Instrument, seconds: f64, labels: &Labels<'_>) {
+        self.series.record(instrument, seconds, self.call.example, labels);
     }
 }
 
-/// Puts a metric into a scope of a Resource.
-fn put(metrics: &mut ResourceMetrics, scope: Scope, metric: Metric) {
-    let (name, schema) = scope.identity();
-    let is_it = |known: &&mut ScopeMetrics| known.scope.as_ref().is_some_and(|scope| scope.name == name);
-    match metrics.scope_metrics.iter_mut().find(is_it) {
-        Some(known) => known.metrics.push(metric),
-        None => metrics.scope_metrics.push(ScopeMetrics {
-            scope: Some(InstrumentationScope {
-                name: name.to_owned(),
-                version: SCOPE_VERSION.to_owned(),
-                ..InstrumentationScope::default()
-            }),
-            metrics: vec![metric],
-            schema_url: schema.to_owned(),
-        }),
-    }
+fn of_operation(measured: &Measurements) -> Labels<'_> {
+    let mut labels = Labels::default();
+    labels.add_text(semconv::OPERATION_NAME, &measured.operation);
+    labels.add_text(semconv::PROVIDER_NAME, &measured.provider);
+    labels.add_text(semconv::REQUEST_MODEL, &measured.request_model);
+    labels.add_text(semconv::RESPONSE_MODEL, &measured.response_model);
+    add_server(&mut labels, measured);
+    labels
 }
 
-fn operation_attributes(measured: &Measurements) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(8);
-    push_text(&mut attributes, semconv::OPERATION_NAME, &measured.operation);
-    push_text(&mut attributes, semconv::PROVIDER_NAME, &measured.provider);
-    push_text(&mut attributes, semconv::REQUEST_MODEL, &measured.request_model);
-    push_text(&mut attributes, semconv::RESPONSE_MODEL, &measured.response_model);
-    push_server(&mut attributes, measured);
-    attributes
-}
-
-fn push_text(attributes: &mut Vec<KeyValue>, key: &'static str, text: &str) {
-    if !text.is_empty() {
-        attributes.push(KeyValue::new(key, text.to_owned()));
-    }
-}
-
-fn push_server(attributes: &mut Vec<KeyValue>, measured: &Measurements) {
+fn add_server<'a>(labels: &mut Labels<'a>, measured: &'a Measurements) {
     if let Some((host, port)) = &measured.server {
-        attributes.push(KeyValue::new(semconv::SERVER_ADDRESS, host.clone()));
-        attributes.push(KeyValue::new(semconv::SERVER_PORT, i64::from(*port)));
+        labels.add_text(semconv::SERVER_ADDRESS, host);
+        labels.add(semconv::SERVER_PORT, Label::Number((*port).into()));
     }
 }
 
-fn with_error(attributes: &[KeyValue], measured: &Measurements) -> Vec<KeyValue> {
-    let mut attributes = attributes.to_vec();
-    if let Some(error) = &measured.error {
-        attributes.push(KeyValue::new(semconv::ERROR_TYPE, error.clone()));
-    }
-    attributes
+fn with_error<'a>(labels: &Labels<'a>, measured: &'a Measurements) -> Labels<'a> {
+    labels.with(semconv::ERROR_TYPE, measured.error.as_deref().unwrap_or_default())
 }

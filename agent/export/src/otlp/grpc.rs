@@ -50,7 +50,8 @@ impl Grpc {
             Compression::Zstd => Some(CompressionEncoding::Zstd),
         };
         if let Some(encoding) = encoding {
-            service = service.send_compressed(encoding);
+            // Receivers answer in the coding that they are asked in.
+            service = service.send_compressed(encoding).accept_compressed(encoding);
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));

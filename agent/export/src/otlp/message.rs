@@ -61,7 +61,7 @@ fn resource_spans(resource: &Resource, spans: Vec<Span>) -> ResourceSpans {
     }
 }
 
-pub(super) fn otlp_resource(resource: &Resource) -> OtlpResource {
+pub(crate) fn otlp_resource(resource: &Resource) -> OtlpResource {
     let attributes = resource.attributes().iter().map(key_value).collect();
     OtlpResource { attributes, ..OtlpResource::default() }
 }

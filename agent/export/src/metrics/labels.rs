@@ -1,9 +1,11 @@
 //! What tells series apart.
 
 use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher},
+    sync::{Arc, LazyLock},
 };
+
+use foldhash::fast::RandomState;
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 
@@ -24,9 +26,8 @@ pub(super) struct Labels<'a> {
 impl<'a> Labels<'a> {
     /// Adds a label. The order has no meaning.
     pub(super) fn add(&mut self, key: &'static str, label: Label<'a>) {
-        let mut hasher = DefaultHasher::new();
-        (key, label).hash(&mut hasher);
-        self.hash = self.hash.wrapping_add(hasher.finish());
+        static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        self.hash = self.hash.wrapping_add(STATE.hash_one((key, label)));
         self.pairs.push((key, label));
     }
 
@@ -69,6 +70,27 @@ impl<'a> Labels<'a> {
                         _ => false,
                     }
             })
+    }
+}
+
+/// A map by what is a hash already.
+pub(super) type ByHash<T> = std::collections::HashMap<u64, T, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash as it is.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

@@ -18,10 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
-    metrics::v1::{Metric, ResourceMetrics, ScopeMetrics, metric},
-};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics, metric};
 use prost::Message as _;
 use tokentap_genai::Resource;
 
@@ -150,8 +147,8 @@ impl Metrics {
             if observed.has_ended() {
                 collection.ended.push(identity);
             }
-            for metrics in observed.collect(now).into_iter().flat_map(split) {
-                batch.add(metrics, &mut collection.requests);
+            for (metrics, size) in observed.collect(now).into_iter().flat_map(split) {
+                batch.add(&metrics, size, &mut collection.requests);
             }
         }
         batch.finish(&mut collection.requests);
@@ -188,30 +185,28 @@ fn unix_nanos() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Metrics of processes that go into one request.
+/// Metrics of processes that go into one request, encoded one after the other: as a whole they would take much memory.
 #[derive(Debug, Default)]
 struct Batch {
-    metrics: Vec<ResourceMetrics>,
-    bytes: usize,
+    encoded: Vec<u8>,
     points: u64,
 }
 
 impl Batch {
-    fn add(&mut self, metrics: ResourceMetrics, requests: &mut Vec<(Bytes, u64)>) {
-        let size = metrics.encoded_len();
-        if self.bytes + size > MAX_BATCH_BYTES {
+    fn add(&mut self, metrics: &ResourceMetrics, size: usize, requests: &mut Vec<(Bytes, u64)>) {
+        /// `ExportMetricsServiceRequest.resource_metrics`
+        const FIELD: u32 = 1;
+        if self.encoded.len() + size > MAX_BATCH_BYTES {
             self.finish(requests);
         }
-        self.bytes += size;
+        prost::encoding::message::encode(FIELD, metrics, &mut self.encoded);
         self.points += metrics.scope_metrics.iter().flat_map(|scope| &scope.metrics).map(points).sum::<u64>();
-        self.metrics.push(metrics);
     }
 
     fn finish(&mut self, requests: &mut Vec<(Bytes, u64)>) {
-        let Self { metrics, points, .. } = std::mem::take(self);
-        if !metrics.is_empty() {
-            let request = ExportMetricsServiceRequest { resource_metrics: metrics };
-            requests.push((request.encode_to_vec().into(), points));
+        let Self { encoded, points } = std::mem::take(self);
+        if !encoded.is_empty() {
+            requests.push((encoded.into(), points));
         }
     }
 }
@@ -225,10 +220,11 @@ fn points(metric: &Metric) -> u64 {
     }
 }
 
-/// Metrics of a process in pieces that receivers take: metric by metric where it has too many series.
-fn split(metrics: ResourceMetrics) -> Vec<ResourceMetrics> {
-    if metrics.encoded_len() <= MAX_BATCH_BYTES {
-        return vec![metrics];
+/// Metrics of a process in pieces that receivers take, with their sizes: metric by metric where it has too many series.
+fn split(metrics: ResourceMetrics) -> Vec<(ResourceMetrics, usize)> {
+    let size = metrics.encoded_len();
+    if size <= MAX_BATCH_BYTES {
+        return vec![(metrics, size)];
     }
     let ResourceMetrics { resource, scope_metrics, schema_url } = metrics;
     let each = scope_metrics.into_iter().flat_map(|scope| {
@@ -239,12 +235,13 @@ fn split(metrics: ResourceMetrics) -> Vec<ResourceMetrics> {
             schema_url: schema_url.clone(),
         })
     });
-    each.map(|scope| ResourceMetrics {
-        resource: resource.clone(),
-        scope_metrics: vec![scope],
-        schema_url: schema_url.clone(),
-    })
-    .collect()
+    let piece = |scope| {
+        let resource = resource.clone();
+        let piece = ResourceMetrics { resource, scope_metrics: vec![scope], schema_url: schema_url.clone() };
+        let size = piece.encoded_len();
+        (piece, size)
+    };
+    each.map(piece).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Not the SDK's: it takes the memory of all series of an instrument at once, and hashes and sorts the labels of a call anew for
 //! each of its dozen numbers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, Exemplar, Histogram, HistogramDataPoint, Metric, NumberDataPoint, Sum, exemplar,
@@ -13,7 +13,7 @@ use tokentap_genai::ChunkTimes;
 
 use super::{
     instruments::{DEFINITIONS, Definition, Form, Instrument},
-    labels::{Kept, Labels, otlp, overflow},
+    labels::{ByHash, Kept, Labels, otlp, overflow},
 };
 
 /// The span of a call.
@@ -28,9 +28,9 @@ pub(super) struct Example {
 /// Every series of one process.
 #[derive(Debug)]
 pub(super) struct AllSeries {
-    by_instrument: Vec<HashMap<u64, Series>>,
+    by_instrument: Vec<ByHash<Series>>,
     /// Labels that series share, by their hash.
-    labels: HashMap<u64, Kept>,
+    labels: ByHash<Kept>,
     most: usize,
     /// When the numbers begin.
     since: u64,
@@ -70,8 +70,8 @@ pub(super) struct Span {
 impl AllSeries {
     pub(super) fn new(most: usize, since: u64) -> Self {
         Self {
-            by_instrument: DEFINITIONS.iter().map(|_| HashMap::new()).collect(),
-            labels: HashMap::new(),
+            by_instrument: DEFINITIONS.iter().map(|_| ByHash::default()).collect(),
+            labels: ByHash::default(),
             most,
             since,
         }

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, KeyValue as OtlpKeyValue, any_value},
     metrics::v1::{NumberDataPoint, number_data_point},
 };

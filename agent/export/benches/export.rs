@@ -244,7 +244,7 @@ fn record(resource: &Arc<Resource>, model: usize) -> Record {
                 number("gen_ai.request.max_tokens", 1024),
                 Attribute { key: "gen_ai.request.temperature".into(), value: Value::Double(0.7) },
                 Attribute { key: "gen_ai.request.stream".into(), value: Value::Bool(true) },
-                text("gen_ai.response.id", "chatcmpl-BxGd8mTq3vP1sLz0aYkUeJrW5nHc2"),
+                text("gen_ai.response.id", "chatcmpl-0123456789abcdef0123456789"),
                 text("gen_ai.response.model", "gpt-5-mini-2025-08-07"),
                 Attribute {
                     key: "gen_ai.response.finish_reasons".into(),

@@ -14,7 +14,7 @@ use crate::{
     drain::Drain,
     error::StartError,
     file::FileExporter,
-    metrics::{Collector, Metrics, MetricsWorker},
+    metrics::{Collector, MOST_ENDED, Metrics, MetricsWorker},
     otlp::Otlp,
     queue,
     record::Record,
@@ -96,6 +96,7 @@ pub fn prepare(
         metrics,
         receivers: metrics_workers.iter().map(MetricsWorker::outbox).collect(),
         drain,
+        most_ended: MOST_ENDED,
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (finished, done) = mpsc::channel();

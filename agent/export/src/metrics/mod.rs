@@ -11,7 +11,7 @@ mod series;
 mod task;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -29,7 +29,7 @@ use crate::{
 };
 use observed::{Call, Observed};
 use series::Example;
-pub(crate) use task::{Collector, MetricsWorker};
+pub(crate) use task::{Collector, MOST_ENDED, MetricsWorker};
 
 /// A metric of calls, for pages of documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,16 +155,24 @@ impl Metrics {
         collection
     }
 
-    /// Forgets processes whose last numbers are where they belong, unless they live again.
-    fn retire(&self, ended: &[u64]) {
+    /// Forgets processes, unless they live again; how many series they had.
+    fn retire(&self, ended: &[u64]) -> u64 {
         let mut processes = self.lock();
+        let Processes { by_address, by_identity } = &mut *processes;
+        let mut gone = HashSet::new();
+        let mut series = 0;
         for identity in ended {
-            if processes.by_identity.get(identity).is_some_and(|known| known.has_ended())
-                && let Some(gone) = processes.by_identity.remove(identity)
+            if by_identity.get(identity).is_some_and(|known| known.has_ended())
+                && let Some(observed) = by_identity.remove(identity)
             {
-                processes.by_address.retain(|_, known| !Arc::ptr_eq(known, &gone));
+                series += observed.series();
+                gone.insert(Arc::as_ptr(&observed) as usize);
             }
         }
+        if !gone.is_empty() {
+            by_address.retain(|_, known| !gone.contains(&(Arc::as_ptr(known) as usize)));
+        }
+        series
     }
 
     fn lock(&self) -> MutexGuard<'_, Processes> {

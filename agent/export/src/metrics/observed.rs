@@ -64,6 +64,11 @@ impl Observed {
         self.kept().resources.iter().all(|resource| resource.strong_count() == 0)
     }
 
+    /// How many series it has.
+    pub(super) fn series(&self) -> u64 {
+        self.kept().series.len()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

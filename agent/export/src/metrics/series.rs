@@ -77,6 +77,10 @@ impl AllSeries {
         }
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.by_instrument.iter().map(|all| all.len() as u64).sum()
+    }
+
     /// Counts so many things.
     pub(super) fn add(&mut self, instrument: Instrument, number: u64, labels: &Labels<'_>) {
         if let Numbers::Sum(sum) = &mut self.series(instrument, labels).numbers {

@@ -1,7 +1,7 @@
 //! Collects at each interval, and delivers what was collected.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -24,8 +24,8 @@ use crate::{
 
 /// Collections that wait for a receiver, where each is different from the one before.
 const MOST_WAITING: usize = 64;
-/// Most collections of which processes that have ended are kept, because a receiver does not have them.
-const MOST_UNDELIVERED: usize = 360;
+/// Most processes that have ended and are kept because a receiver does not have their last numbers: some 10 KiB each.
+pub(crate) const MOST_ENDED: usize = 2048;
 
 /// Collections on their way to one receiver.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    pub(super) fn new(counters: Arc<ExporterCounters>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            news: Notify::new(),
+            closed: AtomicBool::new(false),
+            delivered: AtomicU64::new(0),
+            counters,
+        }
+    }
+
     fn offer(&self, number: u64, collection: &Arc<Collection>, replaces: bool) {
         let mut waiting = self.waiting();
         if replaces {
@@ -81,6 +91,8 @@ pub(crate) struct Collector {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) receivers: Vec<Arc<Outbox>>,
     pub(crate) drain: Drain,
+    /// Most processes that have ended and are kept.
+    pub(crate) most_ended: usize,
 }
 
 impl Collector {
@@ -89,7 +101,7 @@ impl Collector {
         let period = self.metrics.config.interval.max(Duration::from_millis(10));
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ended = VecDeque::new();
+        let mut ended = HashMap::new();
         for number in 1.. {
             let last = tokio::select! {
                 _ = ticks.tick() => false,
@@ -103,26 +115,46 @@ impl Collector {
         self.receivers.iter().for_each(|receiver| receiver.close());
     }
 
-    fn collect(&self, number: u64, ended: &mut VecDeque<(u64, Vec<u64>)>) {
+    /// `ended`: processes that have ended, with the number of the first collection that says so.
+    pub(super) fn collect(&self, number: u64, ended: &mut HashMap<u64, u64>) {
         let delivered = self.receivers.iter().map(|receiver| receiver.delivered.load(Relaxed)).min();
-        while ended.front().is_some_and(|(number, _)| delivered.is_none_or(|delivered| *number <= delivered))
-            || ended.len() > MOST_UNDELIVERED
-        {
-            if let Some((_, gone)) = ended.pop_front() {
-                self.metrics.retire(&gone);
-            }
-        }
+        let gone: Vec<u64> = ended
+            .iter()
+            .filter(|(_, last)| delivered.is_none_or(|delivered| **last <= delivered))
+            .map(|(process, _)| *process)
+            .collect();
+        self.metrics.retire(&gone);
+        self.forget_oldest(ended, gone.len());
         let collection = Arc::new(self.metrics.collect());
         let replaces = self.metrics.config.temporality == Temporality::Cumulative;
-        if !replaces {
+        if replaces {
+            // One that has been described anew lives.
+            ended.retain(|process, _| collection.ended.contains(process));
+            collection.ended.iter().for_each(|process| {
+                ended.entry(*process).or_insert(number);
+            });
+        } else {
             // Each number is in one collection only.
             self.metrics.retire(&collection.ended);
-        } else if !collection.ended.is_empty() {
-            ended.push_back((number, collection.ended.clone()));
         }
         for receiver in &self.receivers {
             receiver.offer(number, &collection, replaces);
         }
+    }
+}
+
+impl Collector {
+    /// Forgets the processes that ended first, where too many wait for a receiver. `gone`: how many of them do not any more.
+    fn forget_oldest(&self, ended: &HashMap<u64, u64>, gone: usize) {
+        let excess = ended.len().saturating_sub(gone + self.most_ended);
+        if excess == 0 {
+            return;
+        }
+        let mut oldest: Vec<(u64, u64)> = ended.iter().map(|(process, number)| (*number, *process)).collect();
+        oldest.sort_unstable();
+        let oldest: Vec<u64> = oldest.into_iter().take(excess).map(|(_, process)| process).collect();
+        let points = self.metrics.retire(&oldest);
+        self.receivers.iter().for_each(|receiver| receiver.counters.lost(Loss::QueueFull, points));
     }
 }
 
@@ -143,14 +175,7 @@ impl MetricsWorker {
         drain: Drain,
         patience: Option<Duration>,
     ) -> Self {
-        let outbox = Outbox {
-            waiting: Mutex::default(),
-            news: Notify::new(),
-            closed: AtomicBool::new(false),
-            delivered: AtomicU64::new(0),
-            counters,
-        };
-        Self { otlp, outbox: Arc::new(outbox), drain, patience }
+        Self { otlp, outbox: Arc::new(Outbox::new(counters)), drain, patience }
     }
 
     /// What the collector fills.

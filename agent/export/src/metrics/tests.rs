@@ -11,7 +11,9 @@ use tokentap_wire::Nanos;
 
 use super::*;
 use crate::{
-    config::{SemconvMetrics, Temporality},
+    config::{SemconvMetrics, Signal, Temporality},
+    counters::ExporterCounters,
+    drain::Drain,
     tests::record,
 };
 
@@ -293,7 +295,7 @@ fn a_process_is_forgotten_when_it_has_ended_and_its_last_numbers_are_delivered()
     drop(again);
     let last = metrics.collect();
     assert_eq!((last.ended.len(), last.points() > 0), (1, true));
-    metrics.retire(&last.ended);
+    assert_eq!(metrics.retire(&last.ended), last.points());
     assert_eq!(metrics.collect().points(), 0);
     assert!(metrics.lock().by_address.is_empty());
 }
@@ -321,4 +323,30 @@ fn requests_are_cut_where_receivers_would_refuse_them() {
     let key = ("tokentap".to_owned(), "gen_ai.client.inference.duration".to_owned());
     assert_eq!(points_of(&collection)[&key].len(), 300 * 8);
     drop(calls);
+}
+
+#[test]
+fn processes_that_end_while_no_receiver_answers_take_bounded_memory() {
+    let metrics = Arc::new(metrics(|_| {}));
+    let counters = ExporterCounters::of("dead".into(), Signal::Metrics);
+    let outbox = Arc::new(task::Outbox::new(Arc::clone(&counters)));
+    let (_order, drain) = Drain::new();
+    let collector =
+        Collector { metrics: Arc::clone(&metrics), receivers: vec![outbox], drain, most_ended: 20 };
+    let mut ended = HashMap::new();
+    for round in 0..12 {
+        for n in 0..5 {
+            let mut call = call(SpanKind::Client);
+            call.resource = Arc::new(Resource::new(vec![tokentap_genai::Attribute {
+                key: "process.pid".into(),
+                value: tokentap_genai::Value::Int(round * 5 + n),
+            }]));
+            metrics.record(&call, true);
+        }
+        collector.collect(round as u64 + 1, &mut ended);
+    }
+    let kept = metrics.lock().by_identity.len();
+    assert!(kept <= 20 + 5, "{kept} processes are kept");
+    let [(reason, points)] = counters.report().lost[..] else { panic!("{:?}", counters.report()) };
+    assert_eq!((reason, points % (60 - kept as u64)), ("queue_full", 0), "{points}");
 }

@@ -25,7 +25,7 @@ pub struct Receiver {
     grpc: SocketAddr,
     http: SocketAddr,
     output: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 #[derive(Deserialize)]
@@ -57,13 +57,7 @@ impl Receiver {
         command.args(["--grpc-port", &grpc.to_string()]);
         let process = Process::spawn(command);
         let ports: Ports = process.wait_for_line("ports", |line| serde_json::from_str(line).ok());
-        Self {
-            _process: process,
-            grpc: loopback(ports.grpc),
-            http: loopback(ports.http),
-            output,
-            _folder: folder,
-        }
+        Self { _process: process, grpc: loopback(ports.grpc), http: loopback(ports.http), output, folder }
     }
 
     /// A real OpenTelemetry Collector with its file exporter.
@@ -80,6 +74,7 @@ impl Receiver {
         let text = text
             .replace("GRPC_PORT", &grpc.to_string())
             .replace("HTTP_PORT", &http.to_string())
+            .replace("SOCKET", &folder.path().join("otlp.sock").to_string_lossy())
             .replace("OUTPUT", &output.to_string_lossy());
         fs::write(&config, text).expect("a configuration is written");
         let mut command = Command::new(parts::part("otelcol/otelcol"));
@@ -88,7 +83,7 @@ impl Receiver {
         process.wait_for_complaint("line that says ready", |line| {
             line.contains("Everything is ready").then_some(())
         });
-        Self { _process: process, grpc: loopback(grpc), http: loopback(http), output, _folder: folder }
+        Self { _process: process, grpc: loopback(grpc), http: loopback(http), output, folder }
     }
 
     /// Endpoint for gRPC.
@@ -101,6 +96,12 @@ impl Receiver {
     #[must_use]
     pub fn http(&self) -> String {
         format!("http://{}", self.http)
+    }
+
+    /// Endpoint for gRPC over a Unix socket, of the Collector only.
+    #[must_use]
+    pub fn unix(&self) -> String {
+        format!("unix://{}", self.folder.path().join("otlp.sock").display())
     }
 
     /// Waits for so many spans.

@@ -87,6 +87,12 @@ fn the_collector_over_grpc_with_zstd() {
 }
 
 #[test]
+fn the_collector_over_a_unix_socket() {
+    let receiver = Receiver::collector();
+    check(&receiver, &["--otlp-endpoint", &receiver.unix(), "--otlp-protocol", "grpc"]);
+}
+
+#[test]
 fn an_independent_receiver_over_grpc() {
     let receiver = Receiver::python();
     check(&receiver, &["--otlp-endpoint", &receiver.grpc(), "--otlp-protocol", "grpc"]);

@@ -34,7 +34,7 @@ pub struct Sampling {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Export")]
 pub struct Export {
-    /// An OTLP receiver of spans and metrics, as http://collector:4317; may be repeated.
+    /// An OTLP receiver of spans and metrics, as http://collector:4317 or unix:///run/otel.sock; may be repeated.
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Vec<String>,
     /// grpc, http/protobuf or http/json. Once for all endpoints, or once for each in the same order. Default: grpc for

@@ -35,8 +35,9 @@ pub(super) fn resolve(
     let stated = protocols(signal, flags, env)?;
     let insecure = env.flag(&names(&variables(signal, "INSECURE")));
     let receiver = |setting: &str, url: &str, form: Form, protocol: Option<Protocol>| {
+        let (url, socket) = unix_socket(url);
         endpoint(signal, url, form, protocol, insecure)
-            .map(|(protocol, uri)| OtlpConfig::new(signal, protocol, uri))
+            .map(|(protocol, uri)| OtlpConfig { socket, ..OtlpConfig::new(signal, protocol, uri) })
             .map_err(|why| ConfigError::Endpoint { setting: setting.to_owned(), why })
     };
     let mut found = Vec::new();
@@ -113,7 +114,9 @@ fn complete(
         receiver.timeout = timeout;
         receiver.compression = compression;
         receiver.tls.clone_from(&tls);
-        receiver.proxy = Proxy::for_endpoint(&receiver.endpoint, &|name| env.text(name));
+        if receiver.socket.is_none() {
+            receiver.proxy = Proxy::for_endpoint(&receiver.endpoint, &|name| env.text(name));
+        }
     }
     Ok(())
 }
@@ -148,7 +151,7 @@ fn endpoint(
     protocol: Option<Protocol>,
     insecure: Option<bool>,
 ) -> Result<(Protocol, Uri), String> {
-    const EXAMPLE: &str = "write it as http://host:4317 or https://host:4318";
+    const EXAMPLE: &str = "write it as http://host:4317, https://host:4318 or unix:///run/otel.sock";
     let url = url.trim();
     let with_scheme =
         if url.contains("://") { url.to_owned() } else { format!("{}://{url}", scheme(url, insecure)) };
@@ -193,6 +196,15 @@ fn endpoint(
         .build()
         .map(|uri| (protocol, uri))
         .map_err(|e| format!("not a URL ({e}): {EXAMPLE}"))
+}
+
+/// The path of a `unix:` endpoint, and the URL that requests to it have.
+fn unix_socket(url: &str) -> (&str, Option<PathBuf>) {
+    let path = url.trim().strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path.filter(|path| path.starts_with('/')) {
+        Some(path) => ("http://localhost", Some(path.into())),
+        None => (url, None),
+    }
 }
 
 /// The scheme of an endpoint that has none: the specification says https unless told otherwise; a receiver

@@ -122,7 +122,7 @@ fn bad_endpoints_say_what_is_wrong_and_where() {
         ("http://c:0", "not a port"),
         ("http://c:port", "not a"),
         ("http://user:pass@c:4317", "credentials"),
-        ("unix:///run/otel.sock", "not a URL"),
+        ("unix://run/otel.sock", "unknown scheme 'unix'"),
     ] {
         let said = resolved("run --all", &[(ENDPOINT, url)], false).unwrap_err().to_string();
         assert!(said.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: ") && said.contains(why), "{url}: {said}");
@@ -447,4 +447,17 @@ fn contexts_and_the_header_that_forces_a_trace() {
 fn a_file_is_a_destination_by_itself() {
     check("--file /var/log/llm.jsonl", &[], &["file /var/log/llm.jsonl"]);
     check("--file /a --console=json", &[], &["console/json", "file /a"]);
+}
+
+#[test]
+fn a_unix_socket_is_an_endpoint() {
+    check("--otlp-endpoint unix:///run/otel.sock", &[], &["otlp/http/protobuf unix:///run/otel.sock"]);
+    check(
+        "--otlp-endpoint unix:/run/otel.sock --otlp-protocol grpc",
+        &[("HTTP_PROXY", "http://proxy:1")],
+        &["otlp/grpc unix:///run/otel.sock"],
+    );
+    let otlp = the_otlp("--otlp-endpoint unix:///run/otel.sock", &[]);
+    assert_eq!(otlp.socket.as_deref(), Some("/run/otel.sock".as_ref()));
+    assert_eq!(otlp.endpoint.to_string(), "http://localhost/v1/traces");
 }

@@ -145,6 +145,8 @@ pub struct OtlpConfig {
     pub protocol: Protocol,
     /// Absolute URL: for gRPC the origin, for HTTP with the path to post to.
     pub endpoint: Uri,
+    /// The Unix socket that connections go to, instead of the host of the endpoint.
+    pub socket: Option<PathBuf>,
     /// Sent with every request.
     pub headers: Vec<HeaderSetting>,
     /// Longest time for one attempt.
@@ -198,6 +200,7 @@ impl OtlpConfig {
             signal,
             protocol,
             endpoint,
+            socket: None,
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
             compression: Compression::None,
@@ -209,11 +212,16 @@ impl OtlpConfig {
     /// Kind and destination, as `otlp/grpc http://collector:4317/`, with `logs` where it is not for spans: the exporter's name.
     #[must_use]
     pub fn name(&self) -> String {
-        match self.signal {
-            Signal::Traces => format!("otlp/{} {}", self.protocol, self.endpoint),
-            Signal::Logs => format!("otlp/{} logs {}", self.protocol, self.endpoint),
-            Signal::Metrics => format!("otlp/{} metrics {}", self.protocol, self.endpoint),
-        }
+        let signal = match self.signal {
+            Signal::Traces => "",
+            Signal::Logs => "logs ",
+            Signal::Metrics => "metrics ",
+        };
+        let destination = match &self.socket {
+            Some(socket) => format!("unix://{}", socket.display()),
+            None => self.endpoint.to_string(),
+        };
+        format!("otlp/{} {signal}{destination}", self.protocol)
     }
 }
 

@@ -1,12 +1,12 @@
 //! OTLP: batches as protobuf messages over gRPC or HTTP, offered until the receiver has taken them.
 
+mod connect;
 mod grpc;
 mod halves;
 mod http;
 pub(super) mod json;
 pub(super) mod log;
 pub(super) mod message;
-mod proxy;
 mod retry;
 mod transport;
 

@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use super::proxy::TcpConnector;
+use super::connect::Connector;
 use crate::{
     config::{OtlpConfig, TlsFiles},
     error::StartError,
@@ -22,7 +22,7 @@ use crate::{
 pub(super) const USER_AGENT: &str = concat!("tokentap/", env!("CARGO_PKG_VERSION"));
 
 /// A pooling client with bodies of type `B`.
-pub(super) type HttpClient<B> = Client<HttpsConnector<TcpConnector>, B>;
+pub(super) type HttpClient<B> = Client<HttpsConnector<Connector>, B>;
 
 /// The HTTP version that a protocol needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ where
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(config.timeout));
-    let tcp = TcpConnector::new(tcp, config.proxy.as_ref());
+    let tcp = Connector::new(tcp, config);
     let tls = tls(&config.tls, config.endpoint.scheme_str() == Some("https"))?;
     let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let connector = match version {

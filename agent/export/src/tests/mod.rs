@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
@@ -186,6 +186,41 @@ fn a_span_that_a_receiver_refuses_does_not_take_others_along() {
         assert_eq!((report.exporters[0].exported, &*report.exporters[0].lost), (4, &[("rejected", 1)][..]));
         let offered: Vec<_> = receiver.arrivals().iter().map(receiver::Arrival::ids).collect();
         assert_eq!(offered, [vec![1, 2, 3, 4], vec![1, 2], vec![3, 4], vec![3], vec![4], vec![5]]);
+    }
+}
+
+/// Passes on what comes to a Unix socket.
+fn relay(path: &std::path::Path, to: SocketAddr) {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for from in listener.incoming().flatten() {
+            let to = TcpStream::connect(to).unwrap();
+            let (mut from_reader, mut to_writer) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            // Each ends when its side is closed.
+            thread::spawn(move || io::copy(&mut from_reader, &mut to_writer).ok());
+            let (mut to, mut from) = (to, from);
+            thread::spawn(move || io::copy(&mut to, &mut from).ok());
+        }
+    });
+}
+
+#[test]
+fn a_receiver_may_be_behind_a_unix_socket_that_comes_later() {
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("otlp.sock");
+        // Nobody must be asked by TCP.
+        let config =
+            OtlpConfig { socket: Some(socket.clone()), ..otlp(protocol, "http", ([127, 0, 0, 1], 1).into()) };
+        let handle = started([config], at_once());
+        push(&handle, 1..=3);
+        let speaks = if protocol == Protocol::Grpc { Speaks::Grpc } else { Speaks::Http1 };
+        let receiver = Receiver::start(speaks, []);
+        relay(&socket, receiver.address);
+        let report = handle.drain(Instant::now() + PATIENCE);
+        assert_eq!((report.exported(), report.lost()), (3, 0));
+        let ids: Vec<_> = receiver.arrivals().iter().flat_map(receiver::Arrival::ids).collect();
+        assert_eq!(ids, [1, 2, 3]);
     }
 }
 

@@ -57,6 +57,10 @@ Environment (a flag wins over OTEL_EXPORTER_OTLP_TRACES_*, that over OTEL_EXPORT
   OTEL_BSP_MAX_EXPORT_BATCH_SIZE  spans per batch (512)
   OTEL_BSP_EXPORT_TIMEOUT         upper bound of OTEL_EXPORTER_OTLP_TIMEOUT (30000)
   OTEL_LOG_LEVEL                  as --log-level
+  TOKENTAP_CONFIG                 as --config
+  OTEL_EXPORTER_ENDPOINT, OTEL_EXPORTER_PROTOCOL, OTEL_METRIC_EXPORTER_ENDPOINT, OTEL_SAMPLING_RATE,
+  OTEL_TRACE_EXPORT_INTERVAL_MS, OTEL_METRIC_EXPORT_INTERVAL_MS, OTEL_METRICS_ENABLED
+                                  other names for the above, where those are not set
   OTEL_SDK_DISABLED               true: do nothing
   HTTPS_PROXY, HTTP_PROXY,        proxy to collectors, by the scheme of the endpoint; NO_PROXY: hosts that are reached
   ALL_PROXY, NO_PROXY             without one. Also in lower case
@@ -77,6 +81,10 @@ pub struct Cli {
     /// never logged.
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<tracing::level_filters::LevelFilter>,
+    /// Read settings from this YAML file: flags written down, as `exe: ['python*']`. What the command line or the environment
+    /// says wins. Default: what TOKENTAP_CONFIG names, else /etc/tokentap/config.yaml where it is there.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// The commands.
@@ -89,6 +97,25 @@ pub enum Command {
     Record(Record),
     /// Process a tape as if it were live traffic. Needs no root.
     Replay(Replay),
+    /// Check a configuration file, or print what may be in one.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `tokentap config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting with where it comes from, secrets masked, or all that is wrong.
+    Check {
+        /// The file. Default: what TOKENTAP_CONFIG names, else /etc/tokentap/config.yaml.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a JSON schema of the file.
+    Schema,
 }
 
 /// `tokentap run`.

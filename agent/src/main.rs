@@ -3,7 +3,11 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::Parser as _;
-use tokentap::{cli::Cli, commands, config::Config};
+use tokentap::{
+    cli::{Cli, Command},
+    commands,
+    config::{Config, layers::Layers},
+};
 
 /// Nothing was lost.
 const COMPLETE: u8 = 0;
@@ -17,11 +21,27 @@ const LOSSY: u8 = 3;
 fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
     give_memory_back();
-    let config = match Config::resolve(
-        Cli::parse(),
-        &|name| std::env::var(name).ok(),
-        std::io::stdout().is_terminal(),
-    ) {
+    let variable = |name: &str| std::env::var(name).ok();
+    let layers = match Layers::new(std::env::args_os().collect(), &variable) {
+        Ok(layers) => layers,
+        Err(faults) => {
+            print_error(&faults);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let cli = Cli::parse_from(&layers.words);
+    if let Command::Config(command) = &cli.command {
+        return match commands::configure(command, &variable) {
+            Ok(true) => ExitCode::from(COMPLETE),
+            Ok(false) => ExitCode::from(USAGE),
+            Err(error) => {
+                print_error(&format!("{error:#}"));
+                ExitCode::from(FAILED)
+            }
+        };
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let config = match Config::resolve(cli, &|name| layers.variable(name, &variable), terminal) {
         Ok(config) => config,
         Err(error) => {
             print_error(&error);

@@ -1,5 +1,6 @@
 //! What the program can be told to do: one file per command.
 
+mod config;
 mod exporters;
 mod observe;
 mod outcome;
@@ -7,6 +8,7 @@ mod record;
 mod replay;
 mod run;
 
+pub use config::configure;
 pub use outcome::ExitOutcome;
 
 use crate::config::{Action, Config};

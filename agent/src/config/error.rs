@@ -11,6 +11,9 @@ pub enum ConfigError {
          (standard output is not a terminal, so nothing is printed by default)"
     )]
     NoExporter,
+    /// A command that observes nothing.
+    #[error("there is nothing to observe")]
+    NothingToDo,
     /// An endpoint that is none.
     #[error("{setting}: {why}")]
     Endpoint {

@@ -3,6 +3,8 @@
 mod content;
 mod env;
 mod error;
+pub mod file;
+pub mod layers;
 mod otlp;
 mod sampling;
 
@@ -124,7 +126,7 @@ impl Config {
         let content = match &cli.command {
             Command::Run(run) => content::resolve(&run.content, &mut env)?,
             Command::Replay(replay) => content::resolve(&replay.content, &mut env)?,
-            Command::Record(_) => None,
+            Command::Record(_) | Command::Config(_) => None,
         };
         let events = content.as_ref().is_some_and(|content| content.destination.has_event());
         let export = |flags: &cli::Export, sampling: &cli::Sampling, env: &mut Env<'_>| {
@@ -143,6 +145,8 @@ impl Config {
                 calls: calls(run.rules, content, &run.sampling, &mut env),
                 drain_timeout: run.export.drain_timeout,
             }),
+            // It observes nothing, and is done before this.
+            Command::Config(_) => return Err(ConfigError::NothingToDo),
             Command::Record(record) => Action::Record(RecordConfig {
                 select: select(record.select),
                 out: record.out,

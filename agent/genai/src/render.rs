@@ -16,7 +16,7 @@ pub use dialects::Dialect;
 use measurements::Measured;
 
 use crate::{
-    Attribute, Destination, Span, SpanKind, SpanStatus, Value,
+    Attribute, Destination, IncompleteReason, Span, SpanKind, SpanStatus, Value,
     api::ApiSpec,
     content,
     context::ExchangeContext,
@@ -128,6 +128,9 @@ pub(crate) fn span(
     if let Some(reason) = incomplete {
         attributes.put(semconv::INCOMPLETE, true);
         attributes.put(semconv::INCOMPLETE_REASON, reason.text());
+        if reason == IncompleteReason::AgentStop {
+            attributes.put(semconv::SPAN_LEAKED, true);
+        }
     }
     let event_content = attributes.content(content, &exchange.options.dialects);
     let kind = match exchange.kind {

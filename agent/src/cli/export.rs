@@ -62,5 +62,6 @@ pub struct Export {
     pub metric_interval: Option<Duration>,
     /// Longest time to deliver what is in flight when the agent is stopped, as 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(env = "TOKENTAP_DRAIN_TIMEOUT")]
     pub drain_timeout: Duration,
 }

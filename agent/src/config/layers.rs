@@ -12,7 +12,8 @@ pub const FILE_VARIABLE: &str = "TOKENTAP_CONFIG";
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Flags that variables of the environment stand for, too: where one of them is set, the file's flag is not used.
-const VARIABLES: [(&str, &[&str]); 9] = [
+const VARIABLES: [(&str, &[&str]); 10] = [
+    ("drain-timeout", &["TOKENTAP_DRAIN_TIMEOUT"]),
     (
         "otlp-endpoint",
         &[

@@ -58,6 +58,8 @@ fn a_call_that_did_not_end_says_why_and_fails_only_when_it_was_not_our_fault() {
             expected.extend([error.as_str(), "response.finish_reasons=error"]);
         }
         check(&span, &SHOWN, &expected);
+        let leaked = span.get("gen_ai.span.leaked").is_some();
+        assert_eq!(leaked, matches!(ending, Ending::AgentStop), "{ending:?}");
         assert_eq!(matches!(span.status, SpanStatus::Error(_)), error.is_some(), "{ending:?}");
         let incomplete = span.incomplete.expect("it is incomplete");
         assert_eq!(format!("tokentap.incomplete.reason={incomplete}"), reason);

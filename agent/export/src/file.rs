@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -15,10 +15,14 @@ use bytes::Bytes;
 use crate::{
     config::{FileConfig, Signal},
     counters::Loss,
-    otlp::{json, log, message},
+    otlp::{halves::halves, json, log, message},
     outcome::DeliveryOutcome,
     record::Record,
 };
+
+/// Most bytes of a line, where it has several items: the Collector's receiver cuts longer ones than 1 MiB, unless it is told
+/// otherwise (`max_log_size`), and ends itself at what is left.
+const LONGEST_LINE: usize = 1_000 << 10;
 
 /// Writes spans and events to a file.
 #[derive(Debug)]
@@ -40,13 +44,14 @@ impl FileExporter {
     /// Writes a batch. That happens on another thread: a disk that hangs must not hold up other exporters.
     pub(super) async fn deliver(&mut self, batch: &[Arc<Record>]) -> DeliveryOutcome {
         let spans = batch.len() as u64;
-        let mut lines = vec![json::request(Signal::Traces, message::encode(batch))];
         let events: Vec<_> = batch.iter().filter(|record| record.has_event()).cloned().collect();
+        let mut lines = lines(Signal::Traces, message::encode(batch));
         if !events.is_empty() {
-            lines.push(json::request(Signal::Logs, log::encode(&events)));
+            lines = lines.zip(self::lines(Signal::Logs, log::encode(&events))).map(|(a, b)| [a, b].concat());
         }
         let files = Arc::clone(&self.files);
         let write = tokio::task::spawn_blocking(move || {
+            let lines = lines.ok_or_else(|| io::Error::other("a batch cannot be said in JSON"))?;
             files.lock().unwrap_or_else(PoisonError::into_inner).write(&lines)
         });
         match write.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
@@ -71,6 +76,22 @@ impl FileExporter {
     }
 }
 
+/// A request as JSON, in several where one were too long a line.
+fn lines(signal: Signal, request: Bytes) -> Option<Vec<Bytes>> {
+    let mut left = vec![request];
+    let mut lines = Vec::new();
+    while let Some(request) = left.pop() {
+        let line = json::request(signal, request.clone())?;
+        // One item that is too long stays whole: readers can be told to take longer lines.
+        let parts = if line.len() > LONGEST_LINE { halves(signal, &request) } else { None };
+        match parts {
+            Some([(first, _), (second, _)]) => left.extend([second, first]),
+            None => lines.push(line),
+        }
+    }
+    Some(lines)
+}
+
 /// The file that is written, and those that are full.
 #[derive(Debug)]
 struct Files {
@@ -91,13 +112,23 @@ impl Files {
         // Only its owner may read it: there may be content in it.
         let file = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .mode(0o600)
             .custom_flags(NO_FOLLOW)
             .open(&self.config.path)?;
         let known = file.metadata()?;
         let since = known.created().or_else(|_| known.modified()).unwrap_or_else(|_| SystemTime::now());
-        Ok(self.current.insert(Current { file, bytes: known.len(), since }))
+        let bytes = whole_lines(&file, known.len())?;
+        if bytes < known.len() {
+            tracing::warn!(
+                "the last line of {} was cut off when it was written; its {} bytes are removed",
+                self.config.path.display(),
+                known.len() - bytes
+            );
+            file.set_len(bytes)?;
+        }
+        Ok(self.current.insert(Current { file, bytes, since }))
     }
 
     fn write(&mut self, lines: &[Bytes]) -> io::Result<()> {
@@ -153,6 +184,39 @@ impl Files {
         gone(fs::rename(&self.config.path, name(1)))
     }
 }
+
+/// The length of a file without what is behind its last line, if that is half a line of ours, which readers stumble over.
+fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
+    const STEP: u64 = 64 << 10;
+    let mut piece = Vec::new();
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        piece.resize(usize::try_from(end - start).unwrap_or_default(), 0);
+        file.read_exact_at(&mut piece, start)?;
+        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+            end = start + at as u64 + 1;
+            break;
+        }
+        end = start;
+    }
+    if end == length {
+        return Ok(length);
+    }
+    // Of what is not ours nothing is removed.
+    let mut begin = [0; BEGIN.len()];
+    let read = file.read_at(&mut begin, end)?;
+    if BEGIN.starts_with(&begin[..read]) {
+        return Ok(end);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "its last line is not one of OTLP JSON: name another file",
+    ))
+}
+
+/// How every line of ours begins.
+const BEGIN: &[u8] = br#"{"resource"#;
 
 /// A link in the place of the file may lead to somebody else's.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -226,6 +290,57 @@ mod tests {
         fs::create_dir(&inner).unwrap();
         assert_eq!(deliver(&mut exporter, &[record(3)]), DeliveryOutcome::delivered(1));
         assert_eq!(spans(&config.path), [3]);
+    }
+
+    #[test]
+    fn half_a_line_that_a_kill_left_is_removed_and_nothing_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = FileConfig::new(folder.path().join("spans.jsonl"));
+        let whole = json::request(Signal::Traces, message::encode(&[record(1)])).unwrap();
+        let half = [&whole[..], b"\n", &whole[..], &b"x".repeat(200_000)].concat();
+        for half in [&half[..], &half[..whole.len() + 4], &whole[..9], &whole] {
+            fs::write(&config.path, half).unwrap();
+            deliver(&mut FileExporter::open(&config).unwrap(), &[record(2)]);
+            let kept: &[u64] = if half.contains(&b'\n') { &[1, 2] } else { &[2] };
+            assert_eq!(spans(&config.path), kept);
+        }
+        for theirs in ["notes", "notes\nmore"] {
+            fs::write(&config.path, theirs).unwrap();
+            let why = FileExporter::open(&config).unwrap_err().to_string();
+            assert!(why.contains("name another file"), "{why}");
+            assert_eq!(fs::read_to_string(&config.path).unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_collector_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = FileConfig::new(folder.path().join("spans.jsonl"));
+        let batch: Vec<_> = (1..=5)
+            .map(|id| {
+                let mut large = (*record(id)).clone();
+                large.span.name = "x".repeat(if id == 4 { 1_200_000 } else { 400_000 });
+                Arc::new(large)
+            })
+            .collect();
+        let mut exporter = FileExporter::open(&config).unwrap();
+        assert_eq!(deliver(&mut exporter, &batch), DeliveryOutcome::delivered(5));
+        assert_eq!(spans(&config.path), [1, 2, 3, 4, 5]);
+        let text = fs::read_to_string(&config.path).unwrap();
+        let longest: Vec<usize> = text.lines().map(str::len).filter(|length| *length >= 1 << 20).collect();
+        assert_eq!(longest.len(), 1, "{longest:?}");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_loses_the_batch() {
+        let config = FileConfig::new("/dev/full".into());
+        let mut exporter = FileExporter::open(&config).unwrap();
+        for _ in 0..2 {
+            assert_eq!(
+                deliver(&mut exporter, &[record(1), record(2)]),
+                DeliveryOutcome::lost(Loss::WriteFailed, 2)
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::counters::Loss;
 
-/// How a batch ended: every span of it is in one of the two.
+/// How a batch ended, as far as it has: every span that is done with is in one of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeliveryOutcome {
     /// Spans that the receiver has.
@@ -18,6 +18,11 @@ impl DeliveryOutcome {
 
     pub(super) fn lost(why: Loss, n: u64) -> Self {
         Self { delivered: 0, lost: vec![(why, n)] }
+    }
+
+    /// Spans that are done with.
+    pub(super) fn items(&self) -> u64 {
+        self.delivered + self.lost.iter().map(|(_, n)| n).sum::<u64>()
     }
 
     /// Adds how another part of the batch ended.

@@ -22,11 +22,12 @@ pub(super) enum Exporter {
 }
 
 impl Exporter {
-    async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
+    /// When this is cancelled, `done` says what has become of parts of the batch.
+    async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain, done: &mut DeliveryOutcome) {
         match self {
-            Self::Otlp(otlp) => otlp.deliver(batch, drain).await,
-            Self::Console(console) => console.deliver(batch).await,
-            Self::File(file) => file.deliver(batch).await,
+            Self::Otlp(otlp) => otlp.deliver(batch, drain, done).await,
+            Self::Console(console) => done.add(console.deliver(batch).await),
+            Self::File(file) => done.add(file.deliver(batch).await),
         }
     }
 }
@@ -46,18 +47,19 @@ impl Worker {
         let mut batch = Vec::new();
         let mut deadline = self.drain.clone();
         while self.receiver.gather(&mut batch).await {
-            tokio::select! {
-                outcome = self.exporter.deliver(&batch, &mut self.drain) => {
-                    self.counters.exported(outcome.delivered);
-                    for (why, n) in outcome.lost {
-                        self.counters.lost(why, n);
-                    }
-                }
-                () = deadline.expired() => {
-                    let left = batch.len() + self.receiver.close();
-                    self.counters.lost(Loss::DrainTimeout, left as u64);
-                    return;
-                }
+            let mut done = DeliveryOutcome::delivered(0);
+            let in_time = tokio::select! {
+                () = self.exporter.deliver(&batch, &mut self.drain, &mut done) => true,
+                () = deadline.expired() => false,
+            };
+            let left = batch.len() as u64 - done.items();
+            self.counters.exported(done.delivered);
+            for (why, n) in done.lost {
+                self.counters.lost(why, n);
+            }
+            if !in_time {
+                self.counters.lost(Loss::DrainTimeout, left + self.receiver.close() as u64);
+                return;
             }
         }
     }

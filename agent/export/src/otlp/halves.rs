@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::config::Signal;
 
 /// The first half of the items of an encoded request, and the others; each with its number. `None`: it cannot be cut.
-pub(super) fn halves(signal: Signal, request: &Bytes) -> Option<[(Bytes, u64); 2]> {
+pub(crate) fn halves(signal: Signal, request: &Bytes) -> Option<[(Bytes, u64); 2]> {
     match signal {
         Signal::Traces => {
             let mut first = ExportTraceServiceRequest::decode(request.clone()).ok()?;

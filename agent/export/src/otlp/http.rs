@@ -67,16 +67,20 @@ impl Http {
         })
     }
 
-    /// What goes over the wire for an encoded batch, the same for each attempt.
-    pub(super) fn prepare(&self, batch: Bytes) -> Bytes {
-        let batch = match self.json {
+    /// The body for an encoded batch, before it is compressed. `None`: it cannot be said in JSON.
+    pub(super) fn body(&self, batch: Bytes) -> Option<Bytes> {
+        match self.json {
             Some(signal) => json::request(signal, batch),
-            None => batch,
-        };
+            None => Some(batch),
+        }
+    }
+
+    /// What goes over the wire for a body, the same for each attempt.
+    pub(super) fn compress(&self, body: Bytes) -> Bytes {
         match self.compression {
-            Compression::None => batch,
-            Compression::Gzip => gzip(&batch),
-            Compression::Zstd => zstd(&batch),
+            Compression::None => body,
+            Compression::Gzip => gzip(&body),
+            Compression::Zstd => zstd(&body),
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod connect;
 mod grpc;
-mod halves;
+pub(super) mod halves;
 mod http;
 pub(super) mod json;
 pub(super) mod log;
@@ -28,8 +28,10 @@ use halves::halves;
 use http::Http;
 use retry::{Accepted, Backoff, Failure, Outage, PATIENCE};
 
-/// Most requests that one batch becomes when a receiver refuses it: enough to find some bad items among 512.
-const MOST_PARTS: usize = 64;
+/// Most refusals of parts of one batch before what is refused is cut no further: enough to find some bad items among 512.
+const MOST_REFUSALS: usize = 32;
+/// Most bytes of a request before it is compressed: receivers accept 4 MiB.
+const MOST_BYTES: usize = 4 << 20;
 
 /// The receiver refuses something in a request, and says why.
 struct Refused(String);
@@ -69,44 +71,73 @@ impl Otlp {
     }
 
     /// Offers a batch until it is taken or refused for good. Waits between attempts, but not for the one that
-    /// follows the order to drain. Cancel it to give up.
-    pub(super) async fn deliver(&mut self, batch: &[Arc<Record>], drain: &mut Drain) -> DeliveryOutcome {
+    /// follows the order to drain. Cancel it to give up: `done` says at any time what has become of parts of it.
+    pub(super) async fn deliver(
+        &mut self,
+        batch: &[Arc<Record>],
+        drain: &mut Drain,
+        done: &mut DeliveryOutcome,
+    ) {
         let request = match self.signal {
             Signal::Logs => log::encode(batch),
             // Metrics are not made of batches.
             Signal::Traces | Signal::Metrics => message::encode(batch),
         };
-        self.send(request, batch.len() as u64, drain).await
+        self.send_parts(request, batch.len() as u64, drain, done).await;
     }
 
     /// As [`Self::deliver`], of an encoded request of the exporter's signal with so many items.
     pub(super) async fn send(&mut self, request: Bytes, items: u64, drain: &mut Drain) -> DeliveryOutcome {
-        let mut outcome = DeliveryOutcome::delivered(0);
+        let mut done = DeliveryOutcome::delivered(0);
+        self.send_parts(request, items, drain, &mut done).await;
+        done
+    }
+
+    async fn send_parts(
+        &mut self,
+        request: Bytes,
+        items: u64,
+        drain: &mut Drain,
+        done: &mut DeliveryOutcome,
+    ) {
         let mut left = vec![(request, items)];
-        let mut parts = 0;
+        let mut refused = 0;
         while let Some((request, items)) = left.pop() {
-            parts += 1;
-            match self.send_whole(request.clone(), items, drain).await {
-                Ok(sent) => outcome.add(sent),
-                Err(Refused(why)) => match halves(self.signal, &request).filter(|_| parts < MOST_PARTS) {
-                    Some([first, second]) => left.extend([second, first]),
-                    None => {
-                        self.outage.rejected(items, &why);
-                        outcome.add(DeliveryOutcome::lost(Loss::Rejected, items));
+            let Some(body) = self.body(request.clone()) else {
+                self.outage.rejected(items, "it cannot be said in JSON");
+                done.add(DeliveryOutcome::lost(Loss::Rejected, items));
+                continue;
+            };
+            // JSON is longer than what batches are measured by. One item that is too large is the receiver's to refuse.
+            if body.len() > MOST_BYTES
+                && let Some([first, second]) = halves(self.signal, &request)
+            {
+                left.extend([second, first]);
+                continue;
+            }
+            match self.send_whole(body, items, drain).await {
+                Ok(sent) => done.add(sent),
+                Err(Refused(why)) => {
+                    refused += 1;
+                    match halves(self.signal, &request).filter(|_| refused < MOST_REFUSALS) {
+                        Some([first, second]) => left.extend([second, first]),
+                        None => {
+                            self.outage.rejected(items, &why);
+                            done.add(DeliveryOutcome::lost(Loss::Rejected, items));
+                        }
                     }
-                },
+                }
             }
         }
-        outcome
     }
 
     async fn send_whole(
         &mut self,
-        request: Bytes,
+        body: Bytes,
         spans: u64,
         drain: &mut Drain,
     ) -> Result<DeliveryOutcome, Refused> {
-        let request = self.prepare(request);
+        let request = self.compress(body);
         let mut backoff = Backoff::new();
         let mut put_off_since = None;
         loop {
@@ -159,10 +190,18 @@ impl Otlp {
         self.unsupported
     }
 
-    fn prepare(&self, batch: Bytes) -> Bytes {
+    fn body(&self, batch: Bytes) -> Option<Bytes> {
         match &self.client {
-            Client::Grpc(_) => batch,
-            Client::Http(http) => http.prepare(batch),
+            Client::Grpc(_) => Some(batch),
+            Client::Http(http) => http.body(batch),
+        }
+    }
+
+    fn compress(&self, body: Bytes) -> Bytes {
+        match &self.client {
+            // It compresses by itself, at each attempt.
+            Client::Grpc(_) => body,
+            Client::Http(http) => http.compress(body),
         }
     }
 

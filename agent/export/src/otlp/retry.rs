@@ -116,13 +116,11 @@ impl Outage {
     pub(super) fn delivered(&mut self, accepted: &Accepted) {
         if accepted.rejected > 0 || !accepted.message.is_empty() {
             if self.is_news(Trouble::Partial) {
-                tracing::warn!(
-                    "{} rejected {} {} of a batch: {}",
-                    self.exporter,
-                    accepted.rejected,
-                    self.items,
-                    accepted.message
-                );
+                let (exporter, items, message) = (&self.exporter, self.items, &accepted.message);
+                match accepted.rejected {
+                    0 => tracing::warn!("{exporter} took a batch of {items} and says: {message}"),
+                    n => tracing::warn!("{exporter} rejected {n} {items} of a batch: {message}"),
+                }
             }
         } else if let Some((_, since)) = self.said.take() {
             tracing::info!("{} accepts {} again, after {:.1?}", self.exporter, self.items, since.elapsed());

@@ -1,5 +1,6 @@
 //! Exporters against receivers on the loopback that hang, refuse and recover.
 
+mod faults;
 mod receiver;
 
 use std::{

@@ -20,7 +20,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message as _;
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::PrivateKeyDer,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -50,19 +54,35 @@ pub(super) enum Speaks {
 }
 
 impl Speaks {
-    pub(super) fn tls(certified: &rcgen::CertifiedKey<rcgen::KeyPair>, alpn: &str, inner: Self) -> Self {
+    pub(super) fn tls(certified: &Certified, alpn: &str, inner: Self) -> Self {
+        Self::with(certified, WebPkiClientVerifier::no_client_auth(), alpn, inner)
+    }
+
+    /// The same, for clients with this certificate only.
+    pub(super) fn mutual_tls(certified: &Certified, client: &Certified, alpn: &str, inner: Self) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(client.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+        Self::with(certified, verifier, alpn, inner)
+    }
+
+    fn with(certified: &Certified, clients: Arc<dyn ClientCertVerifier>, alpn: &str, inner: Self) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![certified.cert.der().clone()], key)
             .unwrap();
         config.alpn_protocols = vec![alpn.into()];
         Self::Tls(Arc::new(config).into(), Box::new(inner))
     }
 }
+
+/// A certificate with its key.
+type Certified = rcgen::CertifiedKey<rcgen::KeyPair>;
 
 /// A request that arrived, whatever became of it.
 pub(super) struct Arrival {
